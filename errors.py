@@ -1,0 +1,179 @@
+"""Every error that a client can meet, as one tree.
+
+| class                     | code                      | raised when                                             | retry?                      |
+|---------------------------|---------------------------|---------------------------------------------------------|-----------------------------|
+| `BadUserInput`            | BAD_USER_INPUT            | an argument breaks an input rule                        | no                          |
+| `Unauthenticated`         | UNAUTHENTICATED           | a token is missing, malformed or has expired            | with a fresh token          |
+| `Forbidden`               | FORBIDDEN                 | the caller may not do this                              | no                          |
+| `RateLimited`             | RATE_LIMITED              | a posting rate is used up                               | after `retry_after_ms`      |
+| `CursorInvalid`           | CURSOR_INVALID            | a cursor is malformed, foreign or past the head         | no: read `headCursor` again |
+| `CursorExpired`           | CURSOR_EXPIRED            | retention removed what follows a cursor                 | from `resume_cursor`        |
+| `IdempotencyConflict`     | IDEMPOTENCY_CONFLICT      | an idempotency key is used again for another post       | no                          |
+| `Unavailable`             | UNAVAILABLE               | the log cannot answer now; a post's outcome is unknown  | after `retry_after_ms`      |
+| `PersistedQueryNotFound`  | PERSISTED_QUERY_NOT_FOUND | a document's hash is not known here                     | with the full document      |
+| `DocumentUnparsable`      | GRAPHQL_PARSE_FAILED      | a document is not GraphQL                               | no                          |
+| `DocumentInvalid`         | GRAPHQL_VALIDATION_FAILED | a document does not fit the schema                      | no                          |
+| `InternalError`           | INTERNAL_SERVER_ERROR     | anything else; its text never leaves the server         | perhaps                     |
+
+Details that a program needs are attributes here and `extensions` members on the wire.
+"""
+
+from typing import Any, ClassVar
+
+
+class RaqcoonError(Exception):
+    """Base of every error that may be shown to a client: its text is safe to send."""
+
+    code: ClassVar[str] = "INTERNAL_SERVER_ERROR"
+    http_status: ClassVar[int] = 500
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """The error's members on the wire, `code` first."""
+        return {"code": self.code}
+
+
+class BadUserInput(RaqcoonError):
+    """Raised when an argument breaks an input rule. `argument` is its GraphQL name."""
+
+    code = "BAD_USER_INPUT"
+    http_status = 422
+
+    def __init__(self, argument: str, problem: str) -> None:
+        super().__init__(f"{argument} {problem}")
+        self.argument = argument
+        self.problem = problem
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        return {"code": self.code, "argument": self.argument}
+
+
+class Unauthenticated(RaqcoonError):
+    """Raised when a token is missing, malformed, not trusted or has expired."""
+
+    code = "UNAUTHENTICATED"
+    http_status = 401
+
+    def __init__(self, problem: str = "A valid token is required.") -> None:
+        super().__init__(problem)
+
+
+class Forbidden(RaqcoonError):
+    """Raised when the caller is known, or nobody in particular, and may not do this."""
+
+    code = "FORBIDDEN"
+    http_status = 403
+
+    def __init__(self, problem: str = "You may not do this.") -> None:
+        super().__init__(problem)
+
+
+class RetryLater(RaqcoonError):
+    """Base of the errors that pass by themselves; `retry_after_ms` is a hint, in milliseconds."""
+
+    def __init__(self, problem: str, retry_after_ms: int) -> None:
+        super().__init__(problem)
+        self.retry_after_ms = retry_after_ms
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        return {"code": self.code, "retryAfterMs": self.retry_after_ms}
+
+
+class RateLimited(RetryLater):
+    """Raised when an author or an address posts faster than its rate allows."""
+
+    code = "RATE_LIMITED"
+    http_status = 429
+
+    def __init__(self, subject: str, posts_per_second: float, retry_after_ms: int) -> None:
+        super().__init__(
+            f"This {subject} posts more than {posts_per_second:g} messages a second; try again in {retry_after_ms} ms.",
+            retry_after_ms,
+        )
+
+
+class Unavailable(RetryLater):
+    """Raised when the log cannot answer now. The outcome of a post is then unknown."""
+
+    code = "UNAVAILABLE"
+    http_status = 503
+
+    def __init__(self, problem: str = "The message log is not available.", retry_after_ms: int = 1000) -> None:
+        super().__init__(problem, retry_after_ms)
+
+
+class CursorInvalid(RaqcoonError):
+    """Raised when a cursor is malformed, of another channel or epoch, or past the head."""
+
+    code = "CURSOR_INVALID"
+    http_status = 422
+
+    def __init__(self, problem: str, argument: str = "after") -> None:
+        super().__init__(f"{argument} {problem}")
+        self.argument = argument
+        self.problem = problem
+
+
+class CursorExpired(RaqcoonError):
+    """Raised when retention has removed what follows a position.
+
+    `resume_cursor` is the position just before the oldest message still held.
+    """
+
+    code = "CURSOR_EXPIRED"
+    http_status = 410
+
+    def __init__(self, resume_cursor: str) -> None:
+        super().__init__("Messages after this cursor are no longer held; resumeCursor loses nothing more.")
+        self.resume_cursor = resume_cursor
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        return {"code": self.code, "resumeCursor": self.resume_cursor}
+
+
+class IdempotencyConflict(RaqcoonError):
+    """Raised when (channel, author, key) already names a message with other content."""
+
+    code = "IDEMPOTENCY_CONFLICT"
+    http_status = 409
+
+    def __init__(self) -> None:
+        super().__init__("idempotencyKey was used before by this author in this channel for a different message")
+
+
+class PersistedQueryNotFound(RaqcoonError):
+    """Raised when only a document's hash was sent and it is not known here. Its text is what Apollo looks for."""
+
+    code = "PERSISTED_QUERY_NOT_FOUND"
+    http_status = 200
+
+    def __init__(self) -> None:
+        super().__init__("PersistedQueryNotFound")
+
+
+class DocumentUnparsable(RaqcoonError):
+    """Raised when a document is not GraphQL."""
+
+    code = "GRAPHQL_PARSE_FAILED"
+    http_status = 400
+
+
+class DocumentInvalid(RaqcoonError):
+    """Raised when a document does not fit the schema, or breaks a limit on documents."""
+
+    code = "GRAPHQL_VALIDATION_FAILED"
+    http_status = 400
+
+
+class InternalError(RaqcoonError):
+    """What a client sees of any other exception."""
+
+    def __init__(self) -> None:
+        super().__init__("Internal server error.")
+
+
+class StartupError(Exception):
+    """Raised when the server cannot start as it is set up; its text is one clear line for the operator."""

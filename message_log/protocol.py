@@ -1,0 +1,132 @@
+"""What a message log promises. Everything above this room is written against this page alone.
+
+Ordering. In each channel, sequences are 1, 2, 3 … without gaps, and commit order is sequence order: whoever reads
+sequence N can read every sequence below N that retention has not removed. Across channels nothing is promised.
+
+Durability. `append` returns after the commit. What it returned survives `kill -9` and power loss.
+
+Publishing. After each commit of this process the listener's `committed` is called once on the event loop, before any
+of the posts in that commit is acknowledged, with the new messages in commit order. `hinted` may be called at any
+time, late, twice or never: it is only a reason to look.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from messages import ChannelHead, Draft, Message, MessageFilter, Totals
+
+
+class LogListener(Protocol):
+    """Who wants to know what was committed. Both methods are synchronous, quick and never raise."""
+
+    def committed(self, messages: Sequence[Message]) -> None:
+        """New messages of one commit of this process, in commit order (ascending within each channel)."""
+
+    def hinted(self, channel_id: str, sequence: int) -> None:
+        """Another process has committed `channel_id` up to `sequence`, or so it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of a draft. `created` is False when its idempotency key named an earlier message."""
+
+    message: Message
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """A stretch of a channel's history, ascending, and how far the search for it looked.
+
+    `stopped_at` is the sequence of the last message looked at in the direction of travel, or None when there was
+    nothing to look at. `exhausted` is True when nothing lies beyond it within the range asked for.
+    """
+
+    messages: list[Message]
+    stopped_at: int | None
+    exhausted: bool
+
+
+class MessageLog(Protocol):
+    """The durable, ordered store of all messages.
+
+    Every coroutine may raise `errors.Unavailable`; each gives up by itself within a few seconds. A cancelled reader
+    leaves nothing behind; a cancelled `append` may still have posted.
+    """
+
+    @property
+    def epoch(self) -> str:
+        """Identity of the log's numbering, known once it is open. A new database has a new one."""
+
+    @property
+    def exclusive(self) -> bool:
+        """True when no other process can append: what this one committed is all there is."""
+
+    @property
+    def location(self) -> str:
+        """Where the log lies, for people: a path or an address without credentials."""
+
+    async def open(self, listener: LogListener) -> None:
+        """Migrates and opens the log, and begins to tell `listener`.
+
+        Raises:
+            StartupError: another running server holds the SQLite file, or the database cannot be used.
+        """
+
+    async def close(self) -> None:
+        """Finishes the appends under way, then lets go of every connection and thread. Idempotent."""
+
+    async def append(self, draft: Draft) -> Appended:
+        """Stores a draft and gives it the next sequence of its channel.
+
+        Raises:
+            IdempotencyConflict: its key names an earlier message that says something else. Nothing was stored.
+            Unavailable: the outcome is unknown; a retry with the same idempotency key settles it.
+        """
+
+    async def last_sequence(self, channel_id: str) -> int:
+        """The channel's head as committed now, 0 while nothing was posted."""
+
+    async def last_sequences(self, channel_ids: Collection[str]) -> dict[str, int]:
+        """The heads of many channels by one query; channels nobody posted to are left out."""
+
+    async def read(self, channel_id: str, *, after: int, limit: int, max_bytes: int) -> list[Message]:
+        """What follows position `after`: sequence > `after`, ascending, at most `limit` messages.
+
+        Stops after the message with which the contents exceed `max_bytes`, so one message is always returned when
+        there is one. When retention has removed what follows, the first message's sequence is above `after` + 1.
+        """
+
+    async def history(
+        self,
+        channel_id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        backwards: bool = False,
+        filter: MessageFilter | None = None,
+    ) -> HistoryPage:
+        """At most `limit` messages with `after` < sequence < `before`, always returned ascending.
+
+        Forwards, the oldest of the range; backwards, the newest. With a filter, at most 10,000 messages are looked at.
+        """
+
+    async def oldest_sequence(self, channel_id: str) -> int:
+        """The sequence of the oldest message still held; the head + 1 when none is."""
+
+    async def oldest_of_all(self, *, limit: int) -> list[Message]:
+        """The oldest messages of all channels by (timestamp, channel_id, sequence), at most `limit`."""
+
+    async def message(self, channel_id: str, sequence: int) -> Message | None:
+        """One message, or None when it was never posted or is no longer held."""
+
+    async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:
+        """Channels that were posted to, by code point order of their ids, ids > `after`, at most `limit`."""
+
+    async def totals(self, channel_ids: Collection[str] | None = None) -> Totals:
+        """Totals over all channels, or over those named. Never counts the messages themselves."""
+
+    async def ready(self) -> bool:
+        """Whether the log answers now (it is asked, within a second). Never raises."""

@@ -1,0 +1,170 @@
+"""The domain's types: what is posted, what is stored, where a reader stands, and who is asking.
+
+Nothing here knows of databases, GraphQL or sockets. Instances are never mutated: one `Message` object is shared by
+every subscriber of its channel.
+"""
+
+import base64
+import binascii
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from hashlib import blake2b
+
+_CURSOR = struct.Struct(">8s8sQ")
+SEQUENCE_MAX = 2**53 - 1
+"""Highest sequence a cursor may carry: what a JSON number holds exactly."""
+
+
+@lru_cache(maxsize=4096)
+def _cursor_prefix(epoch: str, channel_id: str) -> tuple[bytes, bytes]:
+    return (
+        blake2b(epoch.encode(), digest_size=8).digest(),
+        blake2b(channel_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
+    )
+
+
+def encode_cursor(epoch: str, channel_id: str, sequence: int) -> str:
+    """The opaque cursor of a position: 32 URL-safe characters, bound to the log's epoch and the channel."""
+    return base64.urlsafe_b64encode(_CURSOR.pack(*_cursor_prefix(epoch, channel_id), sequence)).decode("ascii")
+
+
+def decode_cursor(cursor: str, epoch: str, channel_id: str) -> int:
+    """The sequence of a cursor made by `encode_cursor` for the same epoch and channel.
+
+    Raises:
+        ValueError: the cursor is malformed, of another epoch or of another channel; the text says which and
+            completes a sentence that begins with the argument's name.
+    """
+    try:
+        raw = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
+        epoch_digest, channel_digest, sequence = _CURSOR.unpack(raw)
+    except (UnicodeEncodeError, binascii.Error, struct.error):
+        raise ValueError("is not a cursor of this server") from None
+    own_epoch, own_channel = _cursor_prefix(epoch, channel_id)
+    if epoch_digest != own_epoch:
+        raise ValueError("belongs to another epoch: the log was replaced since it was handed out")
+    if channel_digest != own_channel:
+        raise ValueError("belongs to another channel")
+    if sequence > SEQUENCE_MAX:
+        raise ValueError("is not a cursor of this server")
+    return int(sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One stored post. `sequence` counts 1, 2, 3 … in its channel; `timestamp` is when the log accepted it, UTC."""
+
+    channel_id: str
+    sequence: int
+    author: str
+    content: str
+    lane: str | None
+    provider: str | None
+    token_count: int | None
+    timestamp: datetime
+    epoch: str = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """`<channelId>:<sequence>`: what clients normalise their caches by."""
+        return f"{self.channel_id}:{self.sequence}"
+
+    @property
+    def cursor(self) -> str:
+        """The position of this message: everything after it follows."""
+        return encode_cursor(self.epoch, self.channel_id, self.sequence)
+
+
+def parse_message_id(message_id: str) -> tuple[str, int] | None:
+    """The (channel_id, sequence) that `Message.id` was made of, or None when it is malformed."""
+    channel_id, _, digits = message_id.rpartition(":")
+    if not channel_id or not (digits.isascii() and digits.isdigit()) or digits[0] == "0" or len(digits) > 16:
+        return None
+    sequence = int(digits)
+    return (channel_id, sequence) if sequence <= SEQUENCE_MAX else None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A post that has passed the input rules and has no sequence yet."""
+
+    channel_id: str
+    author: str
+    content: str
+    lane: str | None = None
+    provider: str | None = None
+    token_count: int | None = None
+    idempotency_key: str | None = None
+
+    def same_post(self, message: Message) -> bool:
+        """Whether a repeat of this draft's idempotency key may be answered with `message`."""
+        return (self.content, self.lane, self.provider, self.token_count) == (
+            message.content,
+            message.lane,
+            message.provider,
+            message.token_count,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFilter:
+    """Which messages of a channel are wanted: OR inside a set, AND between them.
+
+    None is no constraint; an empty set matches nothing. Values are sets, so two filters that mean the same are equal.
+    """
+
+    authors: frozenset[str] | None = None
+    lanes: frozenset[str] | None = None
+    providers: frozenset[str] | None = None
+
+    def matches(self, message: Message) -> bool:
+        return (
+            (self.authors is None or message.author in self.authors)
+            and (self.lanes is None or message.lane in self.lanes)
+            and (self.providers is None or message.provider in self.providers)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelHead:
+    """A channel and the sequence of its newest message (0 while nothing was posted)."""
+
+    channel_id: str
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Messages and tokens counted beside the counters; null providers and lanes are left out of the two maps."""
+
+    messages: int
+    tokens: int
+    messages_by_provider: Mapping[str, int]
+    messages_by_lane: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who is asking, and what they may do. The default is anybody, who may do everything.
+
+    `author`: the only name they may post under, None for any. `channels`: `fnmatch` patterns of the channels they may
+    read and post to, None for all. `expires_at`: Unix time in seconds at which their token ends, None for never.
+    """
+
+    author: str | None = None
+    channels: tuple[str, ...] | None = None
+    expires_at: float | None = None
+    posts_as_anyone: bool = False
+
+    def may_use(self, channel_id: str) -> bool:
+        return self.channels is None or any(fnmatchcase(channel_id, pattern) for pattern in self.channels)
+
+    def may_post_as(self, author: str) -> bool:
+        return self.author is None or self.posts_as_anyone or author == self.author
+
+
+ANYONE = Viewer()

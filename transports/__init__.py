@@ -1,0 +1,4 @@
+"""Every way in and out: graphql-transport-ws, GraphQL over HTTP, event streams, the REST and plain WebSocket shims, pages.
+
+Each maps a wire format to operations or resolvers; none decides what a post or a subscription means.
+"""
