@@ -1,0 +1,313 @@
+"""A live channel: one task that moves its head over the log and takes every subscriber along.
+
+Invariants, each of which a test holds:
+
+1. `head` and the tail move before any await of a sweep, and only forward.
+2. A subscriber's position changes only in the loop step in which its sink took what lies between, wherever that
+   happens: in the sweep, when it equals the sweep's base; in its catch-up, when it still is where the page began.
+3. A subscriber has at most one catch-up. A catch-up ends only in a step in which the position has reached the head.
+
+From these follows exactly once and in order: whoever moves a position has looked at it in the same step. There is no
+"live" state: a subscriber is live when its position happens to equal the base of the next sweep.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable, Sequence
+
+from delivery.cohort import CacheBudget, Cohort, Render
+from delivery.figures import Figures
+from delivery.pages import PAGE_BYTES, PAGE_MESSAGES, PageReader
+from delivery.sink import Sink
+from delivery.subscriber import Subscriber
+from delivery.tail import Tail, size_bytes
+from errors import CursorExpired, InternalError, Unavailable
+from message_log.protocol import MessageLog
+from messages import Message, MessageFilter, encode_cursor
+
+logger = logging.getLogger(__name__)
+
+QUEUE_MESSAGES = 4096
+"""Committed messages waiting for the delivery task. On overflow the queue is emptied: the log has everything."""
+QUEUE_BYTES = 16 * 1024 * 1024
+BATCH_BYTES = 256 * 1024
+"""Contents of one sweep, so that one busy channel cannot hold the loop or a socket for long."""
+TAIL_BYTES = 2 * 1024 * 1024
+YIELD_EVERY_SUBSCRIBERS = 256
+"""Writes between two yields to the event loop: about 2 ms."""
+GATHER_SECONDS = 0.002
+"""How long a sweep that follows closely on another waits for more messages to share its writes."""
+BUSY_SECONDS = 0.004
+"""A channel is busy, and gathers, when its last sweep ended less than this ago."""
+RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+"""Waits between reads of a log that does not answer; the last one repeats."""
+
+
+class Channel:
+    """One channel with at least one subscriber in this process."""
+
+    def __init__(
+        self,
+        channel_id: str,
+        log: MessageLog,
+        pages: PageReader,
+        budget: CacheBudget,
+        figures: Figures,
+        left: Callable[["Channel", asyncio.Task[None] | None], None],
+    ) -> None:
+        self.channel_id = channel_id
+        self.cohorts: dict[Hashable, Cohort] = {}
+        self.subscribers = 0
+        self.holds = 0
+        """Subscriptions being set up: they keep the channel alive while they wait for the log."""
+        self.head = 0
+        """Sequence up to which messages have been handed to subscribers, or are being handed in this sweep."""
+        self.target = 0
+        """Highest sequence known to be committed."""
+        self._log = log
+        self._pages = pages
+        self._budget = budget
+        self._figures = figures
+        self._left = left
+        self._queue: asyncio.Queue[Message | None] = asyncio.Queue(QUEUE_MESSAGES)
+        self._queue_bytes = 0
+        self._tail = Tail(TAIL_BYTES)
+        self._swept_at = 0.0
+        self._opening: asyncio.Task[None] | None = None
+        self._delivery: asyncio.Task[None] | None = None
+
+    # -- what the log says ------------------------------------------------------------------------------------
+
+    def offer(self, message: Message) -> None:
+        """Takes a message that was just committed. Called in commit order."""
+        if self._queue.full() or self._queue_bytes > QUEUE_BYTES:
+            self._empty_queue()
+        self._queue.put_nowait(message)
+        self._queue_bytes += size_bytes(message)
+        self.target = max(self.target, message.sequence)
+
+    def hint(self, sequence: int) -> None:
+        """Learns that the channel may have reached `sequence`; the delivery task looks in the log."""
+        if sequence > self.target:
+            self.target = sequence
+            if self._queue.empty():
+                self._queue.put_nowait(None)
+
+    def _empty_queue(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue_bytes = 0
+
+    # -- opening and closing ----------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Finds the head in the log and starts delivering; whoever comes meanwhile waits for the same look."""
+        if self._delivery is not None:
+            return
+        if self._opening is None or (self._opening.done() and self._delivery is None):
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+            # Whoever waits for it may be gone by the time it fails.
+            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
+        self.head = await self._log.last_sequence(self.channel_id)
+        self.target = max(self.target, self.head)
+        self._delivery = asyncio.get_running_loop().create_task(self._deliver())
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """Stops delivering; returns the tasks that are ending."""
+        tasks = [task for task in (self._opening, self._delivery) if task is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    # -- subscribers ------------------------------------------------------------------------------------------
+
+    def join(
+        self, position: int, key: Hashable, filter: MessageFilter | None, render: Render, sink: Sink, shared: bool
+    ) -> Subscriber:
+        """Adds a subscriber at `position`. With `shared` it joins the cohort of its key and filter."""
+        cohort_key: Hashable = (key, filter) if shared else object()
+        cohort = self.cohorts.get(cohort_key)
+        if cohort is None:
+            cohort = self.cohorts[cohort_key] = Cohort(cohort_key, filter, render, self._budget)
+            self._budget.cohorts += 1
+        subscriber = Subscriber(position, cohort, sink, self)
+        cohort.members[subscriber] = None
+        self.subscribers += 1
+        if position < self.head:
+            self.start_catch_up(subscriber)
+        return subscriber
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Forgets a subscriber that was closed, and ends its catch-up."""
+        cohort = subscriber.cohort
+        del cohort.members[subscriber]
+        self.subscribers -= 1
+        if not cohort.members:
+            del self.cohorts[cohort.key]
+            self._budget.cohorts -= 1
+        if subscriber.catch_up is not None:
+            subscriber.catch_up.cancel()
+        self._left(self, subscriber.catch_up)
+
+    # -- the delivery task ------------------------------------------------------------------------------------
+
+    async def _deliver(self) -> None:
+        try:
+            while True:
+                messages = await self._next_messages()
+                base = self.head
+                self._tail.extend(messages)
+                self.head = messages[-1].sequence
+                await self._sweep(base, messages)
+                self._swept_at = asyncio.get_running_loop().time()
+        except Exception:
+            # A defect, by the contracts of log, render and sink. Nobody may wait in silence for what never comes:
+            # clients are told, and subscribe again where they were.
+            logger.exception("delivery in a channel has failed; its subscriptions end")
+            for cohort in list(self.cohorts.values()):
+                for subscriber in list(cohort.members):
+                    subscriber.end(InternalError())
+
+    async def _next_messages(self) -> list[Message]:
+        """Everything that waits, from head + 1 on and without a gap, at most about `BATCH_BYTES`."""
+        failures = 0
+        while True:
+            if self._queue.empty() and self.target <= self.head:
+                waited = await self._queue.get()
+                if waited is not None:
+                    if asyncio.get_running_loop().time() - self._swept_at < BUSY_SECONDS:
+                        await asyncio.sleep(GATHER_SECONDS)
+                    run = self._drain(waited)
+                    if run:
+                        return run
+            elif not self._queue.empty():
+                run = self._drain(None)
+                if run:
+                    return run
+            if self.target > self.head and self._queue.empty():
+                try:
+                    run = await self._pages.after(self.channel_id, self.head)
+                except Unavailable:
+                    await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                    failures += 1
+                    continue
+                if not run and self._queue.empty():
+                    # Nothing there: the hint was wrong. The sweep of heads would tell if it was only early.
+                    self.target = self.head
+                elif run and run[0].sequence > self.head:
+                    self.head = run[0].sequence - 1  # Retention has overtaken the head; see `_page`.
+                    return run
+
+    def _drain(self, first: Message | None) -> list[Message]:
+        """The contiguous run at the front of the queue. On a gap the queue is emptied, for the log to be read."""
+        run: list[Message] = []
+        run_bytes = 0
+        expected = self.head + 1
+        while True:
+            if first is not None:
+                message, first = first, None
+            elif self._queue.empty():
+                return run
+            else:
+                item = self._queue.get_nowait()
+                if item is None:
+                    continue
+                message = item
+            self._queue_bytes = max(0, self._queue_bytes - size_bytes(message))
+            if message.sequence < expected:
+                continue
+            if message.sequence > expected:
+                self._empty_queue()
+                return run
+            run.append(message)
+            run_bytes += size_bytes(message)
+            expected += 1
+            if run_bytes > BATCH_BYTES:
+                return run
+
+    async def _sweep(self, base: int, messages: Sequence[Message]) -> None:
+        """Takes everyone who stands at `base` to the end of `messages`; everyone else behind it catches up."""
+        writes = 0
+        delivered = 0
+        head = messages[-1].sequence
+        for cohort in list(self.cohorts.values()):
+            batch = await cohort.encode(messages)
+            silent = not batch.payloads
+            for subscriber in list(cohort.members):
+                if subscriber.position == base:
+                    if silent or subscriber.sink.write(batch):
+                        subscriber.position = head
+                        delivered += 1
+                    else:
+                        self._figures.slow_falls += 1
+                        self.start_catch_up(subscriber)
+                    writes += 1
+                    if writes % YIELD_EVERY_SUBSCRIBERS == 0:
+                        await asyncio.sleep(0)
+                elif subscriber.position < head:
+                    self.start_catch_up(subscriber)
+            self._figures.swept(batch, delivered)
+            delivered = 0
+
+    # -- catching up ------------------------------------------------------------------------------------------
+
+    def start_catch_up(self, subscriber: Subscriber) -> None:
+        """Lets a subscriber that is behind move towards the head by itself. Does nothing when it already does."""
+        if subscriber.catch_up is None:
+            subscriber.catch_up = asyncio.get_running_loop().create_task(self._catch_up(subscriber))
+
+    async def _catch_up(self, subscriber: Subscriber) -> None:
+        try:
+            await self._move_to_head(subscriber)
+        except Exception as error:
+            if not isinstance(error, CursorExpired):
+                logger.exception("catching up has failed; the subscription ends")
+                error = InternalError()
+            subscriber.catch_up = None  # It is this task: `end` must not cancel it.
+            subscriber.end(error)
+        else:
+            subscriber.catch_up = None
+
+    async def _move_to_head(self, subscriber: Subscriber) -> None:
+        failures = 0
+        while subscriber.position < self.head:
+            await subscriber.sink.writable()
+            start = subscriber.position
+            if start >= self.head:
+                break
+            try:
+                messages = await self._page(start)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
+                continue
+            except CursorExpired:
+                if subscriber.position != start:
+                    continue
+                raise
+            batch = await subscriber.cohort.encode(messages)
+            # The sweep may have moved it while the page was read.
+            if subscriber.position == start and (not batch.payloads or subscriber.sink.write(batch)):
+                subscriber.position = batch.position
+                failures = 0
+                self._figures.caught_up(batch)
+
+    async def _page(self, position: int) -> Sequence[Message]:
+        """What follows `position`, up to the head at most; never empty.
+
+        Raises:
+            CursorExpired: retention has removed the message after `position`.
+            Unavailable: the log cannot answer now.
+        """
+        page = self._tail.after(position, limit=PAGE_MESSAGES, max_bytes=PAGE_BYTES)
+        if page:
+            return page
+        page = await self._pages.after(self.channel_id, position)
+        if not page or page[0].sequence != position + 1:
+            oldest = page[0].sequence if page else await self._log.oldest_sequence(self.channel_id)
+            raise CursorExpired(encode_cursor(self._log.epoch, self.channel_id, oldest - 1))
+        beyond = page[-1].sequence - self.head
+        return page[:-beyond] if beyond > 0 else page

@@ -1,0 +1,186 @@
+"""The hub: which channels are live in this process, and the way in and out of them."""
+
+import asyncio
+from collections.abc import Coroutine, Hashable, Sequence
+from typing import Any
+
+from delivery.channel import Channel
+from delivery.cohort import CacheBudget, Render
+from delivery.figures import Figures
+from delivery.pages import PageReader
+from delivery.sink import Sink
+from delivery.subscriber import Subscriber
+from errors import CursorInvalid, Unavailable
+from message_log.protocol import MessageLog
+from messages import Message, MessageFilter
+
+CACHE_BYTES = 64 * 1024 * 1024
+COHORT_CACHE_BYTES = 1024 * 1024
+HEADS_PER_QUERY = 10_000
+
+
+class Hub:
+    """Hands committed messages to the subscribers of their channels. Implements the log's `LogListener`.
+
+    A channel is in the registry while it has a subscriber or a subscription is being set up, and costs nothing else.
+    """
+
+    def __init__(self, log: MessageLog, *, max_cohorts: int = 10_000, sweep_interval_seconds: float = 0.25) -> None:
+        self.channels: dict[str, Channel] = {}
+        self.figures = Figures()
+        self.pages = PageReader(log)
+        self._log = log
+        self._max_cohorts = max_cohorts
+        self._sweep_interval_seconds = sweep_interval_seconds
+        self._budget = CacheBudget(CACHE_BYTES, COHORT_CACHE_BYTES)
+        self._ending: set[asyncio.Task[None]] = set()
+        self._head_sweep: asyncio.Task[None] | None = None
+        self._heads: dict[str, asyncio.Future[int]] = {}
+        self._head_reads: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begins to look after the heads of live channels, where other processes may move them."""
+        if not self._log.exclusive:
+            self._head_sweep = asyncio.get_running_loop().create_task(self._sweep_heads())
+
+    async def stop(self) -> None:
+        """Ends every subscription and waits until no task of the hub is left."""
+        if self._head_sweep is not None:
+            self._head_sweep.cancel()
+            await asyncio.gather(self._head_sweep, return_exceptions=True)
+        for channel in list(self.channels.values()):
+            for cohort in list(channel.cohorts.values()):
+                for subscriber in list(cohort.members):
+                    subscriber.end(None)
+            self._release(channel, force=True)
+        for reading in list(self._head_reads):
+            reading.cancel()
+        await asyncio.gather(*self._ending, *self._head_reads, return_exceptions=True)
+        await self.pages.close()
+
+    @property
+    def subscribers(self) -> int:
+        return sum(channel.subscribers for channel in self.channels.values())
+
+    @property
+    def cohorts(self) -> int:
+        return self._budget.cohorts
+
+    # -- LogListener ------------------------------------------------------------------------------------------
+
+    def committed(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            channel = self.channels.get(message.channel_id)
+            if channel is not None:
+                channel.offer(message)
+
+    def hinted(self, channel_id: str, sequence: int) -> None:
+        channel = self.channels.get(channel_id)
+        if channel is not None:
+            channel.hint(sequence)
+
+    # -- subscribing ------------------------------------------------------------------------------------------
+
+    async def subscribe(
+        self,
+        channel_id: str,
+        position: int | None,
+        *,
+        cohort: Hashable,
+        filter: MessageFilter | None,
+        render: Render,
+        sink: Sink,
+    ) -> Subscriber:
+        """Adds a subscriber that is sent everything after `position`, once, in order; None is the head of now.
+
+        Subscribers of a channel with equal `cohort` and `filter` share executions: `render` of the first one serves
+        them all. When it returns, the subscription stands: whatever is committed from now on will be sent.
+
+        Raises:
+            CursorInvalid: `position` is past the head.
+            Unavailable: the log cannot tell the head now.
+        """
+        channel = self.channels.get(channel_id)
+        if channel is None:
+            channel = self.channels[channel_id] = Channel(
+                channel_id, self._log, self.pages, self._budget, self.figures, self._left
+            )
+        channel.holds += 1
+        try:
+            await channel.open()
+            # What this process knows to be committed is exact where no other can append, but for a commit whose
+            # callback is on its way: a reader of the log may hold its cursor already.
+            if position > channel.target if position is not None else not self._log.exclusive:
+                channel.hint(await self._read_head(channel_id))
+            if position is None:
+                position = channel.target
+            elif position > channel.target:
+                raise CursorInvalid("is past the channel's newest message")
+            shared = self._budget.cohorts < self._max_cohorts or (cohort, filter) in channel.cohorts
+            return channel.join(position, cohort, filter, render, sink, shared)
+        finally:
+            channel.holds -= 1
+            self._release(channel)
+
+    def _left(self, channel: Channel, ending: asyncio.Task[None] | None) -> None:
+        if ending is not None:
+            self._await_end(ending)
+        self._release(channel)
+
+    def _release(self, channel: Channel, *, force: bool = False) -> None:
+        if force or (not channel.subscribers and not channel.holds):
+            if self.channels.get(channel.channel_id) is channel:
+                del self.channels[channel.channel_id]
+            for task in channel.close():
+                self._await_end(task)
+
+    def _await_end(self, task: asyncio.Task[None]) -> None:
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    # -- heads that other processes move ----------------------------------------------------------------------
+
+    async def _read_head(self, channel_id: str) -> int:
+        """The head as the log has it now. Whoever asks in the same loop step, for any channel, shares one query."""
+        future = self._heads.get(channel_id)
+        if future is None:
+            loop = asyncio.get_running_loop()
+            future = self._heads[channel_id] = loop.create_future()
+            if len(self._heads) == 1:
+                self._start_reading(self._read_heads())
+        return await asyncio.shield(future)
+
+    def _start_reading(self, reading: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(reading)
+        self._head_reads.add(task)
+        task.add_done_callback(self._head_reads.discard)
+
+    async def _read_heads(self) -> None:
+        # Taken before the query begins: whoever asks later must not get an earlier head.
+        waiting, self._heads = self._heads, {}
+        try:
+            heads = await self._log.last_sequences(list(waiting))
+        except BaseException as error:
+            for future in waiting.values():
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Unavailable) else Unavailable())
+                    future.exception()
+            if not isinstance(error, Unavailable):
+                raise
+            return
+        for channel_id, future in waiting.items():
+            if not future.done():
+                future.set_result(heads.get(channel_id, 0))
+
+    async def _sweep_heads(self) -> None:
+        """Repairs lost hints: reads the heads of all live channels, every `sweep_interval_seconds`."""
+        while True:
+            await asyncio.sleep(self._sweep_interval_seconds)
+            live = list(self.channels)
+            for start in range(0, len(live), HEADS_PER_QUERY):
+                try:
+                    heads = await self._log.last_sequences(live[start : start + HEADS_PER_QUERY])
+                except Unavailable:
+                    break
+                for channel_id, sequence in heads.items():
+                    self.hinted(channel_id, sequence)

@@ -1,0 +1,85 @@
+"""Shared reads of the log: however many subscribers catch up at once, each stretch is read about once."""
+
+import asyncio
+from collections.abc import Hashable
+
+from cachetools import LRUCache
+
+from delivery.tail import cut_page, size_bytes
+from message_log.protocol import MessageLog
+from messages import Message
+
+PAGE_MESSAGES = 256
+"""Messages of one read. Reads begin at multiples of it, so clients with different cursors ask for the same pages."""
+PAGE_BYTES = 64 * 1024
+"""Contents of one page handed to a subscriber: as much as a socket's write buffer takes before it pauses."""
+READ_BYTES = 4 * PAGE_BYTES
+"""Contents of one read of the log."""
+CACHE_BYTES = 32 * 1024 * 1024
+"""Pages kept for those who come next. Messages are immutable, so a kept page is never wrong."""
+
+
+def _run_bytes(run: list[Message]) -> int:
+    return sum(map(size_bytes, run)) + 64
+
+
+class PageReader:
+    """Reads stretches of channels from the log: one read, many waiters, and a bounded cache behind them."""
+
+    def __init__(self, log: MessageLog) -> None:
+        self._log = log
+        self._cache: LRUCache[Hashable, list[Message]] = LRUCache(CACHE_BYTES, getsizeof=_run_bytes)
+        self._reads: dict[Hashable, asyncio.Task[list[Message]]] = {}
+        self.reads = 0
+        """Reads of the log so far."""
+
+    async def after(self, channel_id: str, position: int) -> list[Message]:
+        """What follows `position` in the log, ascending, about `PAGE_BYTES`; empty when nothing does.
+
+        The first message's sequence is above `position` + 1 when retention has removed what lies between.
+
+        Raises:
+            Unavailable: the log cannot answer now.
+        """
+        aligned = position - position % PAGE_MESSAGES
+        # Twice at the position itself: the first of them may join a read that began before the newest commit.
+        for start in (aligned, position, position):
+            key = (channel_id, start)
+            run = self._cache.get(key)
+            if run is None or not _reaches(run, position):
+                run = await self._read(key, channel_id, start)
+            if _reaches(run, position):
+                index = max(0, position + 1 - run[0].sequence)
+                return cut_page(run, start=index, stop=len(run), max_bytes=PAGE_BYTES)
+        return []
+
+    async def _read(self, key: Hashable, channel_id: str, start: int) -> list[Message]:
+        task = self._reads.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(
+                self._log.read(channel_id, after=start, limit=PAGE_MESSAGES, max_bytes=READ_BYTES)
+            )
+            self.reads += 1
+            self._reads[key] = task
+            task.add_done_callback(lambda done: self._keep(key, done))
+        # One waiter that goes away must not take the read from the others.
+        return await asyncio.shield(task)
+
+    def _keep(self, key: Hashable, task: asyncio.Task[list[Message]]) -> None:
+        del self._reads[key]
+        if task.cancelled() or task.exception() is not None:
+            return
+        if run := task.result():
+            self._cache[key] = run
+
+    async def close(self) -> None:
+        """Cancels the reads under way."""
+        reads = list(self._reads.values())
+        for task in reads:
+            task.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
+        self._cache.clear()
+
+
+def _reaches(run: list[Message], position: int) -> bool:
+    return bool(run) and run[-1].sequence > position

@@ -1,0 +1,66 @@
+"""The newest messages of a live channel, kept in memory so that catching up rarely asks the log."""
+
+import sys
+from collections.abc import Sequence
+
+from messages import Message
+
+MESSAGE_OVERHEAD_BYTES = 400
+"""What a `Message` costs beside its content: the object, its author, lane and provider, its place in a list."""
+
+
+def size_bytes(message: Message) -> int:
+    """About how much memory a message holds, in bytes."""
+    return sys.getsizeof(message.content) + MESSAGE_OVERHEAD_BYTES
+
+
+def cut_page(messages: Sequence[Message], *, start: int, stop: int, max_bytes: int) -> list[Message]:
+    """`messages[start:stop]`, cut after the message with which it exceeds `max_bytes`; at least one when there is."""
+    total = 0
+    for index in range(start, stop):
+        total += size_bytes(messages[index])
+        if total > max_bytes:
+            return list(messages[start : index + 1])
+    return list(messages[start:stop])
+
+
+class Tail:
+    """A contiguous run of messages that ends at the channel's head, at most `max_bytes` of them in memory.
+
+    Invariant: `_messages[i + 1].sequence == _messages[i].sequence + 1`.
+    """
+
+    __slots__ = ("_bytes", "_max_bytes", "_messages", "_start")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._messages: list[Message] = []
+        self._start = 0
+        self._bytes = 0
+
+    def extend(self, messages: Sequence[Message]) -> None:
+        """Appends what follows the tail; a gap before it (retention, a skipped stretch) starts the tail anew."""
+        held = self._messages
+        if held and messages and messages[0].sequence != held[-1].sequence + 1:
+            held.clear()
+            self._start = self._bytes = 0
+        held.extend(messages)
+        self._bytes += sum(map(size_bytes, messages))
+        while self._bytes > self._max_bytes and self._start < len(held):
+            self._bytes -= size_bytes(held[self._start])
+            self._start += 1
+        # Deleting from the front moves the rest; done when half is dead, each message is moved about once.
+        if self._start > 64 and self._start * 2 > len(held):
+            del held[: self._start]
+            self._start = 0
+
+    def after(self, position: int, *, limit: int, max_bytes: int) -> list[Message] | None:
+        """What follows `position`, ascending, at most `limit` messages and about `max_bytes`.
+
+        None when the tail does not reach back that far: the log has it.
+        """
+        held = self._messages
+        if self._start >= len(held) or position + 1 < held[self._start].sequence:
+            return None
+        start = position + 1 - held[self._start].sequence + self._start
+        return cut_page(held, start=start, stop=min(start + limit, len(held)), max_bytes=max_bytes)

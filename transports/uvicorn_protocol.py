@@ -1,0 +1,285 @@
+"""uvicorn's WebSocket protocol, made lean, with a way to write frames in one step and a keepalive that knows slowness.
+
+What differs from `WebSocketsSansIOProtocol` (uvicorn 0.54), and why:
+
+- `write_frames` and `drained`, offered through the ASGI scope's `extensions`: a fan-out to thousands of sockets in one
+  loop step each, with the check for room and the write in the same step.
+- `Keepalive` pings, and cuts who takes nothing. uvicorn's own pings wait behind the buffered bytes and end a slow but
+  reading client with 1011, which graphql-ws clients treat as fatal; its `close()` waits for a buffer that may never
+  drain. Here a cut is an abort: the client sees 1006, reconnects and resumes.
+- The kernel keeps at most `NOTSENT_BYTES` unsent per socket. Without it a client that does not read holds 4 MB there.
+- Memory: `__slots__` that name uvicorn's attributes too, a queue and a gate of few words, request and response dropped
+  once the handshake is over.
+"""
+
+import asyncio
+import socket
+from asyncio.transports import BaseTransport
+from collections import deque
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+from websockets.http11 import Request
+from websockets.protocol import State
+
+from transports.sinks import DIRECT
+
+NOTSENT_BYTES = 128 * 1024
+"""Unsent bytes the kernel may hold for a socket; 32 kB pauses so often that catching up is five times slower."""
+
+
+class _Gate:
+    """What uvicorn needs of `asyncio.Event`, in a fifth of the memory: it holds a list only while somebody waits."""
+
+    __slots__ = ("_open", "_waiting")
+
+    def __init__(self) -> None:
+        self._open = True
+        self._waiting: list[asyncio.Future[None]] | None = None
+
+    def is_set(self) -> bool:
+        return self._open
+
+    def set(self) -> None:
+        self._open = True
+        waiting, self._waiting = self._waiting, None
+        for future in waiting or ():
+            if not future.done():
+                future.set_result(None)
+
+    def clear(self) -> None:
+        self._open = False
+
+    async def wait(self) -> bool:
+        while not self._open:
+            future = asyncio.get_running_loop().create_future()
+            if self._waiting is None:
+                self._waiting = []
+            self._waiting.append(future)
+            await future
+        return True
+
+
+class _Inbox:
+    """What uvicorn needs of `asyncio.Queue`, for one reader. uvicorn stops reading while an event waits here."""
+
+    __slots__ = ("_events", "_reader")
+
+    def __init__(self) -> None:
+        self._events: deque[Any] | None = None
+        self._reader: asyncio.Future[None] | None = None
+
+    def empty(self) -> bool:
+        return self._events is None
+
+    def put_nowait(self, event: Any) -> None:
+        if self._events is None:
+            self._events = deque((event,))
+        else:
+            self._events.append(event)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def get(self) -> Any:
+        while self._events is None:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        event = self._events.popleft()
+        if not self._events:
+            self._events = None  # An empty deque would still hold 600 bytes.
+        return event
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket connection. Pass it as uvicorn's `ws=`, with `ws_ping_interval=None`: `Keepalive` does that."""
+
+    __slots__ = (
+        "app",
+        "app_state",
+        "asgi_version",
+        "beat",
+        "client",
+        "close_sent",
+        "close_timeout",
+        "close_timer",
+        "config",
+        "conn",
+        "connections",
+        "curr_msg_data_type",
+        "default_headers",
+        "disconnected",
+        "frames",
+        "handshake_complete",
+        "handshake_initiated",
+        "heard",
+        "initial_response",
+        "last_ping_rtt",
+        "logger",
+        "loop",
+        "paused_since",
+        "pending_ping_payload",
+        "ping_interval",
+        "ping_sent_at",
+        "ping_timeout",
+        "ping_timer",
+        "pong_timer",
+        "queue",
+        "read_paused",
+        "request",
+        "response",
+        "root_path",
+        "scheme",
+        "scope",
+        "server",
+        "tasks",
+        "transport",
+        "writable",
+    )
+
+    paused_since: float | None
+    heard: bool
+    beat: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.queue = _Inbox()  # type: ignore[assignment]
+        self.writable = _Gate()  # type: ignore[assignment]
+        self.paused_since = None
+        self.heard = True
+        self.beat = 0
+
+    # -- the direct way out ------------------------------------------------------------------------------------
+
+    def write_frames(self, data: bytes) -> bool:
+        """Writes complete, unmasked frames in this loop step and returns True, or writes nothing and returns False.
+
+        False: the buffer is above its high-water mark, or the connection is not open (any more). Never raises.
+        """
+        if (
+            self.paused_since is not None
+            or self.close_sent
+            or self.disconnected
+            or self.conn.state is not State.OPEN
+            or self.transport.is_closing()
+        ):
+            return False
+        try:
+            self.transport.write(data)
+        except RuntimeError:  # uvloop, when the transport was lost a moment ago.
+            return False
+        return True
+
+    async def drained(self) -> None:
+        """Returns once the buffer is below its low-water mark; never on a connection that is gone."""
+        await self.writable.wait()
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            await self.loop.create_future()
+
+    # -- uvicorn's hooks ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        limit_unsent(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        scope = getattr(self, "scope", None)
+        if scope is not None:
+            scope["extensions"].pop(DIRECT, None)  # Breaks the cycle, so that memory returns without a collection.
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        # Frames cannot be shared where each connection compresses its own.
+        if self.handshake_initiated and not self.close_sent and not self.conn.extensions:
+            self.scope["extensions"][DIRECT] = self
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.accept":
+            self.request = self.response = None  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
+
+    def handle_pong(self, event: Frame) -> None:
+        """Whatever is heard is a sign of life; see `data_received`."""
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.paused_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        self.paused_since = None
+        super().resume_writing()
+
+    # -- used by `Keepalive` -----------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """Cuts the connection without waiting for its buffer. The client sees 1006 and may come again."""
+        self.transport.abort()
+
+    def ping(self) -> None:
+        """Sends a ping; what is heard from now on answers it."""
+        self.heard = False
+        self.conn.send_ping(b"")
+        self.transport.write(b"".join(self.conn.data_to_send()))
+
+
+def limit_unsent(transport: BaseTransport) -> None:
+    """Keeps the kernel's share of what a slow client has not taken to `NOTSENT_BYTES` (Linux and macOS)."""
+    sock = transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if hasattr(socket, "TCP_QUICKACK") else None)
+    if sock is not None and option is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, option, NOTSENT_BYTES)
+
+
+class Keepalive:
+    """Pings idle connections and cuts those that are gone or take nothing. One task for all of them.
+
+    Each connection is looked at every `TICK_SECONDS` for slowness and pinged every `ping_seconds`, spread over the
+    ticks. It is cut when its buffer has stood above the low-water mark for `slow_timeout_seconds` without falling
+    below it once, or when nothing at all was heard since the last ping.
+    """
+
+    TICK_SECONDS = 1.0
+
+    def __init__(self, connections: set[Any], *, slow_timeout_seconds: float, ping_seconds: float = 20.0) -> None:
+        self._connections = connections
+        self._slow_timeout_seconds = slow_timeout_seconds
+        self._beats = max(1, round(ping_seconds / self.TICK_SECONDS))
+        self._ticks = 0
+        self.slow_cut = 0
+        self.silent_cut = 0
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        tick_seconds = min(self.TICK_SECONDS, self._slow_timeout_seconds / 4)
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(tick_seconds)
+            self.tick(loop.time())
+
+    def tick(self, now: float) -> None:
+        """One look at every connection, at loop time `now` in seconds."""
+        self._ticks += 1
+        for connection in list(self._connections):
+            if not isinstance(connection, WebSocketProtocol) or connection.conn.state is not State.OPEN:
+                continue
+            if connection.paused_since is not None:
+                if now - connection.paused_since > self._slow_timeout_seconds:
+                    self.slow_cut += 1
+                    connection.abort()
+                continue
+            connection.beat += 1
+            if connection.beat >= self._beats and not connection.transport.is_closing():
+                connection.beat = 0
+                if connection.heard:
+                    connection.ping()
+                else:
+                    self.silent_cut += 1
+                    connection.abort()
