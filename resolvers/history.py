@@ -1,0 +1,229 @@
+"""Reading: pages of a channel's history by the Relay connection rules, channels, single messages, totals.
+
+A channel that the viewer may not use does not exist here: it looks like one that nobody has posted to.
+"""
+
+import heapq
+from dataclasses import dataclass
+
+from errors import BadUserInput, CursorExpired, CursorInvalid
+from message_log.protocol import HistoryPage
+from messages import ChannelHead, Message, MessageFilter, Totals, Viewer, encode_cursor, parse_message_id
+from resolvers import input_rules
+from resolvers.chat import Chat
+from resolvers.subscribe import position_of
+
+PAGE_DEFAULT = 50
+PAGE_MAX = 200
+CHANNELS_LOOKED_AT_MAX = 10_000
+"""How many channels one page of channels may pass over because the viewer may not use them."""
+_CHANNELS_PER_READ = 1000
+_NO_TOTALS = Totals(0, 0, {}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """Messages in ascending sequence, and where the page lies in its channel.
+
+    `has_next` and `has_previous` tell whether messages are held after and before it. In the direction of travel the
+    page's cursor is where the search stopped, which with a filter may be far beyond the last message it found.
+    """
+
+    messages: list[Message]
+    has_next: bool
+    has_previous: bool
+    start_cursor: str | None
+    end_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPage:
+    """Channels by code point order of their ids; `end_cursor` is the id where the search stopped."""
+
+    channels: list[ChannelHead]
+    has_next: bool
+    end_cursor: str | None
+
+
+def _page_size(argument: str, value: int) -> int:
+    if not 0 <= value <= PAGE_MAX:
+        raise BadUserInput(argument, f"must be between 0 and {PAGE_MAX}")
+    return value
+
+
+async def last_sequence(chat: Chat, viewer: Viewer, channel_id: object, argument: str = "id") -> int:
+    """The channel's newest sequence as committed now, 0 while nothing was posted.
+
+    Raises:
+        BadUserInput: `channel_id` breaks its rule; the error names `argument`.
+        Unavailable: the log cannot answer.
+    """
+    channel = input_rules.channel_id(channel_id, argument)
+    return await chat.log.last_sequence(channel) if viewer.may_use(channel) else 0
+
+
+async def messages_page(
+    chat: Chat,
+    viewer: Viewer,
+    channel_id: str,
+    *,
+    first: int | None = None,
+    after: str | None = None,
+    last: int | None = None,
+    before: str | None = None,
+    filter: MessageFilter | None = None,
+) -> MessagePage:
+    """The oldest `first` or the newest `last` messages between two cursors; neither means the oldest 50.
+
+    With a filter no more than 10,000 messages are looked at, so a page may be short; going on from its cursor
+    reaches everything.
+
+    Raises:
+        BadUserInput: `first` and `last` together, or one of them negative or over 200.
+        CursorInvalid: a cursor is malformed, of another channel or epoch, or past the head.
+        CursorExpired: retention removed messages that follow `after`.
+        Unavailable: the log cannot answer.
+    """
+    if first is not None and last is not None:
+        raise BadUserInput("last", "must not be given together with first")
+    backwards = last is not None
+    limit = (
+        _page_size("last", last) if last is not None else _page_size("first", PAGE_DEFAULT if first is None else first)
+    )
+    low = None if after is None else position_of(chat, channel_id, after, "after")
+    high = None if before is None else position_of(chat, channel_id, before, "before")
+    if not viewer.may_use(channel_id):
+        for position, argument in ((low, "after"), (high, "before")):
+            if position:
+                raise CursorInvalid("is past the channel's newest message", argument)
+        return MessagePage([], False, False, None, after)
+
+    log = chat.log
+    found = HistoryPage([], None, False)
+    if limit:
+        found = await log.history(channel_id, after=low, before=high, limit=limit, backwards=backwards, filter=filter)
+    # The head and the oldest are read after the page: what retention removes in between is noticed, not lost.
+    head = await log.last_sequence(channel_id) if low is not None or high is not None or not limit else None
+    if head is not None:
+        for position, argument in ((low, "after"), (high, "before")):
+            if position is not None and position > head:
+                raise CursorInvalid("is past the channel's newest message", argument)
+    oldest = await log.oldest_sequence(channel_id) if low is not None or not limit else 1
+    if low is not None and low + 1 < oldest:
+        raise CursorExpired(encode_cursor(log.epoch, channel_id, oldest - 1))
+
+    more = not found.exhausted
+    if not limit and head is not None:
+        # Nothing was looked at: more lies in the range when a held message does.
+        more = max(oldest, (low or 0) + 1) <= min(head, (high or head + 1) - 1)
+    held_before = low is not None and oldest <= low
+    held_after = high is not None and head is not None and high <= head
+
+    def cursor(sequence: int) -> str:
+        return encode_cursor(log.epoch, channel_id, sequence)
+
+    start = found.messages[0].cursor if found.messages else None
+    end = found.messages[-1].cursor if found.messages else None
+    if backwards:
+        start = before if found.stopped_at is None else cursor(found.stopped_at)
+        return MessagePage(found.messages, held_after, more or held_before, start, end)
+    end = after if found.stopped_at is None else cursor(found.stopped_at)
+    return MessagePage(found.messages, more or held_after, held_before, start, end)
+
+
+async def channels_page(
+    chat: Chat, viewer: Viewer, *, first: int | None = None, after: str | None = None
+) -> ChannelPage:
+    """At most `first` (50 by default) channels that were posted to, ids > `after`, by code point order.
+
+    Raises:
+        BadUserInput: `first` is negative or over 200, or `after` is no text.
+        Unavailable: the log cannot answer.
+    """
+    limit = _page_size("first", PAGE_DEFAULT if first is None else first)
+    reached = None if after is None else input_rules.well_formed("after", after)
+    wanted: list[ChannelHead] = []
+    looked_at = 0
+    while looked_at < CHANNELS_LOOKED_AT_MAX:
+        # One more than wanted tells whether another page follows.
+        size = limit + 1 if viewer.channels is None else _CHANNELS_PER_READ
+        found = await chat.log.channels(after=reached, limit=size)
+        for head in found:
+            if viewer.may_use(head.channel_id):
+                if len(wanted) == limit:
+                    return ChannelPage(wanted, True, reached)
+                wanted.append(head)
+            reached = head.channel_id
+        if len(found) < size:
+            return ChannelPage(wanted, False, reached)
+        looked_at += len(found)
+    return ChannelPage(wanted, True, reached)
+
+
+async def all_channels(chat: Chat, viewer: Viewer) -> list[str]:
+    """The ids of all channels that were posted to and that the viewer may use, by code point order."""
+    ids: list[str] = []
+    reached: str | None = None
+    while True:
+        found = await chat.log.channels(after=reached, limit=_CHANNELS_PER_READ)
+        ids += [head.channel_id for head in found if viewer.may_use(head.channel_id)]
+        if len(found) < _CHANNELS_PER_READ:
+            return ids
+        reached = found[-1].channel_id
+
+
+async def message_by_id(chat: Chat, viewer: Viewer, message_id: str) -> Message | None:
+    """One message, or None when the id is malformed or names nothing that is held and that the viewer may see."""
+    parsed = parse_message_id(message_id)
+    if parsed is None:
+        return None
+    try:
+        channel = input_rules.channel_id(parsed[0])
+    except BadUserInput:
+        return None
+    return await chat.log.message(channel, parsed[1]) if viewer.may_use(channel) else None
+
+
+async def messages_after(
+    chat: Chat, viewer: Viewer, channel_id: object, *, after: str | None, limit: int
+) -> list[Message]:
+    """The oldest `limit` messages of a channel after a cursor, ascending.
+
+    Raises:
+        BadUserInput: `channel_id` breaks its rule.
+        CursorInvalid, CursorExpired, Unavailable: as `messages_page`.
+    """
+    channel = input_rules.channel_id(channel_id)
+    low = None if after is None else position_of(chat, channel, after)
+    if not viewer.may_use(channel):
+        if low:
+            raise CursorInvalid("is past the channel's newest message")
+        return []
+    found = (await chat.log.history(channel, after=low, limit=limit)).messages
+    if low is not None and (not found or found[0].sequence != low + 1):
+        if low > await chat.log.last_sequence(channel):
+            raise CursorInvalid("is past the channel's newest message")
+        if low + 1 < (oldest := await chat.log.oldest_sequence(channel)):
+            raise CursorExpired(encode_cursor(chat.log.epoch, channel, oldest - 1))
+    return found
+
+
+async def oldest_messages(chat: Chat, viewer: Viewer, *, limit: int) -> list[Message]:
+    """The oldest `limit` messages of all channels the viewer may use, by (timestamp, channel_id, sequence)."""
+    if viewer.channels is None:
+        return await chat.log.oldest_of_all(limit=limit)
+    oldest: list[Message] = []
+    for channel in await all_channels(chat, viewer):
+        page = await chat.log.history(channel, limit=limit)
+        oldest = heapq.nsmallest(
+            limit, [*oldest, *page.messages], key=lambda m: (m.timestamp, m.channel_id, m.sequence)
+        )
+    return oldest
+
+
+async def summary(chat: Chat, viewer: Viewer) -> Totals:
+    """Totals over the channels that the viewer may use."""
+    if viewer.channels is None:
+        return await chat.log.totals()
+    channels = await all_channels(chat, viewer)
+    return await chat.log.totals(channels) if channels else _NO_TOTALS

@@ -1,0 +1,49 @@
+"""The one way in: every transport's posts end here."""
+
+from errors import Forbidden, Unavailable
+from messages import Message, Viewer
+from resolvers import input_rules
+from resolvers.chat import Chat
+
+
+async def post_message(
+    chat: Chat,
+    viewer: Viewer,
+    *,
+    channel_id: object,
+    author: object,
+    content: object,
+    lane: object = None,
+    provider: object = None,
+    token_count: object = None,
+    idempotency_key: object = None,
+) -> Message:
+    """Appends a message to its channel and returns it as stored, or the first one its idempotency key named.
+
+    Arguments may come straight from JSON; the input rules check them. A refused post stores nothing. A caller that is
+    cancelled may still have posted.
+
+    Raises:
+        BadUserInput: an argument breaks its rule.
+        Forbidden: the viewer may not use the channel, or may not post under this name.
+        IdempotencyConflict: the key already names a message that says something else.
+        Unavailable: the server drains, or the log cannot answer: the outcome is then unknown.
+    """
+    draft = input_rules.draft(
+        channel=channel_id,
+        writer=author,
+        text=content,
+        text_bytes_max=chat.content_bytes_max,
+        lane_name=lane,
+        provider_name=provider,
+        tokens=token_count,
+        key=idempotency_key,
+    )
+    if not viewer.may_use(draft.channel_id):
+        raise Forbidden("You may not post to this channel.")
+    if not viewer.may_post_as(draft.author):
+        raise Forbidden("You may not post under this name.")
+    if not chat.accepting:
+        raise Unavailable("The server is shutting down and takes no posts; nothing was stored.")
+    appended = await chat.log.append(draft)
+    return appended.message

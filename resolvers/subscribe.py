@@ -1,0 +1,56 @@
+"""Subscribing to a channel from a cursor on."""
+
+from collections.abc import Hashable
+
+from delivery.cohort import Render
+from delivery.sink import Sink
+from delivery.subscriber import Subscriber
+from errors import CursorInvalid, Forbidden
+from messages import MessageFilter, Viewer, decode_cursor
+from resolvers import input_rules
+from resolvers.chat import Chat
+
+
+def position_of(chat: Chat, channel_id: str, cursor: object, argument: str = "after") -> int:
+    """The position that a client's cursor stands for in this channel.
+
+    Raises:
+        CursorInvalid: it is malformed, of another channel or of another epoch.
+    """
+    if not isinstance(cursor, str):
+        raise CursorInvalid("is not a cursor of this server", argument)
+    try:
+        return decode_cursor(cursor, chat.log.epoch, channel_id)
+    except ValueError as problem:
+        raise CursorInvalid(str(problem), argument) from None
+
+
+async def subscribe(
+    chat: Chat,
+    viewer: Viewer,
+    *,
+    channel_id: object,
+    after: object,
+    filter: MessageFilter | None,
+    cohort: Hashable,
+    render: Render,
+    sink: Sink,
+) -> Subscriber:
+    """Adds a subscriber that is sent everything after the cursor `after`, then what is posted; None is the head.
+
+    `cohort` names what `render` makes of a message: subscribers of a channel with an equal cohort and filter share
+    the bytes. The caller owns the subscriber and closes it when its connection or operation ends.
+
+    Raises:
+        BadUserInput: `channel_id` breaks its rule.
+        Forbidden: the viewer may not use the channel.
+        CursorInvalid: `after` is malformed, of another channel or epoch, or past the head.
+        Unavailable: the log cannot tell the head now.
+
+    That retention has removed what follows `after` is told to the sink (`end`), as it is later on.
+    """
+    channel = input_rules.channel_id(channel_id)
+    if not viewer.may_use(channel):
+        raise Forbidden("You may not subscribe to this channel.")
+    position = None if after is None else position_of(chat, channel, after)
+    return await chat.hub.subscribe(channel, position, cohort=cohort, filter=filter, render=render, sink=sink)

@@ -1,0 +1,194 @@
+"""A message log in memory that keeps every promise of `message_log.protocol` but durability, and a chat on it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from delivery.hub import Hub
+from errors import IdempotencyConflict, Unavailable
+from message_log.protocol import Appended, HistoryPage, LogListener
+from messages import ANYONE, ChannelHead, Draft, Message, MessageFilter, Totals
+from resolvers.chat import Chat
+from resolvers.post_message import post_message
+
+LOOKED_AT_MAX = 10_000
+
+
+@dataclass
+class MemoryLog:
+    """`failing` makes every coroutine raise `Unavailable`; `forget` stands in for retention."""
+
+    failing: bool = False
+    epoch: str = field(default_factory=lambda: uuid4().hex)
+    exclusive: bool = True
+    location: str = "memory"
+
+    def __post_init__(self) -> None:
+        self._held: dict[str, list[Message]] = {}
+        self._heads: dict[str, int] = {}
+        self._keys: dict[tuple[str, str, str], Message] = {}
+        self._listener: LogListener | None = None
+        self._now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.appends = 0
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(0)
+        if self.failing:
+            raise Unavailable
+
+    def forget(self, channel_id: str, *, up_to: int) -> None:
+        """Removes the messages of a channel up to a sequence."""
+        self._held[channel_id] = [m for m in self._held[channel_id] if m.sequence > up_to]
+
+    async def open(self, listener: LogListener) -> None:
+        self._listener = listener
+
+    async def close(self) -> None:
+        self._listener = None
+
+    async def append(self, draft: Draft) -> Appended:
+        await self._answer()
+        self.appends += 1
+        key = draft.idempotency_key and (draft.channel_id, draft.author, draft.idempotency_key)
+        if key and (first := self._keys.get(key)):
+            if not draft.same_post(first):
+                raise IdempotencyConflict
+            return Appended(first, created=False)
+        self._now += timedelta(milliseconds=1)
+        sequence = self._heads[draft.channel_id] = self._heads.get(draft.channel_id, 0) + 1
+        message = Message(
+            draft.channel_id,
+            sequence,
+            draft.author,
+            draft.content,
+            draft.lane,
+            draft.provider,
+            draft.token_count,
+            self._now,
+            self.epoch,
+        )
+        self._held.setdefault(draft.channel_id, []).append(message)
+        if key:
+            self._keys[key] = message
+        if self._listener is not None:
+            self._listener.committed([message])
+        return Appended(message, created=True)
+
+    async def last_sequence(self, channel_id: str) -> int:
+        await self._answer()
+        return self._heads.get(channel_id, 0)
+
+    async def last_sequences(self, channel_ids: Collection[str]) -> dict[str, int]:
+        await self._answer()
+        return {channel: self._heads[channel] for channel in channel_ids if channel in self._heads}
+
+    def _between(self, channel_id: str, after: int | None, before: int | None) -> list[Message]:
+        return [
+            m
+            for m in self._held.get(channel_id, [])
+            if (after is None or m.sequence > after) and (before is None or m.sequence < before)
+        ]
+
+    async def read(self, channel_id: str, *, after: int, limit: int, max_bytes: int) -> list[Message]:
+        await self._answer()
+        taken: list[Message] = []
+        size = 0
+        for message in self._between(channel_id, after, None)[:limit]:
+            taken.append(message)
+            size += len(message.content.encode())
+            if size > max_bytes:
+                break
+        return taken
+
+    async def history(
+        self,
+        channel_id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        backwards: bool = False,
+        filter: MessageFilter | None = None,
+    ) -> HistoryPage:
+        await self._answer()
+        candidates = self._between(channel_id, after, before)
+        if backwards:
+            candidates.reverse()
+        found: list[Message] = []
+        looked_at = 0
+        for message in candidates[:LOOKED_AT_MAX]:
+            looked_at += 1
+            if filter is None or filter.matches(message):
+                found.append(message)
+                if len(found) == limit:
+                    break
+        stopped_at = candidates[looked_at - 1].sequence if looked_at else None
+        if backwards:
+            found.reverse()
+        return HistoryPage(found, stopped_at, looked_at == len(candidates))
+
+    async def oldest_sequence(self, channel_id: str) -> int:
+        await self._answer()
+        held = self._held.get(channel_id)
+        return held[0].sequence if held else self._heads.get(channel_id, 0) + 1
+
+    async def oldest_of_all(self, *, limit: int) -> list[Message]:
+        await self._answer()
+        everything = [message for held in self._held.values() for message in held]
+        return sorted(everything, key=lambda m: (m.timestamp, m.channel_id, m.sequence))[:limit]
+
+    async def message(self, channel_id: str, sequence: int) -> Message | None:
+        await self._answer()
+        return next((m for m in self._held.get(channel_id, []) if m.sequence == sequence), None)
+
+    async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:
+        await self._answer()
+        ids = sorted(channel for channel in self._heads if after is None or channel > after)
+        return [ChannelHead(channel, self._heads[channel]) for channel in ids[:limit]]
+
+    async def totals(self, channel_ids: Collection[str] | None = None) -> Totals:
+        await self._answer()
+        by_provider: dict[str, int] = {}
+        by_lane: dict[str, int] = {}
+        messages = tokens = 0
+        for channel, held in self._held.items():
+            if channel_ids is not None and channel not in channel_ids:
+                continue
+            for message in held:
+                messages += 1
+                tokens += message.token_count or 0
+                if message.provider:
+                    by_provider[message.provider] = by_provider.get(message.provider, 0) + 1
+                if message.lane:
+                    by_lane[message.lane] = by_lane.get(message.lane, 0) + 1
+        return Totals(messages, tokens, by_provider, by_lane)
+
+    async def ready(self) -> bool:
+        return not self.failing
+
+
+@asynccontextmanager
+async def memory_chat(**settings: object) -> AsyncIterator[Chat]:
+    """A chat on a log in memory, with a running hub. On leaving, no channel may be left in the hub's registry."""
+    log = MemoryLog()
+    hub = Hub(log)
+    await log.open(hub)
+    await hub.start()
+    try:
+        yield Chat(log, hub, **settings)  # type: ignore[arg-type]
+        assert hub.channels == {}
+    finally:
+        await hub.stop()
+        await log.close()
+
+
+async def fill(chat: Chat, channel_id: str, count: int, **fields: object) -> list[Message]:
+    """Posts `count` messages `"1"`, `"2"` … to a channel, by author `ann` unless told otherwise."""
+    fields = {"author": "ann", **fields}
+    return [
+        await post_message(chat, ANYONE, channel_id=channel_id, content=str(number), **fields)
+        for number in range(1, count + 1)
+    ]
