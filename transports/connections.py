@@ -1,0 +1,95 @@
+"""Every open WebSocket of this process, counted, so that limits can be kept and a drain can reach them all."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Protocol
+
+_DRAIN_STEP_SECONDS = 0.1
+
+
+class Connection(Protocol):
+    """An open socket, as the registry sees it."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Begins to end the socket with a close frame. Returns at once, never raises, idempotent."""
+
+
+class Connections:
+    """The registry that all socket endpoints share.
+
+    Args:
+        max_connections: sockets open at once, None for no limit.
+        max_per_address: sockets open at once from one client address, None for no limit.
+    """
+
+    def __init__(self, *, max_connections: int | None = None, max_per_address: int | None = None) -> None:
+        self._max_connections = max_connections
+        self._max_per_address = max_per_address
+        self._open: dict[Connection, str | None] = {}
+        self._by_address: Counter[str] = Counter()
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """The open sockets at this moment; they may be closed while iterating."""
+        return iter(tuple(self._open))
+
+    def at_address(self, address: str) -> int:
+        """How many sockets are open from one client address."""
+        return self._by_address[address]
+
+    def refusal(self, address: str | None) -> tuple[int, str] | None:
+        """The HTTP status and text with which a further socket is refused now; None when it may open.
+
+        503 while draining or past the limit of all sockets, 429 past the limit of its address.
+        """
+        if self._draining:
+            return 503, "This server is shutting down."
+        if self._max_connections is not None and len(self._open) >= self._max_connections:
+            return 503, f"This server has its maximum of {self._max_connections} connections."
+        if (
+            address is not None
+            and self._max_per_address is not None
+            and self._by_address[address] >= self._max_per_address
+        ):
+            return 429, f"This address has its maximum of {self._max_per_address} connections."
+        return None
+
+    def add(self, connection: Connection, address: str | None) -> None:
+        """Registers an open socket. Whoever adds it removes it, whatever happens in between."""
+        self._open[connection] = address
+        if address is not None:
+            self._by_address[address] += 1
+
+    def remove(self, connection: Connection) -> None:
+        """Forgets a socket. Idempotent."""
+        if connection not in self._open:
+            return
+        address = self._open.pop(connection)
+        if address is not None:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+    async def drain(self, code: int, reason: str, *, seconds: float) -> None:
+        """Refuses further sockets and begins to close all open ones, evenly over `seconds`, in random order.
+
+        Paced, so that their clients do not all reconnect in the same moment. Returns when every socket has been told;
+        one that does not read may still be open then.
+        """
+        self._draining = True
+        waiting = list(self._open)
+        random.shuffle(waiting)
+        steps = max(1, round(seconds / _DRAIN_STEP_SECONDS))
+        for step in range(steps):
+            for connection in waiting[step::steps]:
+                if connection in self._open:
+                    connection.close(code, reason)
+            if not self._open:
+                return
+            if step + 1 < steps:
+                await asyncio.sleep(random.uniform(0.5, 1.5) * _DRAIN_STEP_SECONDS)

@@ -1,0 +1,233 @@
+"""One graphql-transport-ws socket: does what the protocol core says, with ASGI, operations and the clock.
+
+Frames of a socket are handled one after the other. A subscription has its position before the next frame is looked
+at, so a pong proves that every `subscribe` before its ping stands. Queries and mutations run beside, in tasks.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.types import Message, Receive, Scope, Send
+
+from delivery.sink import Sink
+from errors import BadUserInput, Forbidden, RaqcoonError, RetryLater, Unauthenticated
+from messages import Viewer
+from schema.context import Context
+from schema.errors import format_errors
+from schema.operations import Prepared
+from transports.graphql_ws import protocol
+from transports.graphql_ws.frames import CloseCode, SubscribePayload
+from transports.graphql_ws.protocol import Authenticate, Close, Operation, ServerProtocol, Start, Stop
+from transports.json_codec import encode_json
+from transports.sockets import Expiry, client_address, forget_handshake, transmit
+
+if TYPE_CHECKING:
+    from transports.graphql_ws.endpoint import GraphQLWebSocket
+
+logger = logging.getLogger(__name__)
+
+OPERATIONS_MAX = 64
+"""Queries and mutations running at once on one socket: as many posts as a group commit gathers in one turn."""
+MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], Sink]
+"""Makes a subscriber's side of this socket: (scope, send, operation id, on_end). `on_end` is called at most once, after
+everything the sink took has been handed to the transport. `send` drops whatever comes after the operation's end."""
+
+
+class SocketConnection:
+    """The shell around one `ServerProtocol`. It has no task of its own while nothing happens."""
+
+    __slots__ = ("__weakref__", "_endpoint", "_expiry", "_protocol", "_scope", "_send", "_tasks", "_viewer")
+
+    def __init__(self, endpoint: "GraphQLWebSocket", scope: Scope, send: Send) -> None:
+        self._endpoint = endpoint
+        self._scope = scope
+        self._send = send
+        self._protocol = ServerProtocol(subscriptions_max=endpoint.subscriptions_max)
+        self._viewer: Viewer | None = None
+        self._expiry = Expiry()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, receive: Receive) -> None:
+        """Serves the socket until it is closed by either side; leaves no subscriber and no task behind."""
+        try:
+            if await self._initialise(receive):
+                forget_handshake(self._scope)
+                while await self._take(await receive()):
+                    pass
+        except Exception:
+            logger.exception("A GraphQL socket failed")
+            await self._act(self._protocol.close(CloseCode.INTERNAL_SERVER_ERROR, "Internal server error"))
+        finally:
+            await self._leave()
+
+    def close(self, code: int, reason: str) -> None:
+        """Ends every subscription and begins to send the close frame. Never raises, idempotent."""
+        close = self._protocol.close(code, reason)
+        if close is not None:
+            self._stop_all()
+            self._spawn(self._act(close))
+
+    async def _initialise(self, receive: Receive) -> bool:
+        """Takes frames up to the ack; False when it did not come to that and the socket is at its end."""
+        core = self._protocol
+        try:
+            async with asyncio.timeout(self._endpoint.init_timeout_seconds) as timeout:
+                while True:
+                    event = await receive()
+                    if event["type"] != "websocket.receive":
+                        return False
+                    action = self._decide(event)
+                    if isinstance(action, Authenticate):
+                        refused = await self._authenticate(action.connection_params)
+                        break
+                    await self._act(action)
+                    if core.closed:
+                        return False
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            await self._act(core.init_timed_out())
+            return False
+        await self._act(core.acknowledge() if refused is None else refused)
+        return not core.closed
+
+    async def _authenticate(self, connection_params: dict[str, Any] | None) -> Close | None:
+        """Finds out who the client is; the close frame when it has to go."""
+        core = self._protocol
+        try:
+            viewer = await self._endpoint.authenticate(connection_params, self._scope)
+            self._expiry.start(viewer, self._expired)
+        except (Unauthenticated, Forbidden):
+            return core.close(CloseCode.FORBIDDEN, "Forbidden")
+        except RetryLater:
+            return core.close(CloseCode.TRY_AGAIN_LATER, "Try again later")
+        except Exception:
+            logger.exception("The authentication of a GraphQL socket failed")
+            return core.close(CloseCode.INTERNAL_SERVER_ERROR, "Internal server error")
+        self._viewer = viewer
+        return None
+
+    def _decide(self, event: Message) -> protocol.Action | None:
+        text = event.get("text")
+        return self._protocol.receive_binary() if text is None else self._protocol.receive_text(text)
+
+    async def _take(self, event: Message) -> bool:
+        """Handles one ASGI event to its end; False when it was the last."""
+        if event["type"] != "websocket.receive":
+            return False
+        action = self._decide(event)
+        match action:
+            case Start(operation, payload):
+                await self._start(operation, payload)
+            case Stop(operation):
+                _stop(operation)
+            case _:
+                await self._act(action)
+        return not self._protocol.closed
+
+    async def _start(self, operation: Operation, payload: SubscribePayload) -> None:
+        try:
+            prepared = self._endpoint.operations.prepare(payload.query, payload.operation_name)
+        except Exception as error:
+            await self._act(self._protocol.fail(operation, format_errors(error)))
+            return
+        if prepared.kind == "subscription":
+            await self._subscribe(operation, prepared, payload.variables)
+            return
+        while len(self._tasks) >= self._endpoint.operations_max:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        if self._protocol.is_live(operation):
+            operation.stop = self._spawn(self._execute(operation, prepared, payload.variables)).cancel
+
+    async def _subscribe(self, operation: Operation, prepared: Prepared, variables: dict[str, Any] | None) -> None:
+        core, endpoint = self._protocol, self._endpoint
+        try:
+            if not core.begin_stream(operation):
+                raise BadUserInput(
+                    "id", f"is one too many: a socket has at most {endpoint.subscriptions_max} subscriptions"
+                )
+            send = partial(self._send_for, operation)
+            sink = endpoint.make_sink(self._scope, send, operation.id, partial(self._ended, operation))
+            subscriber = await endpoint.operations.subscribe(prepared, variables, self._context(), sink)
+        except Exception as error:
+            await self._act(core.fail(operation, format_errors(error)))
+            return
+        if core.is_live(operation):
+            operation.stop = subscriber.close
+        else:
+            subscriber.close()
+
+    async def _execute(self, operation: Operation, prepared: Prepared, variables: dict[str, Any] | None) -> None:
+        core = self._protocol
+        try:
+            result = encode_json(await self._endpoint.operations.execute(prepared, variables, self._context()))
+        except Exception as error:
+            await self._act(core.fail(operation, format_errors(error)))
+            return
+        await self._act(core.next_result(operation, result))
+        await self._act(core.complete(operation))
+
+    def _ended(self, operation: Operation, error: RaqcoonError | None) -> None:
+        """The engine has ended a subscription: tells the client, unless it has left that subscription meanwhile."""
+        core = self._protocol
+        send = core.complete(operation) if error is None else core.fail(operation, format_errors(error))
+        if send is not None:
+            self._spawn(self._act(send))
+
+    def _context(self) -> Context:
+        assert self._viewer is not None
+        return Context(chat=self._endpoint.chat, viewer=self._viewer, address=client_address(self._scope))
+
+    def _expired(self, error: Unauthenticated) -> None:
+        if not self._protocol.closed:
+            self._spawn(self._expire(error))
+
+    async def _expire(self, error: Unauthenticated) -> None:
+        ended = self._protocol.fail_all(format_errors(error))
+        close = self._protocol.close(CloseCode.FORBIDDEN, "Forbidden")
+        for operation, _ in ended:
+            _stop(operation)
+        for _, frame in ended:
+            await transmit(self._send, {"type": "websocket.send", "text": frame.text})
+        await self._act(close)
+
+    async def _act(self, action: protocol.Action | None) -> None:
+        match action:
+            case protocol.Send(text):
+                if not self._protocol.closed:
+                    await transmit(self._send, {"type": "websocket.send", "text": text})
+            case Close(code, reason):
+                self._stop_all()
+                await transmit(self._send, {"type": "websocket.close", "code": int(code), "reason": reason})
+
+    async def _send_for(self, operation: Operation, event: Message) -> None:
+        """The `send` of a sink: nothing leaves for an operation that has ended."""
+        if self._protocol.is_live(operation) and not self._protocol.closed:
+            await transmit(self._send, event)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _stop_all(self) -> None:
+        for operation in self._protocol.abandon():
+            _stop(operation)
+
+    async def _leave(self) -> None:
+        self._expiry.cancel()
+        self._stop_all()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _stop(operation: Operation) -> None:
+    stop, operation.stop = operation.stop, None
+    if stop is not None:
+        stop()

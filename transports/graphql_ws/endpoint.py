@@ -1,0 +1,73 @@
+"""graphql-transport-ws as an ASGI application: the handshake, then one `SocketConnection` for as long as it lives."""
+
+from starlette.types import Receive, Scope, Send
+
+from resolvers.chat import Chat
+from schema.operations import Operations
+from transports.connections import Connections
+from transports.graphql_ws.connection import OPERATIONS_MAX, MakeSink, SocketConnection
+from transports.graphql_ws.frames import SUBPROTOCOL, CloseCode
+from transports.sinks import make_sink as default_make_sink
+from transports.sockets import Allow, Authenticate, anyone, client_address, everywhere, refuse
+
+
+class GraphQLWebSocket:
+    """The endpoint; one instance serves every socket.
+
+    Args:
+        operations: what runs a client's operations.
+        chat: what they run on.
+        connections: where open sockets are registered; may be shared with other endpoints.
+        authenticate: who the client is; Unauthenticated and Forbidden close the socket with 4403 instead of an ack.
+        allow: whether a handshake may go on; False answers it with 403.
+        make_sink: the subscriber's side of a socket.
+        init_timeout_seconds: from the accepted handshake to the ack; past it the socket is closed with 4408.
+        subscriptions_max: live subscriptions on one socket; a further one ends with an error frame.
+        operations_max: queries and mutations running at once on one socket; past it the socket is not read.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        chat: Chat,
+        *,
+        connections: Connections | None = None,
+        authenticate: Authenticate = anyone,
+        allow: Allow = everywhere,
+        make_sink: MakeSink = default_make_sink,
+        init_timeout_seconds: float = 3.0,
+        subscriptions_max: int = 100,
+        operations_max: int = OPERATIONS_MAX,
+    ) -> None:
+        self.operations = operations
+        self.chat = chat
+        self.connections = Connections() if connections is None else connections
+        self.authenticate = authenticate
+        self.allow = allow
+        self.make_sink = make_sink
+        self.init_timeout_seconds = init_timeout_seconds
+        self.subscriptions_max = subscriptions_max
+        self.operations_max = operations_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (await receive())["type"] != "websocket.connect":
+            return
+        address = client_address(scope)
+        if not self.allow(scope):
+            await refuse(scope, send, 403, "This origin may not connect.")
+            return
+        if (refusal := self.connections.refusal(address)) is not None:
+            await refuse(scope, send, *refusal)
+            return
+        if SUBPROTOCOL not in scope.get("subprotocols", ()):
+            await send({"type": "websocket.accept"})
+            code = CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE
+            await send({"type": "websocket.close", "code": int(code), "reason": "Subprotocol not acceptable"})
+            return
+        connection = SocketConnection(self, scope, send)
+        self.connections.add(connection, address)
+        try:
+            await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
+            await connection.run(receive)
+        finally:
+            self.connections.remove(connection)

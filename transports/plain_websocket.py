@@ -1,0 +1,253 @@
+"""The plain WebSocket of the earlier server, `/api/ws/{channel_id}` (design 2.3), over the same resolvers.
+
+Out: every message of the channel as `{"type":"message","data":item}`. In: `{"type":"message", …}` posts. What is wrong
+with a frame is answered by `{"type":"error","code","message"}` and the socket stays open.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.types import Message, Receive, Scope, Send
+
+from delivery.sink import Sink
+from delivery.subscriber import Subscriber
+from errors import BadUserInput, InternalError, RaqcoonError, RetryLater, Unauthenticated
+from messages import ANYONE, Viewer
+from resolvers.chat import Chat
+from resolvers.post_message import post_message
+from resolvers.subscribe import subscribe
+from transports.connections import Connections
+from transports.items import encode_message_frame
+from transports.json_codec import decode_json, encode_json
+from transports.sinks import make_plain_sink as default_make_plain_sink
+from transports.sockets import (
+    Allow,
+    Authenticate,
+    Expiry,
+    anyone,
+    client_address,
+    everywhere,
+    forget_handshake,
+    refuse,
+    transmit,
+)
+
+logger = logging.getLogger(__name__)
+
+PATH_PREFIX = "/api/ws/"
+COHORT = "plain-websocket"
+"""The cohort of all plain subscribers of a channel: they are sent the same bytes."""
+_FIELD_NAMES = {"channelId": "channel_id", "tokenCount": "token_count"}
+
+MakePlainSink = Callable[[Scope, Send, Callable[[RaqcoonError | None], None]], Sink]
+"""Makes a subscriber's side of a socket: (scope, send, on_end). `send` drops frames once the socket is closed."""
+
+
+class PlainWebSocket:
+    """The endpoint; one instance serves every socket of every channel. See `GraphQLWebSocket` for the arguments."""
+
+    def __init__(
+        self,
+        chat: Chat,
+        *,
+        connections: Connections | None = None,
+        authenticate: Authenticate = anyone,
+        allow: Allow = everywhere,
+        make_sink: MakePlainSink = default_make_plain_sink,
+    ) -> None:
+        self.chat = chat
+        self.connections = Connections() if connections is None else connections
+        self.authenticate = authenticate
+        self.allow = allow
+        self.make_sink = make_sink
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (await receive())["type"] != "websocket.connect":
+            return
+        address = client_address(scope)
+        if not self.allow(scope):
+            await refuse(scope, send, 403, "This origin may not connect.")
+            return
+        if (refusal := self.connections.refusal(address)) is not None:
+            await refuse(scope, send, *refusal)
+            return
+        connection = PlainConnection(self, scope, send)
+        self.connections.add(connection, address)
+        try:
+            if await connection.welcome():
+                await connection.run(receive)
+        finally:
+            self.connections.remove(connection)
+
+
+class PlainConnection:
+    """One plain socket: one subscription, and posts in the order in which they came."""
+
+    __slots__ = (
+        "__weakref__",
+        "_channel_id",
+        "_closed",
+        "_endpoint",
+        "_expiry",
+        "_scope",
+        "_send",
+        "_subscriber",
+        "_tasks",
+        "_viewer",
+    )
+
+    def __init__(self, endpoint: PlainWebSocket, scope: Scope, send: Send) -> None:
+        self._endpoint = endpoint
+        self._scope = scope
+        self._send = send
+        self._channel_id = scope["path"].partition(PATH_PREFIX)[2]
+        self._viewer: Viewer = ANYONE
+        self._subscriber: Subscriber | None = None
+        self._expiry = Expiry()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def welcome(self) -> bool:
+        """Answers the handshake; False when the client was turned away by an HTTP status."""
+        try:
+            self._viewer = await self._endpoint.authenticate(None, self._scope)
+            self._expiry.start(self._viewer, self._expired)
+        except RaqcoonError as error:
+            await refuse(self._scope, self._send, error.http_status, str(error))
+            return False
+        await self._send({"type": "websocket.accept"})
+        return True
+
+    async def run(self, receive: Receive) -> None:
+        """Serves the accepted socket until it is closed by either side; leaves no subscriber and no task behind."""
+        try:
+            if await self._subscribe():
+                forget_handshake(self._scope)
+                while await self._take(await receive()):
+                    pass
+        except Exception:
+            logger.exception("A plain WebSocket failed")
+            await self._fail(InternalError(), 1011)
+        finally:
+            await self._leave()
+
+    def close(self, code: int, reason: str) -> None:
+        """Ends the subscription and begins to send the close frame. Never raises, idempotent."""
+        self._finish([], code, reason)
+
+    async def _subscribe(self) -> bool:
+        after = parse_qs(self._scope["query_string"].decode("latin-1"), keep_blank_values=True).get("after")
+        sink = self._endpoint.make_sink(self._scope, self._send_if_open, self._ended)
+        try:
+            subscriber = await subscribe(
+                self._endpoint.chat,
+                self._viewer,
+                channel_id=self._channel_id,
+                after=after[0] if after else None,
+                filter=None,
+                cohort=COHORT,
+                render=encode_message_frame,
+                sink=sink,
+            )
+        except RaqcoonError as error:
+            await self._fail(error, 1013 if isinstance(error, RetryLater) else 1008)
+            return False
+        if self._closed:
+            subscriber.close()
+            return False
+        self._subscriber = subscriber
+        return True
+
+    async def _take(self, event: Message) -> bool:
+        """Handles one ASGI event to its end; False when it was the last."""
+        if event["type"] != "websocket.receive":
+            return False
+        try:
+            await self._post(event.get("text"))
+        except RaqcoonError as error:
+            await self._send_if_open(_error_event(error))
+        except Exception:
+            logger.exception("A post over a plain WebSocket failed")
+            await self._send_if_open(_error_event(InternalError()))
+        return not self._closed
+
+    async def _post(self, text: str | None) -> None:
+        if text is None:
+            raise BadUserInput("frame", "must be text")
+        try:
+            frame = decode_json(text)
+        except ValueError:
+            raise BadUserInput("frame", "must be valid JSON") from None
+        if not isinstance(frame, dict):
+            raise BadUserInput("frame", "must be a JSON object")
+        if frame.get("type") != "message":
+            return
+        if frame.get("content") is None:
+            raise BadUserInput("content", "is required")
+        author = frame.get("author")
+        await post_message(
+            self._endpoint.chat,
+            self._viewer,
+            channel_id=self._channel_id,
+            author="unknown" if author is None else author,
+            content=frame["content"],
+            lane=frame.get("lane"),
+            provider=frame.get("provider"),
+            token_count=frame.get("token_count"),
+        )
+
+    async def _send_if_open(self, event: Message) -> None:
+        if not self._closed:
+            await transmit(self._send, event)
+
+    async def _fail(self, error: RaqcoonError, code: int) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._send_end([error], code, "")
+
+    def _ended(self, error: RaqcoonError | None) -> None:
+        """The engine has ended the subscription, and with it what the socket is for."""
+        if error is None:
+            self._finish([], 1012, "Service restart")
+        else:
+            self._finish([error], 1013 if isinstance(error, RetryLater) else 1008, "")
+
+    def _expired(self, error: Unauthenticated) -> None:
+        self._finish([error], 1008, "")
+
+    def _finish(self, errors: list[RaqcoonError], code: int, reason: str) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._subscriber is not None:
+            self._subscriber.close()
+        task = asyncio.get_running_loop().create_task(self._send_end(errors, code, reason))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send_end(self, errors: list[RaqcoonError], code: int, reason: str) -> None:
+        for error in errors:
+            await transmit(self._send, _error_event(error))
+        await transmit(self._send, {"type": "websocket.close", "code": code, "reason": reason})
+
+    async def _leave(self) -> None:
+        self._closed = True
+        self._expiry.cancel()
+        if self._subscriber is not None:
+            self._subscriber.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _error_event(error: RaqcoonError) -> dict[str, Any]:
+    """An error frame: `code`, `message` with the field names of this shim, and the details a program needs."""
+    text = str(error)
+    if isinstance(error, BadUserInput):
+        text = f"{_FIELD_NAMES.get(error.argument, error.argument)} {error.problem}"
+    details = {name: value for name, value in error.extensions.items() if name != "argument"}
+    return {"type": "websocket.send", "text": encode_json({"type": "error", **details, "message": text})}

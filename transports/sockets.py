@@ -1,0 +1,114 @@
+"""What the socket endpoints share: who may connect, how the others are told, how long a token lasts, a careful send."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.types import Message, Scope, Send
+
+from errors import Unauthenticated
+from messages import ANYONE, Viewer
+
+logger = logging.getLogger(__name__)
+
+Authenticate = Callable[[dict[str, Any] | None, Scope], Awaitable[Viewer]]
+"""Who a socket's client is, by the payload of its `connection_init` (None on a plain WebSocket) and its handshake.
+
+Raises `errors.Unauthenticated` or `errors.Forbidden` to turn the client away."""
+
+Allow = Callable[[Scope], bool]
+"""Whether a handshake may go on; False is answered with 403 (the check of its Origin)."""
+
+_TIMER_SECONDS_MAX = 86_400.0
+"""Longest single timer; a later end is looked at again then (event loops refuse very distant timers)."""
+
+
+async def anyone(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
+    """The `Authenticate` of a server without authentication."""
+    return ANYONE
+
+
+def everywhere(scope: Scope) -> bool:
+    """The `Allow` of a server that asks for no Origin."""
+    return True
+
+
+def client_address(scope: Scope) -> str | None:
+    """The client's network address without its port; None where the server does not know it."""
+    client = scope.get("client")
+    return client[0] if client else None
+
+
+async def refuse(scope: Scope, send: Send, status: int, text: str) -> None:
+    """Answers a WebSocket handshake with an HTTP status instead of accepting it.
+
+    A server without the `websocket.http.response` extension makes 403 of every status.
+    """
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if status in (429, 503):
+        headers.append((b"retry-after", b"1"))
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": text.encode()})
+
+
+def forget_handshake(scope: Scope) -> None:
+    """Lets go of what only the handshake needed: a browser's headers weigh 4 to 6 KiB, as long as the socket lives."""
+    scope["headers"] = []
+    scope["query_string"] = b""
+    scope["subprotocols"] = []
+
+
+async def transmit(send: Send, event: Message) -> None:
+    """Sends an event to a socket that may be gone; its `receive` tells that in order.
+
+    Servers report a lost client by OSError (ASGI 2.4), event loops by RuntimeError on a lost transport.
+    """
+    try:
+        await send(event)
+    except (OSError, RuntimeError) as error:
+        logger.debug("A frame found its socket closed: %s", error)
+
+
+class Expiry:
+    """The end of a socket's token: one timer, none for a token without end."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, viewer: Viewer, on_end: Callable[[Unauthenticated], None]) -> None:
+        """Calls `on_end` once the viewer's token has ended.
+
+        Raises:
+            Unauthenticated: it has ended already.
+        """
+        expires_at = viewer.expires_at
+        if expires_at is None or math.isinf(expires_at):
+            return
+        left_seconds = expires_at - time.time()
+        if left_seconds <= 0:
+            raise Unauthenticated("The token has expired.")
+        # Wall clocks are set and timers drift: what counts is the clock when the timer fires.
+        timer_seconds = min(left_seconds, _TIMER_SECONDS_MAX)
+        self._timer = asyncio.get_running_loop().call_later(timer_seconds, self._look, viewer, on_end)
+
+    def cancel(self) -> None:
+        """Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self, viewer: Viewer, on_end: Callable[[Unauthenticated], None]) -> None:
+        try:
+            self.start(viewer, on_end)
+        except Unauthenticated as error:
+            on_end(error)
