@@ -5,10 +5,12 @@ The README's table is held equal to this class by a test; each field's descripti
 
 import difflib
 import os
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode, SettingsConfigDict
 
 _PREFIX = "RAQCOON_"
 
@@ -16,7 +18,7 @@ _PREFIX = "RAQCOON_"
 class Settings(BaseSettings):
     """The server's settings, validated. Units are in the names; the defaults suit a laptop."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True, cli_implicit_flags=True)
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8010, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one and prints it.")
@@ -47,11 +49,19 @@ class Settings(BaseSettings):
         False, description="permessage-deflate: less traffic, but 36 to 85 KiB and an encoding per connection."
     )
     drain_seconds: float = Field(
-        10.0, ge=0, description="On SIGTERM, the time in which connections are closed in paced steps before the rest is cut."
+        10.0, ge=0, description="On SIGTERM, the time for connections to be closed in steps before the rest is cut."
+    )
+    drain_sockets_per_second: int = Field(
+        1000, ge=1, description="Pace at which a draining server closes WebSockets; faster where time would not do."
     )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         "info", description="How much the server tells on standard error."
     )
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def unknown_variables(environment: dict[str, str] | None = None) -> list[str]:
@@ -63,3 +73,18 @@ def unknown_variables(environment: dict[str, str] | None = None) -> list[str]:
             close = difflib.get_close_matches(name.upper(), names, n=1)
             warnings.append(f"unknown setting {name} is ignored" + (f"; did you mean {close[0]}?" if close else ""))
     return warnings
+
+
+def parse_settings(arguments: Sequence[str]) -> Settings:
+    """The settings of these command-line flags (`--port 8011`), and of the environment where a flag is absent.
+
+    Raises:
+        pydantic.ValidationError: a value cannot be used.
+        pydantic_settings.SettingsError: a value is not of its type's form at all.
+        SystemExit: `--help`, or a flag that is not known.
+    """
+    return CliApp.run(
+        Settings,
+        cli_args=list(arguments),
+        cli_settings_source=CliSettingsSource[ArgumentParser](Settings, cli_prog_name="server.py", cli_kebab_case=True),
+    )

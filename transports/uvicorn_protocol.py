@@ -16,6 +16,7 @@ import asyncio
 import socket
 from asyncio.transports import BaseTransport
 from collections import deque
+from random import randrange
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -150,7 +151,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.writable = _Gate()  # type: ignore[assignment]
         self.paused_since = None
         self.heard = True
-        self.beat = 0
+        # Connections that came together are pinged apart.
+        self.beat = randrange(-8, 8)
 
     # -- the direct way out ------------------------------------------------------------------------------------
 
@@ -195,12 +197,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         # Frames cannot be shared where each connection compresses its own.
         if self.handshake_initiated and not self.close_sent and not self.conn.extensions:
-            self.scope["extensions"][DIRECT] = self
+            self.scope["extensions"][DIRECT] = self  # type: ignore[assignment]
 
     async def send(self, message: Any) -> None:
         await super().send(message)
         if message["type"] == "websocket.accept":
             self.request = self.response = None  # type: ignore[assignment]
+        elif self.close_timer is not None:
+            # uvicorn's timer calls `close()`, which waits for the buffer of a client that may never read.
+            self.close_timer.cancel()
+            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
@@ -222,6 +228,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def abort(self) -> None:
         """Cuts the connection without waiting for its buffer. The client sees 1006 and may come again."""
         self.transport.abort()
+
+    def send_away(self) -> None:
+        """Closes with 1012 (service restart), which clients answer by coming again, unless it is closing already."""
+        if self.conn.state is State.OPEN and not self.close_sent and not self.transport.is_closing():
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1012})
+            self.conn.send_close(1012, "Service restart")
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def ping(self) -> None:
         """Sends a ping; what is heard from now on answers it."""
@@ -268,12 +283,14 @@ class Keepalive:
         """One look at every connection, at loop time `now` in seconds."""
         self._ticks += 1
         for connection in list(self._connections):
-            if not isinstance(connection, WebSocketProtocol) or connection.conn.state is not State.OPEN:
+            if not isinstance(connection, WebSocketProtocol):
                 continue
             if connection.paused_since is not None:
                 if now - connection.paused_since > self._slow_timeout_seconds:
                     self.slow_cut += 1
                     connection.abort()
+                continue
+            if connection.conn.state is not State.OPEN:
                 continue
             connection.beat += 1
             if connection.beat >= self._beats and not connection.transport.is_closing():

@@ -1,0 +1,180 @@
+"""The composition root: settings → log → hub → application → uvicorn.
+
+    uv run server.py [--port 8010 …]            serve
+    uv run server.py copy SOURCE_URL TARGET_URL copy a whole log between databases
+
+Exit codes: 0 after SIGTERM or Ctrl-C, 2 when a setting or the log cannot be used, 1 for anything else.
+"""
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import logging
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from delivery.hub import Hub
+from errors import StartupError
+from message_log.sql import SqlMessageLog
+from resolvers.chat import Chat
+from schema.operations import Operations
+from settings import Settings, parse_settings, unknown_variables
+from transports.app import build_app
+from transports.draining import DrainingServer
+from transports.uvicorn_protocol import WebSocketProtocol
+
+logger = logging.getLogger("raqcoon")
+
+OPEN_FILES = 65_536
+"""Soft limit of open files that the server asks for: a socket each, and a few of its own."""
+SWITCH_INTERVAL_SECONDS = 0.0005
+"""How long the event loop may keep the GIL from the log's writer thread. With Python's 5 ms a busy loop starves it."""
+LISTEN_BACKLOG = 4096
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the server, or a subcommand, and returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments[:1] == ["copy"]:
+            from message_log.copy_command import copy_command
+
+            return copy_command(arguments[1:])
+        settings = parse_settings(arguments)
+        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        for warning in unknown_variables():
+            logger.warning(warning)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(settings))
+    except StartupError as error:
+        return _refuse(str(error))
+    except (ValidationError, SettingsError) as error:
+        return _refuse(_setting_problem(error))
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises:
+        StartupError: the address or the log cannot be used.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    _raise_open_files()
+    listener = _listen(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    log = SqlMessageLog(settings.database_url)
+    hub = Hub(
+        log,
+        max_cohorts=settings.max_cohorts,
+        sweep_interval_seconds=settings.sweep_interval_seconds,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        await log.open(hub)
+        stack.push_async_callback(log.close)
+        await hub.start()
+        stack.push_async_callback(hub.stop)
+        chat = Chat(log=log, hub=hub, content_bytes_max=settings.content_bytes_max)
+        app = build_app(
+            chat,
+            Operations(),
+            allowed_origins=settings.allowed_origins,
+            bound_host=settings.host,
+            body_bytes_max=settings.body_bytes_max,
+            max_subscriptions_per_connection=settings.max_subscriptions_per_connection,
+        )
+        server = DrainingServer(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws=WebSocketProtocol,
+                ws_max_size=settings.body_bytes_max,
+                ws_ping_interval=None,
+                ws_per_message_deflate=settings.websocket_compression,
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                proxy_headers=False,
+                server_header=False,
+                backlog=LISTEN_BACKLOG,
+            ),
+            chat,
+            slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds,
+            drain_seconds=settings.drain_seconds,
+            drain_sockets_per_second=settings.drain_sockets_per_second,
+        )
+        # What stands now stands until the end: no collection need look at it.
+        gc.collect()
+        gc.freeze()
+        _announce(host, port, log.location)
+        await server.serve(sockets=[listener])
+
+
+def _announce(host: str, port: int, location: str) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{port}"
+    print(
+        f"RAQCOON listens on {address}\n"
+        f"  log         {location}\n"
+        f"  console     {address}/\n"
+        f"  playground  {address}/graphql",
+        flush=True,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    except ValueError:
+        family = socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG)
+    except OSError as error:
+        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    # Accepted sockets inherit it. Small frames must not wait for an acknowledgement of the ones before.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _raise_open_files() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit.
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # Not built for Windows.
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _setting_problem(error: ValidationError | SettingsError) -> str:
+    if isinstance(error, SettingsError):
+        return str(error).splitlines()[0]
+    first = error.errors()[0]
+    name = "RAQCOON_" + "_".join(str(part) for part in first["loc"]).upper()
+    return f"{name}: {first['msg']} (got {first.get('input')!r})"
+
+
+def _refuse(problem: str) -> int:
+    print(f"raqcoon: {problem}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

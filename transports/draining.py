@@ -1,0 +1,115 @@
+"""The uvicorn server with a paced end: whoever is connected is sent away in steps, and nobody holds it up."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from resolvers.chat import Chat
+from transports.uvicorn_protocol import Keepalive, WebSocketProtocol
+
+logger = logging.getLogger("raqcoon")
+
+STEP_SECONDS = 0.1
+"""Time between two steps of the drain, before jitter."""
+LINGER_SECONDS = 1.0
+"""What clients get at least, after the last close frame, to answer it."""
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, with `Keepalive` beside it and design 3.7's drain at its end.
+
+    On SIGTERM or SIGINT: posts are refused and `/readyz` says so (`chat.accepting`), the listener closes, answers under
+    way are finished, WebSockets get close 1012 in steps over at most half of `drain_seconds`, and what is still there
+    when it is over is cut. A second SIGTERM changes nothing; a second SIGINT cuts at once.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        chat: Chat,
+        *,
+        slow_subscriber_timeout_seconds: float,
+        drain_seconds: float,
+        drain_sockets_per_second: int,
+    ) -> None:
+        super().__init__(config)
+        self._chat = chat
+        self._drain_seconds = drain_seconds
+        self._drain_sockets_per_second = drain_sockets_per_second
+        self.keepalive = Keepalive(
+            self.server_state.connections, slow_timeout_seconds=slow_subscriber_timeout_seconds
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handles SIGTERM and SIGINT without raising them again afterwards, so that a drained server exits with 0."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    async def main_loop(self) -> None:
+        keepalive = asyncio.create_task(self.keepalive.run())
+        try:
+            await super().main_loop()
+        finally:
+            keepalive.cancel()
+            await asyncio.gather(keepalive, return_exceptions=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drains. Returns within about `drain_seconds`, whatever the clients do."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._drain_seconds
+        self._chat.accepting = False
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        connections = self.server_state.connections
+        logger.info("draining %d connections", len(connections))
+        for connection in list(connections):
+            if not isinstance(connection, WebSocketProtocol):
+                connection.shutdown()  # Idle: closes. Answering: closes after the answer.
+        await self._send_away(deadline)
+        await self._wait_until_gone(deadline)
+        if connections:
+            logger.info("cutting %d connections that did not go", len(connections))
+        for connection in list(connections):
+            transport: Any = connection.transport
+            transport.abort()
+        await asyncio.sleep(0)
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
+
+    async def _send_away(self, deadline: float) -> None:
+        """Closes WebSockets with 1012, a few at a time, so that their clients do not all come back at once."""
+        loop = asyncio.get_running_loop()
+        sockets = [c for c in self.server_state.connections if isinstance(c, WebSocketProtocol)]
+        random.shuffle(sockets)
+        per_step = max(1, round(self._drain_sockets_per_second * STEP_SECONDS))
+        steps_left = max(1, int((deadline - loop.time()) / 2 / STEP_SECONDS))
+        per_step = max(per_step, -(-len(sockets) // steps_left))
+        for start in range(0, len(sockets), per_step):
+            if start and not self.force_exit:
+                await asyncio.sleep(STEP_SECONDS * random.uniform(0.5, 1.5))
+            for connection in sockets[start : start + per_step]:
+                connection.send_away()
+
+    async def _wait_until_gone(self, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = max(deadline, loop.time() + LINGER_SECONDS) if self._drain_seconds else deadline
+        while self.server_state.connections and loop.time() < deadline and not self.force_exit:
+            await asyncio.sleep(0.02)
