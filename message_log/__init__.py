@@ -1,4 +1,5 @@
-"""The durable, ordered store of all messages: its promises (`protocol`), one SQL implementation of them, migrations, hints.
+"""The durable, ordered store of all messages: its promises (`protocol`), one SQL implementation of them (`sql_log`),
+migrations, hints, retention, copying.
 
 It knows nothing of subscribers, GraphQL or sockets.
 """

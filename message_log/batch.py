@@ -1,0 +1,106 @@
+"""What a batch of posts becomes: pure decisions, made inside the transaction between its reads and its writes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from errors import IdempotencyConflict
+from message_log.protocol import Appended
+from messages import Draft, Message
+
+Key = tuple[str, str, str]
+"""(channel_id, author, idempotency_key): what names a post for as long as its message is held."""
+
+Outcome = Appended | Exception
+"""What the poster of a draft is told."""
+
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Whole microseconds since 1970 of an aware datetime; exact, which `timestamp()` is not."""
+    return (moment - _UNIX_EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """The inverse of `to_microseconds`, in UTC."""
+    return _UNIX_EPOCH + timedelta(microseconds=microseconds)
+
+
+def key_of(draft: Draft) -> Key | None:
+    """What the draft's idempotency key means in the whole log, or None when it has none."""
+    key = draft.idempotency_key
+    return None if key is None else (draft.channel_id, draft.author, key)
+
+
+def keys_of(drafts: Iterable[Draft]) -> list[Key]:
+    """The distinct idempotency keys of some drafts, in order."""
+    return list(dict.fromkeys(key for key in map(key_of, drafts) if key is not None))
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes and what it answers.
+
+    `outcomes[i]` answers the i-th draft. `messages` are the new ones, ascending in each channel, and `keys[i]` is the
+    idempotency key of `messages[i]`. `heads` are the channels' new last sequences; `totals` maps (channel, provider,
+    lane) to the messages and tokens to add.
+    """
+
+    outcomes: list[Outcome]
+    messages: list[Message] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    heads: dict[str, int] = field(default_factory=dict)
+    totals: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+
+
+def plan(
+    drafts: Sequence[Draft],
+    heads: Mapping[str, int],
+    earlier: Mapping[Key, Message],
+    *,
+    timestamp: datetime,
+    epoch: str,
+) -> Batch:
+    """Gives each new draft the next sequence of its channel, and each repeat the message it repeats.
+
+    Args:
+        drafts: in the order in which they came; a repeat may be in the same batch as what it repeats.
+        heads: last sequences as locked by this transaction; a channel that is not there has none.
+        earlier: messages already held under the drafts' idempotency keys.
+        timestamp: when the log accepts the batch.
+        epoch: the log's.
+    """
+    batch = Batch(outcomes=[])
+    named = dict(earlier)
+    for draft in drafts:
+        key = key_of(draft)
+        if key is not None and (first := named.get(key)) is not None:
+            repeat = draft.same_post(first)
+            batch.outcomes.append(Appended(first, created=False) if repeat else IdempotencyConflict())
+            continue
+        channel_id = draft.channel_id
+        head = batch.heads.get(channel_id)
+        sequence = (heads.get(channel_id, 0) if head is None else head) + 1
+        batch.heads[channel_id] = sequence
+        message = Message(
+            channel_id,
+            sequence,
+            draft.author,
+            draft.content,
+            draft.lane,
+            draft.provider,
+            draft.token_count,
+            timestamp,
+            epoch,
+        )
+        if key is not None:
+            named[key] = message
+        batch.messages.append(message)
+        batch.keys.append(draft.idempotency_key)
+        batch.outcomes.append(Appended(message, created=True))
+        group = (channel_id, draft.provider or "", draft.lane or "")
+        count, tokens = batch.totals.get(group, (0, 0))
+        batch.totals[group] = (count + 1, tokens + (draft.token_count or 0))
+    return batch

@@ -1,0 +1,101 @@
+"""Commits batches of posts on a connection of its own, and brings that connection back when it is lost."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from errors import Unavailable
+from message_log.batch import Batch, Outcome
+from message_log.dialect import Dialect, InDoubt
+from messages import Draft, Message
+
+logger = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 4.0
+"""How long the outcome of a commit is inquired after. Past it the posters hear that it is unknown."""
+
+
+@dataclass(slots=True)
+class Committed:
+    """What became of some drafts: `outcomes[i]` answers the i-th, `messages` are the new ones in commit order."""
+
+    outcomes: list[Outcome]
+    messages: list[Message]
+
+
+class Committer:
+    """The only one who appends to the log in this process. Used by one thread; every method blocks."""
+
+    def __init__(self, dialect: Dialect, engine: Engine, *, epoch: str, now: Callable[[], datetime]) -> None:
+        self._dialect = dialect
+        self._engine = engine
+        self._epoch = epoch
+        self._now = now
+        self._connection: Connection | None = None
+
+    def commit(self, drafts: Sequence[Draft]) -> Committed:
+        """Posts all drafts in one transaction. Never raises: what goes wrong is an outcome.
+
+        When the database refuses what was posted, the batch is halved until the post it refuses stands alone, so the
+        others succeed. Any other failure is `Unavailable` for all of the batch.
+        """
+        try:
+            batch = self._transact(drafts)
+        except Exception as error:
+            if not self._dialect.blames_post(error):
+                self.close()
+                logger.warning("%d posts were not committed: %s", len(drafts), error)
+                return Committed([Unavailable() for _ in drafts], [])
+            if len(drafts) == 1:
+                return Committed([error], [])
+            half = len(drafts) // 2
+            first, second = self.commit(drafts[:half]), self.commit(drafts[half:])
+            return Committed(first.outcomes + second.outcomes, first.messages + second.messages)
+        return Committed(batch.outcomes, batch.messages)
+
+    def close(self) -> None:
+        """Drops the connection; the next commit makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+    def _transact(self, drafts: Sequence[Draft]) -> Batch:
+        for last_try in (False, True):
+            driver = self._driver()
+            try:
+                return self._dialect.append(driver, drafts, self._now(), self._epoch)
+            except InDoubt as doubt:
+                if self._was_committed(doubt):
+                    return doubt.batch
+                if last_try:
+                    raise
+            except Exception:
+                if last_try or not self._dialect.lost(driver):
+                    raise
+                self.close()
+        raise AssertionError("unreachable")
+
+    def _was_committed(self, doubt: InDoubt) -> bool:
+        give_up = time.monotonic() + SETTLE_SECONDS
+        while True:
+            self.close()
+            try:
+                return self._dialect.settle(self._driver(), doubt.commit_id)
+            except Exception as error:
+                if time.monotonic() > give_up:
+                    raise
+                logger.info("a commit is still in doubt: %s", error)
+                time.sleep(0.1)
+
+    def _driver(self) -> DBAPIConnection:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        driver: DBAPIConnection | None = self._connection.connection.driver_connection
+        assert driver is not None
+        return driver

@@ -1,0 +1,75 @@
+"""What differs between the databases, and nothing else. `sqlite.py` and `postgresql.py` implement it."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from message_log.batch import Batch
+from messages import Draft
+
+
+class InDoubt(Exception):
+    """Raised when the connection was lost while `batch` may have been committed."""
+
+    def __init__(self, commit_id: str, batch: Batch) -> None:
+        super().__init__("the connection was lost during a commit")
+        self.commit_id = commit_id
+        self.batch = batch
+
+
+class Dialect(Protocol):
+    """One kind of database at one address. Everything here blocks: it is called in threads only."""
+
+    exclusive: bool
+    """Whether this process alone may append while the log is open."""
+
+    location: str
+    """Where the log lies, for people; without credentials."""
+
+    bounds_bytes: bool
+    """Whether a bound on bytes should be kept by the database, because a result is always sent whole."""
+
+    def claim(self) -> None:
+        """Takes what makes this process the log's only one, if `exclusive`.
+
+        Raises:
+            StartupError: another process has it, or the place cannot be used.
+        """
+
+    def release(self) -> None:
+        """Lets go of what `claim` took. Idempotent."""
+
+    def engine(self, connections: int) -> Engine:
+        """Up to `connections` connections, ready for use, in autocommit mode: transactions are begun in SQL."""
+
+    def begin_migration(self, connection: Connection) -> None:
+        """Begins the transaction in which the schema is migrated; only one process at a time gets past it."""
+
+    def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+        """Whether `column` is one of `values`, as one parameter however many there are."""
+
+    def octets(self, column: ColumnElement[str]) -> ColumnElement[int]:
+        """The length of a text in bytes of UTF-8."""
+
+    def append(self, driver: DBAPIConnection, drafts: Sequence[Draft], timestamp: datetime, epoch: str) -> Batch:
+        """Runs the whole transaction that posts `drafts`, and commits it.
+
+        Raises:
+            InDoubt: the connection was lost when the commit was under way.
+            Exception: nothing was stored, nor will be.
+        """
+
+    def settle(self, driver: DBAPIConnection, commit_id: str) -> bool:
+        """Whether the transaction of an `InDoubt` was committed. When it was not, it never will be."""
+
+    def lost(self, driver: DBAPIConnection) -> bool:
+        """Whether a connection that raised an error is gone, so that a new one may do better."""
+
+    def blames_post(self, error: Exception) -> bool:
+        """Whether an error comes from what was posted, so that other posts may fare better without it."""
+
+    def abort(self, driver: Any) -> None:
+        """Makes a call that hangs on this connection in another thread give up."""

@@ -1,0 +1,219 @@
+"""What the log is asked, as statements that both databases understand.
+
+Each method runs in a reader's thread, makes its rows into messages there, and sees one committed state per statement.
+Every statement over messages walks the primary key (or, over all channels, the index by time) and reads a bounded
+stretch of it; a test holds the query plans to that.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
+
+from message_log.batch import from_microseconds
+from message_log.dialect import Dialect
+from message_log.protocol import HistoryPage
+from message_log.tables import channels, messages, totals
+from messages import ChannelHead, Message, MessageFilter, Totals
+
+SCAN_MESSAGES_MAX = 10_000
+"""How many messages a filtered page of history looks at."""
+
+_BEYOND = 2**63 - 1
+_FETCH_ROWS = 64
+
+_COLUMNS = (
+    messages.c.channel_id,
+    messages.c.sequence,
+    messages.c.author,
+    messages.c.content,
+    messages.c.lane,
+    messages.c.provider,
+    messages.c.token_count,
+    messages.c.timestamp,
+)
+_IN_CHANNEL = messages.c.channel_id == bindparam("channel_id")
+_IN_RANGE = _IN_CHANNEL & (messages.c.sequence > bindparam("after")) & (messages.c.sequence < bindparam("before"))
+_SEQUENCE = messages.c.sequence
+
+
+def _end(order: ColumnElement[int]) -> Any:
+    """The first sequence of a range in this order. Two of these are two steps down the key; min() and max() together
+    would make SQLite walk the whole range."""
+    return select(_SEQUENCE).where(_IN_RANGE).order_by(order).limit(1).scalar_subquery()
+
+
+_LAST_SEQUENCE = select(channels.c.last_sequence).where(channels.c.channel_id == bindparam("channel_id"))
+_MESSAGE = select(*_COLUMNS).where(_IN_CHANNEL, messages.c.sequence == bindparam("sequence"))
+_FORWARDS = select(*_COLUMNS).where(_IN_RANGE).order_by(_SEQUENCE).limit(bindparam("limit"))
+_BACKWARDS = select(*_COLUMNS).where(_IN_RANGE).order_by(_SEQUENCE.desc()).limit(bindparam("limit"))
+_RANGE_ENDS = select(_end(_SEQUENCE.asc()), _end(_SEQUENCE.desc()))
+_OLDEST_SEQUENCE = select(
+    func.coalesce(
+        select(_SEQUENCE).where(_IN_CHANNEL).order_by(_SEQUENCE).limit(1).scalar_subquery(),
+        _LAST_SEQUENCE.scalar_subquery() + 1,
+        1,
+    )
+)
+_OLDEST_OF_ALL = (
+    select(*_COLUMNS)
+    .order_by(messages.c.timestamp, messages.c.channel_id, messages.c.sequence)
+    .limit(bindparam("limit"))
+)
+_CHANNELS = (
+    select(channels.c.channel_id, channels.c.last_sequence)
+    .where(channels.c.channel_id > bindparam("after"))
+    .order_by(channels.c.channel_id)
+    .limit(bindparam("limit"))
+)
+_TOTALS = select(totals.c.provider, totals.c.lane, func.sum(totals.c.messages), func.sum(totals.c.tokens)).group_by(
+    totals.c.provider, totals.c.lane
+)
+
+
+class Queries:
+    """The log's questions for one database and epoch."""
+
+    def __init__(self, dialect: Dialect, epoch: str) -> None:
+        self._dialect = dialect
+        self._epoch = epoch
+        self._read = self._bounded_read() if dialect.bounds_bytes else _FORWARDS
+
+    def last_sequence(self, connection: Connection, channel_id: str) -> int:
+        return connection.scalar(_LAST_SEQUENCE, {"channel_id": channel_id}) or 0
+
+    def last_sequences(self, connection: Connection, channel_ids: Collection[str]) -> dict[str, int]:
+        wanted = self._dialect.is_any(channels.c.channel_id, channel_ids)
+        rows = connection.execute(select(channels.c.channel_id, channels.c.last_sequence).where(wanted))
+        return {row.channel_id: row.last_sequence for row in rows}
+
+    def read(self, connection: Connection, channel_id: str, after: int, limit: int, max_bytes: int) -> list[Message]:
+        found: list[Message] = []
+        size = 0
+        parameters = {"channel_id": channel_id, "after": after, "before": _BEYOND, "limit": limit}
+        if self._dialect.bounds_bytes:
+            parameters["max_bytes"] = max_bytes
+        with connection.execute(self._read, parameters) as result:
+            while rows := result.fetchmany(_FETCH_ROWS):
+                for message in self._messages(rows):
+                    found.append(message)
+                    content = message.content
+                    size += len(content) if content.isascii() else len(content.encode())
+                    if size > max_bytes:
+                        return found
+        return found
+
+    def history(
+        self,
+        connection: Connection,
+        channel_id: str,
+        after: int,
+        before: int | None,
+        limit: int,
+        backwards: bool,
+        filter: MessageFilter | None,
+    ) -> HistoryPage:
+        statement = _BACKWARDS if backwards else _FORWARDS
+        range_ = {"channel_id": channel_id, "after": after, "before": _BEYOND if before is None else before}
+        if filter is not None and filter != MessageFilter():
+            return self._filtered(connection, statement, range_, limit, backwards, filter)
+        found = list(self._messages(connection.execute(statement, {**range_, "limit": limit + 1})))
+        exhausted = len(found) <= limit
+        del found[limit:]
+        stopped_at = found[-1].sequence if found else None
+        return HistoryPage(found[::-1] if backwards else found, stopped_at, exhausted)
+
+    def oldest_sequence(self, connection: Connection, channel_id: str) -> int:
+        return int(connection.scalar(_OLDEST_SEQUENCE, {"channel_id": channel_id}))
+
+    def oldest_of_all(self, connection: Connection, limit: int, channel_ids: Collection[str] | None) -> list[Message]:
+        statement = _OLDEST_OF_ALL
+        if channel_ids is not None:
+            statement = statement.where(self._dialect.is_any(messages.c.channel_id, channel_ids))
+        return list(self._messages(connection.execute(statement, {"limit": limit})))
+
+    def message(self, connection: Connection, channel_id: str, sequence: int) -> Message | None:
+        if not 0 < sequence <= _BEYOND:
+            return None
+        rows = connection.execute(_MESSAGE, {"channel_id": channel_id, "sequence": sequence})
+        return next(self._messages(rows), None)
+
+    def channels(self, connection: Connection, after: str | None, limit: int) -> list[ChannelHead]:
+        rows = connection.execute(_CHANNELS, {"after": after or "", "limit": limit})
+        return [ChannelHead(channel_id, sequence) for channel_id, sequence in rows]
+
+    def totals(self, connection: Connection, channel_ids: Collection[str] | None) -> Totals:
+        statement = _TOTALS
+        if channel_ids is not None:
+            statement = statement.where(self._dialect.is_any(totals.c.channel_id, channel_ids))
+        posted, tokens = 0, 0
+        by_provider: Counter[str] = Counter()
+        by_lane: Counter[str] = Counter()
+        for provider, lane, count, token_sum in connection.execute(statement):
+            posted += int(count)
+            tokens += int(token_sum)
+            by_provider[provider] += int(count)
+            by_lane[lane] += int(count)
+        by_provider.pop("", None)
+        by_lane.pop("", None)
+        return Totals(posted, tokens, dict(sorted(by_provider.items())), dict(sorted(by_lane.items())))
+
+    def _filtered(
+        self,
+        connection: Connection,
+        statement: Select[Any],
+        range_: dict[str, Any],
+        limit: int,
+        backwards: bool,
+        filter: MessageFilter,
+    ) -> HistoryPage:
+        first, last = connection.execute(_RANGE_ENDS, range_).one()
+        if first is None:
+            return HistoryPage([], None, True)
+        if limit < 1:
+            return HistoryPage([], None, False)
+        # What is held of a channel has no gaps: a stretch of sequences is a stretch of messages.
+        if backwards:
+            stop = max(first, last - SCAN_MESSAGES_MAX + 1)
+            stretch = {"channel_id": range_["channel_id"], "after": stop - 1, "before": last + 1}
+        else:
+            stop = min(last, first + SCAN_MESSAGES_MAX - 1)
+            stretch = {"channel_id": range_["channel_id"], "after": first - 1, "before": stop + 1}
+        for column, wanted in (
+            (messages.c.author, filter.authors),
+            (messages.c.lane, filter.lanes),
+            (messages.c.provider, filter.providers),
+        ):
+            if wanted is not None:
+                statement = statement.where(column.in_(sorted(wanted)))
+        found = list(self._messages(connection.execute(statement, {**stretch, "limit": limit})))
+        stopped_at = found[-1].sequence if len(found) == limit else stop
+        exhausted = stopped_at <= first if backwards else stopped_at >= last
+        return HistoryPage(found[::-1] if backwards else found, stopped_at, exhausted)
+
+    def _bounded_read(self) -> Select[Any]:
+        """`_FORWARDS`, ended by the database after the message with which the contents exceed `max_bytes`."""
+        size = self._dialect.octets(messages.c.content)
+        before = (func.sum(size).over(order_by=_SEQUENCE) - size).label("bytes_before")
+        stretch = _FORWARDS.add_columns(before).subquery()
+        return (
+            select(*(stretch.c[column.name] for column in _COLUMNS))
+            .where(stretch.c.bytes_before <= bindparam("max_bytes"))
+            .order_by(stretch.c.sequence)
+        )
+
+    def _messages(self, rows: Iterable[Any]) -> Iterator[Message]:
+        epoch = self._epoch
+        for channel_id, sequence, author, content, lane, provider, token_count, timestamp in rows:
+            yield Message(
+                channel_id,
+                sequence,
+                author,
+                content,
+                lane,
+                provider,
+                token_count,
+                from_microseconds(timestamp),
+                epoch,
+            )

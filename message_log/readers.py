@@ -1,0 +1,112 @@
+"""Readers of the log: a few threads with connections of their own, which never wait for the writer."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from errors import Unavailable
+from message_log.dialect import Dialect
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class _Read:
+    """One query under way: lets the loop make a query give up that nobody waits for any more."""
+
+    __slots__ = ("_driver", "_given_up", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._driver: DBAPIConnection | None = None
+        self._given_up = False
+
+    def begin(self, connection: Connection) -> None:
+        with self._lock:
+            if self._given_up:
+                raise Unavailable
+            self._driver = connection.connection.driver_connection
+
+    def end(self) -> None:
+        with self._lock:
+            self._driver = None
+
+    def give_up(self, dialect: Dialect) -> None:
+        with self._lock:
+            self._given_up = True
+            if self._driver is not None:
+                dialect.abort(self._driver)
+
+
+class Readers:
+    """Runs queries in threads. At most `threads` at a time; at most `waiting_max` in all, further ones are refused."""
+
+    def __init__(
+        self, dialect: Dialect, engine: Engine, *, threads: int, waiting_max: int = 4096, timeout_seconds: float = 5.0
+    ) -> None:
+        self._dialect = dialect
+        self._engine = engine
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="raqcoon-reader")
+        self._waiting_max = waiting_max
+        self._timeout_seconds = timeout_seconds
+        self._waiting = 0
+        self._closed = False
+
+    async def run(self, query: Callable[[Connection], T], *, timeout_seconds: float | None = None) -> T:
+        """What `query` returns for a connection in autocommit mode. A query that reads must only read: it may be
+        tried again when its connection was lost.
+
+        Raises:
+            Unavailable: the database failed, did not answer in time, or too many queries wait already.
+        """
+        if self._closed:
+            raise Unavailable("The message log is closed.")
+        if self._waiting >= self._waiting_max:
+            raise Unavailable(f"{self._waiting} reads are waiting already.", retry_after_ms=250)
+        loop = asyncio.get_running_loop()
+        read = _Read()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._timeout_seconds if timeout_seconds is None else timeout_seconds):
+                return await loop.run_in_executor(self._executor, self._query, query, read)
+        except TimeoutError:
+            read.give_up(self._dialect)
+            raise Unavailable("The message log did not answer in time.") from None
+        except asyncio.CancelledError:
+            read.give_up(self._dialect)
+            raise
+        finally:
+            self._waiting -= 1
+
+    async def stop(self) -> None:
+        """Lets queries under way finish and ends the threads. Idempotent."""
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+
+    def _query(self, query: Callable[[Connection], T], read: _Read) -> T:
+        try:
+            try:
+                return self._attempt(query, read)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                return self._attempt(query, read)  # the whole pool was dropped with the lost connection
+        except SQLAlchemyError as error:
+            logger.warning("a read failed: %s", error)
+            raise Unavailable from error
+
+    def _attempt(self, query: Callable[[Connection], T], read: _Read) -> T:
+        with self._engine.connect() as connection:
+            read.begin(connection)
+            try:
+                return query(connection)
+            finally:
+                read.end()

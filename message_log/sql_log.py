@@ -1,0 +1,236 @@
+"""The message log over SQL: SQLite for one server, PostgreSQL for many. See `protocol` for what it promises."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from errors import BadUserInput, StartupError, Unavailable
+from message_log.committer import Committer
+from message_log.dialect import Dialect
+from message_log.migrate import migrate
+from message_log.protocol import Appended, HistoryPage, LogListener
+from message_log.queries import Queries
+from message_log.readers import Readers
+from message_log.sqlite import SqliteDialect
+from message_log.tables import log_info
+from message_log.writer import Writer, WriterLimits
+from messages import ChannelHead, Draft, Message, MessageFilter, Totals
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ARGUMENTS = {
+    "channel_id": "channelId",
+    "author": "author",
+    "lane": "lane",
+    "provider": "provider",
+    "idempotency_key": "idempotencyKey",
+    "content": "content",  # last: its size is what counts
+}
+
+
+def _content_bytes(draft: Draft) -> int:
+    """The size of a draft's content in UTF-8. Refuses what no database can hold, before it can spoil a batch."""
+    for name, argument in _ARGUMENTS.items():
+        value = getattr(draft, name)
+        if value is None:
+            continue
+        try:
+            size = len(value) if value.isascii() else len(value.encode())
+        except UnicodeEncodeError:
+            raise BadUserInput(argument, "must not contain a lone surrogate") from None
+        if "\0" in value:
+            raise BadUserInput(argument, "must not contain the character NUL")
+    return size
+
+
+def dialect_of(url: str) -> Dialect:
+    """What speaks to the database at `url`.
+
+    Raises:
+        StartupError: the URL cannot be read or names no database that is supported.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StartupError("the database URL cannot be read; write sqlite:///path or postgresql://host/name") from None
+    if parsed.drivername == "sqlite":
+        return SqliteDialect(parsed)
+    raise StartupError(f"{parsed.drivername}:// is not supported; write sqlite:///path or postgresql://host/name")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What an open log consists of."""
+
+    engine: Engine
+    committer: Committer
+    writer: Writer
+    readers: Readers
+    queries: Queries
+
+
+class SqlMessageLog:
+    """Implements `protocol.MessageLog`.
+
+    Args:
+        url: `sqlite:///path` (relative), `sqlite:////path` (absolute) or `postgresql://user:password@host:port/name`.
+        now: the clock that stamps messages: an aware datetime.
+        readers: threads, each with a connection, that answer everything but `append`.
+        limits: bounds of a commit and of what waits for one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        readers: int = 4,
+        limits: WriterLimits | None = None,
+    ) -> None:
+        self._dialect = dialect_of(url)
+        self._now = now
+        self._reader_threads = readers
+        self._limits = limits or WriterLimits()
+        self._parts: _Parts | None = None
+        self._epoch: str | None = None
+
+    @property
+    def epoch(self) -> str:
+        if self._epoch is None:
+            raise RuntimeError("the log was never opened")
+        return self._epoch
+
+    @property
+    def exclusive(self) -> bool:
+        return self._dialect.exclusive
+
+    @property
+    def location(self) -> str:
+        return self._dialect.location
+
+    async def open(self, listener: LogListener) -> None:
+        if self._parts is not None:
+            raise RuntimeError("the log is open already")
+        engine, epoch = await asyncio.to_thread(self._prepare)
+        committer = Committer(self._dialect, engine, epoch=epoch, now=self._now)
+        self._epoch = epoch
+        self._parts = _Parts(
+            engine=engine,
+            committer=committer,
+            writer=Writer(committer.commit, listener.committed, self._limits),
+            readers=Readers(
+                self._dialect, engine, threads=self._reader_threads, timeout_seconds=self._limits.timeout_seconds
+            ),
+            queries=Queries(self._dialect, epoch),
+        )
+
+    async def close(self) -> None:
+        parts = self._parts
+        if parts is None:
+            return
+        await parts.writer.stop()
+        await parts.readers.stop()
+        self._parts = None
+        await asyncio.to_thread(self._let_go, parts)
+
+    async def append(self, draft: Draft) -> Appended:
+        return await self._open_parts().writer.post(draft, _content_bytes(draft))
+
+    async def last_sequence(self, channel_id: str) -> int:
+        return await self._ask(lambda queries, connection: queries.last_sequence(connection, channel_id))
+
+    async def last_sequences(self, channel_ids: Collection[str]) -> dict[str, int]:
+        if not channel_ids:
+            return {}
+        wanted = list(channel_ids)
+        return await self._ask(lambda queries, connection: queries.last_sequences(connection, wanted))
+
+    async def read(self, channel_id: str, *, after: int, limit: int, max_bytes: int) -> list[Message]:
+        return await self._ask(
+            lambda queries, connection: queries.read(connection, channel_id, after, limit, max_bytes)
+        )
+
+    async def history(
+        self,
+        channel_id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        backwards: bool = False,
+        filter: MessageFilter | None = None,
+    ) -> HistoryPage:
+        return await self._ask(
+            lambda queries, connection: queries.history(
+                connection, channel_id, after or 0, before, limit, backwards, filter
+            )
+        )
+
+    async def oldest_sequence(self, channel_id: str) -> int:
+        return await self._ask(lambda queries, connection: queries.oldest_sequence(connection, channel_id))
+
+    async def oldest_of_all(self, *, limit: int, channel_ids: Collection[str] | None = None) -> list[Message]:
+        wanted = None if channel_ids is None else list(channel_ids)
+        return await self._ask(lambda queries, connection: queries.oldest_of_all(connection, limit, wanted))
+
+    async def message(self, channel_id: str, sequence: int) -> Message | None:
+        return await self._ask(lambda queries, connection: queries.message(connection, channel_id, sequence))
+
+    async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:
+        return await self._ask(lambda queries, connection: queries.channels(connection, after, limit))
+
+    async def totals(self, channel_ids: Collection[str] | None = None) -> Totals:
+        wanted = None if channel_ids is None else list(channel_ids)
+        return await self._ask(lambda queries, connection: queries.totals(connection, wanted))
+
+    async def ready(self) -> bool:
+        parts = self._parts
+        if parts is None or not parts.writer.alive:
+            return False
+        try:
+            await parts.readers.run(lambda connection: connection.scalar(select(log_info.c.epoch)), timeout_seconds=1)
+        except Unavailable:
+            return False
+        return True
+
+    def _open_parts(self) -> _Parts:
+        if self._parts is None:
+            raise Unavailable("The message log is closed.")
+        return self._parts
+
+    async def _ask(self, query: Callable[[Queries, Connection], T]) -> T:
+        parts = self._open_parts()
+        return await parts.readers.run(lambda connection: query(parts.queries, connection))
+
+    def _prepare(self) -> tuple[Engine, str]:
+        self._dialect.claim()
+        engine: Engine | None = None
+        try:
+            engine = self._dialect.engine(self._reader_threads + 1)
+            with engine.connect() as connection:
+                self._dialect.begin_migration(connection)
+                epoch = migrate(connection, self._dialect.location)
+                connection.exec_driver_sql("COMMIT")
+        except BaseException as error:
+            if engine is not None:
+                engine.dispose()
+            self._dialect.release()
+            if isinstance(error, SQLAlchemyError):
+                cause = " ".join(str(getattr(error, "orig", None) or error).split())
+                raise StartupError(f"the database {self._dialect.location} cannot be used: {cause}") from error
+            raise
+        return engine, epoch
+
+    def _let_go(self, parts: _Parts) -> None:
+        parts.committer.close()
+        parts.engine.dispose()
+        self._dialect.release()

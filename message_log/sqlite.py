@@ -1,0 +1,187 @@
+"""The log in one SQLite file: one server, no other process."""
+
+import logging
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+from filelock import FileLock, Timeout
+from sqlalchemy import BLOB, URL, ColumnElement, Connection, Engine, bindparam, create_engine, event, func, select
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from errors import StartupError
+from message_log.batch import Batch, Key, from_microseconds, keys_of, plan, to_microseconds
+from messages import Draft, Message
+
+logger = logging.getLogger(__name__)
+
+BUSY_TIMEOUT_SECONDS = 2.0
+"""How long a statement waits for a lock that some tool holds on the file before the posts are given up."""
+
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
+    "PRAGMA synchronous = FULL",  # the write-ahead log is on the disk before a commit returns: survives power loss
+    "PRAGMA fullfsync = ON",  # macOS only: its plain fsync leaves the data in the disk's cache
+    "PRAGMA cache_size = -16384",  # KiB a connection; the default of 2,000 re-reads pages when channels are many
+    "PRAGMA journal_size_limit = 67108864",  # bytes kept of the write-ahead log once a burst is over
+    "PRAGMA temp_store = MEMORY",
+)
+
+# A whole batch goes into each statement as one JSON array. Every call into SQLite gives up the GIL and must win it
+# back: beside a busy event loop the number of calls, and not their work, decides how long a batch takes.
+_HEADS = "SELECT channel_id, last_sequence FROM channels WHERE channel_id IN (SELECT value FROM json_each(?))"
+_EARLIER = """
+SELECT m.channel_id, m.author, m.idempotency_key, m.sequence, m.content, m.lane, m.provider, m.token_count, m.timestamp
+FROM json_each(?) AS k
+JOIN messages AS m ON m.channel_id = json_extract(k.value, '$[0]') AND m.author = json_extract(k.value, '$[1]')
+    AND m.idempotency_key = json_extract(k.value, '$[2]')
+"""
+_INSERT_MESSAGES = """
+INSERT INTO messages
+    (channel_id, sequence, timestamp, author, lane, provider, token_count, idempotency_key, content)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+    json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]')
+FROM json_each(?)
+"""
+_RAISE_HEADS = """
+INSERT INTO channels (channel_id, last_sequence)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?) WHERE true
+ON CONFLICT (channel_id) DO UPDATE SET last_sequence = excluded.last_sequence
+"""
+_ADD_TOTALS = """
+INSERT INTO totals (channel_id, provider, lane, messages, tokens)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]') FROM json_each(?) WHERE true
+ON CONFLICT (channel_id, provider, lane) DO UPDATE
+SET messages = messages + excluded.messages, tokens = tokens + excluded.tokens
+"""
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+class SqliteDialect:
+    """A SQLite file, held for this process by a lock on a file beside it, `<name>.lock`.
+
+    SQLite's own locks cannot say "one server": they are taken and dropped by every transaction. The system drops the
+    lock when the process ends, however it ends.
+    """
+
+    exclusive = True
+    bounds_bytes = False
+
+    def __init__(self, url: URL) -> None:
+        name = url.database
+        if not name or name == ":memory:" or name.startswith("file:") or url.query:
+            raise StartupError(
+                f"{url.render_as_string()!r} does not name a SQLite file; write sqlite:///path/to/file.db"
+            )
+        # Resolved, so that two names of one file meet at one lock, and a change of directory changes nothing.
+        try:
+            self.path = Path(name).expanduser().resolve()
+        except (OSError, RuntimeError) as error:
+            raise StartupError(f"the SQLite file {name} cannot be used: {error}") from None
+        self.location = str(self.path)
+        self._lock: FileLock | None = None
+
+    def claim(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Without `fallback_to_soft=False`, a file system without locks gets one that outlives a killed server.
+            lock = FileLock(f"{self.path}.lock", thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise StartupError(f"another running server holds the SQLite file {self.path}") from None
+        except OSError as error:
+            raise StartupError(f"the SQLite file {self.path} cannot be used: {error.strerror or error}") from None
+        self._lock = lock
+
+    def release(self) -> None:
+        if self._lock is not None:
+            self._lock.release(force=True)
+            self._lock = None
+
+    def engine(self, connections: int) -> Engine:
+        engine = create_engine(
+            URL.create("sqlite", database=str(self.path)),
+            isolation_level="AUTOCOMMIT",
+            connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+            pool_size=connections,
+            max_overflow=0,
+            pool_reset_on_return=None,
+        )
+
+        @event.listens_for(engine, "connect")
+        def prepare(driver: DBAPIConnection, _record: object) -> None:
+            cursor = driver.cursor()
+            for pragma in _PRAGMAS:
+                cursor.execute(pragma)
+            cursor.close()
+
+        return engine
+
+    def begin_migration(self, connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+        listed = func.json_each(bindparam(None, _json(list(values)))).table_valued("value")
+        return column.in_(select(listed.c.value))
+
+    def octets(self, column: ColumnElement[str]) -> ColumnElement[int]:
+        return func.length(sql_cast(column, BLOB))
+
+    def append(self, driver: DBAPIConnection, drafts: Sequence[Draft], timestamp: datetime, epoch: str) -> Batch:
+        connection = cast(sqlite3.Connection, driver)
+        channel_ids = _json(list({draft.channel_id for draft in drafts}))
+        keys = keys_of(drafts)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            heads = dict(connection.execute(_HEADS, (channel_ids,)).fetchall())
+            earlier = self._earlier(connection, keys, epoch) if keys else {}
+            batch = plan(drafts, heads, earlier, timestamp=timestamp, epoch=epoch)
+            if batch.messages:
+                self._write(connection, batch, to_microseconds(timestamp))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # a full disk rolls back by itself
+                connection.execute("ROLLBACK")
+            raise
+        return batch
+
+    @staticmethod
+    def _earlier(connection: sqlite3.Connection, keys: list[Key], epoch: str) -> dict[Key, Message]:
+        found = connection.execute(_EARLIER, (_json(keys),)).fetchall()
+        return {
+            (channel_id, author, key): Message(
+                channel_id, sequence, author, content, lane, provider, tokens, from_microseconds(timestamp), epoch
+            )
+            for channel_id, author, key, sequence, content, lane, provider, tokens, timestamp in found
+        }
+
+    @staticmethod
+    def _write(connection: sqlite3.Connection, batch: Batch, microseconds: int) -> None:
+        rows = [
+            (m.channel_id, m.sequence, microseconds, m.author, m.lane, m.provider, m.token_count, key, m.content)
+            for m, key in zip(batch.messages, batch.keys, strict=True)
+        ]
+        connection.execute(_INSERT_MESSAGES, (_json(rows),))
+        connection.execute(_RAISE_HEADS, (_json(list(batch.heads.items())),))
+        connection.execute(_ADD_TOTALS, (_json([(*group, *added) for group, added in batch.totals.items()]),))
+
+    def settle(self, driver: DBAPIConnection, commit_id: str) -> bool:
+        raise NotImplementedError("a SQLite commit is never in doubt")
+
+    def lost(self, driver: DBAPIConnection) -> bool:
+        return False
+
+    def blames_post(self, error: Exception) -> bool:
+        return isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | ValueError | TypeError | OverflowError)
+
+    def abort(self, driver: Any) -> None:
+        driver.interrupt()

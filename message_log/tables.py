@@ -1,0 +1,82 @@
+"""The tables of the log, as the newest migration leaves them. A test compares the two.
+
+Channel ids, authors and idempotency keys compare by code point on both databases (`COLLATE "C"` on PostgreSQL;
+SQLite's own order), so `ORDER BY` means the same everywhere and indexes need no locale.
+
+Timestamps are whole microseconds since 1970 in UTC: exact on both, and cheap to compare.
+"""
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, SmallInteger, Table, Text
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData()
+
+
+def _text() -> TypeEngine[str]:
+    return Text().with_variant(Text(collation="C"), "postgresql")
+
+
+log_info = Table(
+    "log_info",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("epoch", _text(), nullable=False),
+    CheckConstraint("id = 1", name="log_info_one_row"),
+)
+
+channels = Table(
+    "channels",
+    metadata,
+    Column("channel_id", _text(), primary_key=True),
+    Column("last_sequence", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# `content` comes last: SQLite then reads the other columns without following a long content's overflow pages.
+messages = Table(
+    "messages",
+    metadata,
+    Column("channel_id", _text(), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("timestamp", BigInteger, nullable=False),
+    Column("author", _text(), nullable=False),
+    Column("lane", _text()),
+    Column("provider", _text()),
+    Column("token_count", Integer),
+    Column("idempotency_key", _text()),
+    Column("content", _text(), nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("messages_by_time", messages.c.timestamp, messages.c.channel_id, messages.c.sequence)
+Index(
+    "messages_by_key",
+    messages.c.channel_id,
+    messages.c.author,
+    messages.c.idempotency_key,
+    unique=True,
+    sqlite_where=messages.c.idempotency_key.is_not(None),
+    postgresql_where=messages.c.idempotency_key.is_not(None),
+)
+
+# What was posted, ever: like the counters, totals never go back when retention removes messages.
+# A null provider or lane is stored as the empty string, which no message can carry (null and empty are one).
+totals = Table(
+    "totals",
+    metadata,
+    Column("channel_id", _text(), primary_key=True),
+    Column("provider", _text(), primary_key=True),
+    Column("lane", _text(), primary_key=True),
+    Column("messages", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# One row for each transaction that posted, so that a node which lost its connection at COMMIT can learn the outcome
+# (see `postgresql.py`). Empty on SQLite, where nothing can be lost between us and the database.
+commits = Table(
+    "commits",
+    metadata,
+    Column("commit_id", _text(), primary_key=True),
+    Column("committed_at", BigInteger, nullable=False),
+)
+Index("commits_by_time", commits.c.committed_at)

@@ -1,0 +1,170 @@
+"""Group commit: posts gather on the event loop while one thread commits, in one transaction, those that came before."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+from errors import Unavailable
+from message_log.committer import Committed
+from message_log.protocol import Appended
+from messages import Draft, Message
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class WriterLimits:
+    """How much is committed at once, how much may wait, and for how long.
+
+    Attributes:
+        batch_messages: posts in one transaction, at most.
+        batch_bytes: a transaction takes no further post once its contents have reached this many bytes.
+        backlog_messages: posts that wait or are being committed; past it a post is refused.
+        backlog_bytes: the same in bytes of content.
+        timeout_seconds: how long a post waits for its outcome.
+    """
+
+    batch_messages: int = 512
+    batch_bytes: int = 4 * 1024 * 1024
+    backlog_messages: int = 8192
+    backlog_bytes: int = 64 * 1024 * 1024
+    timeout_seconds: float = 5.0
+
+
+class _Post:
+    __slots__ = ("draft", "future", "gives_up_at", "size")
+
+    def __init__(self, draft: Draft, size: int, future: asyncio.Future[Appended], gives_up_at: float) -> None:
+        self.draft = draft
+        self.size = size
+        self.future = future
+        self.gives_up_at = gives_up_at
+
+
+class Writer:
+    """A thread that commits, and the event loop's side of it. Made and used on the loop, except for `_run`.
+
+    A post costs one hand-over to the thread, and a whole batch costs one hand-over back: the callback that tells the
+    listener and then answers every post. Callbacks run in the order in which the thread schedules them, so the
+    listener hears of commits in commit order.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Draft]], Committed],
+        publish: Callable[[Sequence[Message]], None],
+        limits: WriterLimits,
+    ) -> None:
+        self._commit = commit
+        self._publish = publish
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Post | None] = SimpleQueue()
+        self._waiting: deque[_Post] = deque()
+        self._ticking = False
+        self._messages = 0
+        self._bytes = 0
+        self._closed = False
+        self._thread = Thread(target=self._run, name="raqcoon-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether posts can be committed at all."""
+        return self._thread.is_alive() and not self._closed
+
+    def post(self, draft: Draft, size: int) -> asyncio.Future[Appended]:
+        """Hands a draft whose content has `size` bytes to the thread, in the order of the calls.
+
+        Raises:
+            Unavailable: too many posts wait already, or the log is closed. Nothing was stored.
+        """
+        limits = self._limits
+        if self._closed:
+            raise Unavailable("The message log is closed.")
+        if self._messages >= limits.backlog_messages or self._bytes >= limits.backlog_bytes:
+            raise Unavailable(f"{self._messages} posts are waiting to be stored; this one was not taken.")
+        future: asyncio.Future[Appended] = self._loop.create_future()
+        post = _Post(draft, size, future, self._loop.time() + limits.timeout_seconds)
+        self._messages += 1
+        self._bytes += size
+        self._waiting.append(post)
+        if not self._ticking:
+            self._ticking = True
+            self._loop.call_later(_TICK_SECONDS, self._tick)
+        self._queue.put(post)
+        return future
+
+    async def stop(self) -> None:
+        """Commits what waits and ends the thread. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        if self._thread.is_alive():
+            await self._loop.run_in_executor(None, self._thread.join)
+
+    def _tick(self) -> None:
+        # One timer for all posts: they wait in order, so the first one has waited longest.
+        now = self._loop.time()
+        waiting = self._waiting
+        while waiting and (waiting[0].future.done() or waiting[0].gives_up_at <= now):
+            post = waiting.popleft()
+            if not post.future.done():
+                post.future.set_exception(Unavailable("The message log did not answer in time."))
+        self._ticking = bool(waiting)
+        if self._ticking:
+            self._loop.call_later(_TICK_SECONDS, self._tick)
+
+    def _settle(self, posts: list[_Post], tried: list[_Post], committed: Committed) -> None:
+        self._messages -= len(posts)
+        self._bytes -= sum(post.size for post in posts)
+        try:
+            if committed.messages:
+                self._publish(committed.messages)
+        except Exception:
+            logger.exception("the log's listener failed; the messages are stored")
+        for post, outcome in zip(tried, committed.outcomes, strict=True):
+            if post.future.done():
+                continue
+            if isinstance(outcome, Appended):
+                post.future.set_result(outcome)
+            else:
+                post.future.set_exception(outcome)
+
+    def _run(self) -> None:
+        while posts := self._take():
+            # A post that was cancelled or has given up is not tried any more.
+            tried = [post for post in posts if not post.future.done()]
+            try:
+                committed = self._commit([post.draft for post in tried]) if tried else Committed([], [])
+            except Exception:
+                logger.exception("the writer failed")
+                committed = Committed([Unavailable() for _ in tried], [])
+            try:
+                self._loop.call_soon_threadsafe(self._settle, posts, tried, committed)
+            except RuntimeError:  # the loop was closed under us: nobody is left to be told
+                return
+
+    def _take(self) -> list[_Post]:
+        """Waits for posts and takes what is there, within the bounds of a batch. Empty once the writer is stopped."""
+        first = self._queue.get()
+        if first is None:
+            return []
+        posts, size = [first], first.size
+        while len(posts) < self._limits.batch_messages and size < self._limits.batch_bytes:
+            try:
+                post = self._queue.get_nowait()
+            except Empty:
+                break
+            if post is None:
+                self._queue.put(None)  # nothing is posted after it: the next take ends the thread
+                break
+            posts.append(post)
+            size += post.size
+        return posts
