@@ -105,7 +105,7 @@ class ServerProtocol:
 
     def is_live(self, operation: Operation) -> bool:
         """Whether frames may still be sent for `operation`."""
-        return self._live.get(operation.id) is operation
+        return not self.closed and self._live.get(operation.id) is operation
 
     def receive_text(self, text: str) -> Action | None:
         """What to do about a text frame; None when there is nothing to do."""

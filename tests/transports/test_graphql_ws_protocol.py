@@ -1,0 +1,523 @@
+"""The protocol core without a network: malformed input first, then every rule, then arbitrary sequences."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from transports.graphql_ws.frames import ID_BYTES_MAX, CloseCode, close_reason
+from transports.graphql_ws.protocol import Authenticate, Close, Operation, Send, ServerProtocol, Start, Stop
+
+ERRORS = [{"message": "It failed.", "extensions": {"code": "BAD_USER_INPUT"}}]
+
+
+def new_core(subscriptions_max: int = 100) -> ServerProtocol:
+    return ServerProtocol(subscriptions_max=subscriptions_max)
+
+
+def acknowledged_core(subscriptions_max: int = 100) -> ServerProtocol:
+    core = new_core(subscriptions_max)
+    assert core.receive_text('{"type":"connection_init"}') == Authenticate(None)
+    assert core.acknowledge() == Send('{"type":"connection_ack"}')
+    return core
+
+
+def subscribe_text(id_: str = "1", **payload: Any) -> str:
+    return json.dumps({"id": id_, "type": "subscribe", "payload": {"query": "{ a }", **payload}})
+
+
+def start(core: ServerProtocol, id_: str = "1") -> Operation:
+    action = core.receive_text(subscribe_text(id_))
+    assert isinstance(action, Start)
+    return action.operation
+
+
+def sent(action: object) -> dict[str, Any]:
+    assert isinstance(action, Send)
+    frame = json.loads(action.text)
+    assert isinstance(frame, dict)
+    return frame
+
+
+MALFORMED = {
+    "empty": "",
+    "not-json": "hello",
+    "cut-off": '{"type":"ping"',
+    "two-values": '{"type":"ping"}{"type":"ping"}',
+    "nan": '{"type":"ping","payload":{"a":NaN}}',
+    "infinity": '{"type":"ping","payload":{"a":-Infinity}}',
+    "array": "[]",
+    "array-of-frames": '[{"type":"ping"}]',
+    "string": '"ping"',
+    "number": "1",
+    "null": "null",
+    "true": "true",
+    "byte-order-mark": '\ufeff{"type":"ping"}',
+    "deep-array": "[" * 10_000 + "]" * 10_000,
+    "deep-object": '{"a":' * 10_000 + "1" + "}" * 10_000,
+    "deep-payload": '{"type":"ping","payload":' + '{"a":' * 10_000 + "1" + "}" * 10_001,
+    "deep-payload-with-surrogate": '{"type":"ping","b":"\\ud800","payload":' + '{"a":' * 10_000 + "1" + "}" * 10_001,
+    "unwritable-payload": '{"type":"ping","payload":' + '{"a":' * 1_010 + "1" + "}" * 1_011,
+    "unclosed-deep-array": "[" * 100_000,
+    "no-type": "{}",
+    "null-type": '{"type":null}',
+    "number-type": '{"type":1}',
+    "array-type": '{"type":["ping"]}',
+    "object-type": '{"type":{}}',
+    "empty-type": '{"type":""}',
+    "unknown-type": '{"type":"start","id":"1"}',
+    "other-case-type": '{"type":"PING"}',
+    "long-type": json.dumps({"type": "é" * 10_000}),
+    "surrogate-type": '{"type":"\\ud800"}',
+    "server-ack": '{"type":"connection_ack"}',
+    "server-next": '{"id":"1","type":"next","payload":{}}',
+    "server-error": '{"id":"1","type":"error","payload":[]}',
+    "ping-payload-array": '{"type":"ping","payload":[]}',
+    "ping-payload-string": '{"type":"ping","payload":"a"}',
+    "ping-payload-false": '{"type":"ping","payload":false}',
+    "pong-payload-number": '{"type":"pong","payload":0}',
+    "init-payload-array": '{"type":"connection_init","payload":[]}',
+    "init-payload-string": '{"type":"connection_init","payload":""}',
+    "init-payload-number": '{"type":"connection_init","payload":1}',
+    "complete-no-id": '{"type":"complete"}',
+    "complete-empty-id": '{"type":"complete","id":""}',
+    "complete-null-id": '{"type":"complete","id":null}',
+    "complete-number-id": '{"type":"complete","id":1}',
+    "complete-array-id": '{"type":"complete","id":["1"]}',
+    "complete-object-id": '{"type":"complete","id":{}}',
+    "subscribe-no-id": '{"type":"subscribe","payload":{"query":"{a}"}}',
+    "subscribe-empty-id": '{"type":"subscribe","id":"","payload":{"query":"{a}"}}',
+    "subscribe-null-id": '{"type":"subscribe","id":null,"payload":{"query":"{a}"}}',
+    "subscribe-number-id": '{"type":"subscribe","id":1,"payload":{"query":"{a}"}}',
+    "subscribe-true-id": '{"type":"subscribe","id":true,"payload":{"query":"{a}"}}',
+    "subscribe-array-id": '{"type":"subscribe","id":[],"payload":{"query":"{a}"}}',
+    "subscribe-surrogate-id": '{"type":"subscribe","id":"\\udfff","payload":{"query":"{a}"}}',
+    "subscribe-long-id": subscribe_text("x" * 10_000),
+    "subscribe-too-many-bytes-id": subscribe_text("é" * (ID_BYTES_MAX // 2 + 1)),
+    "subscribe-no-payload": '{"type":"subscribe","id":"1"}',
+    "subscribe-null-payload": '{"type":"subscribe","id":"1","payload":null}',
+    "subscribe-array-payload": '{"type":"subscribe","id":"1","payload":[]}',
+    "subscribe-string-payload": '{"type":"subscribe","id":"1","payload":"{a}"}',
+    "subscribe-no-query": '{"type":"subscribe","id":"1","payload":{}}',
+    "subscribe-null-query": '{"type":"subscribe","id":"1","payload":{"query":null}}',
+    "subscribe-number-query": '{"type":"subscribe","id":"1","payload":{"query":1}}',
+    "subscribe-object-query": '{"type":"subscribe","id":"1","payload":{"query":{}}}',
+    "subscribe-array-variables": subscribe_text(variables=[]),
+    "subscribe-string-variables": subscribe_text(variables="{}"),
+    "subscribe-number-variables": subscribe_text(variables=0),
+    "subscribe-number-operation-name": subscribe_text(operationName=1),
+    "subscribe-array-operation-name": subscribe_text(operationName=["a"]),
+    "subscribe-array-extensions": subscribe_text(extensions=[]),
+    "subscribe-string-extensions": subscribe_text(extensions=""),
+}
+
+
+@pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED.keys())
+@pytest.mark.parametrize("core", [new_core, acknowledged_core], ids=["before-ack", "after-ack"])
+def test_text_frame_malformed_closes_4400(core: Any, text: str) -> None:
+    protocol = core()
+    action = protocol.receive_text(text)
+    assert isinstance(action, Close)
+    assert action.code == CloseCode.BAD_REQUEST
+    assert 0 < len(action.reason.encode()) <= 123
+    assert protocol.closed
+
+
+def test_binary_frame_closes_4400() -> None:
+    action = acknowledged_core().receive_binary()
+    assert isinstance(action, Close)
+    assert action.code == CloseCode.BAD_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("short", "short"),
+        ("x" * 123, "x" * 123),
+        ("x" * 124, "x" * 123),
+        ("é" * 100, "é" * 61),
+        ("€" * 100, "€" * 41),
+        ("😀" * 100, "😀" * 30),
+        ("x" + "😀" * 100, "x" + "😀" * 30),
+        ("\ud800", "?"),
+    ],
+)
+def test_close_reason_is_cut_between_characters_at_123_bytes(text: str, expected: str) -> None:
+    assert close_reason(text) == expected
+
+
+# -- initialisation ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("member", ["", ',"payload":null', ',"payload":{}', ',"payload":{"token":"t"}', ',"more":1'])
+def test_init_with_any_allowed_payload_asks_who_it_is(member: str) -> None:
+    text = f'{{"type":"connection_init"{member}}}'
+    assert new_core().receive_text(text) == Authenticate(json.loads(text).get("payload"))
+
+
+def test_init_twice_closes_4429() -> None:
+    assert acknowledged_core().receive_text('{"type":"connection_init"}') == Close(
+        CloseCode.TOO_MANY_INITIALISATION_REQUESTS, "Too many initialisation requests"
+    )
+
+
+def test_init_twice_before_the_ack_closes_4429_and_is_not_acknowledged() -> None:
+    core = new_core()
+    core.receive_text('{"type":"connection_init"}')
+    action = core.receive_text('{"type":"connection_init"}')
+    assert isinstance(action, Close)
+    assert action.code == CloseCode.TOO_MANY_INITIALISATION_REQUESTS
+    assert core.acknowledge() is None
+
+
+def test_init_timeout_before_the_ack_closes_4408() -> None:
+    expected = Close(CloseCode.INITIALISATION_TIMEOUT, "Connection initialisation timeout")
+    assert new_core().init_timed_out() == expected
+    waiting = new_core()
+    waiting.receive_text('{"type":"connection_init"}')
+    assert waiting.init_timed_out() == expected
+
+
+def test_init_timeout_after_the_ack_does_nothing() -> None:
+    core = acknowledged_core()
+    assert core.init_timed_out() is None
+    assert not core.closed
+
+
+def test_subscribe_before_the_ack_closes_4401() -> None:
+    core = new_core()
+    assert core.receive_text(subscribe_text()) == Close(CloseCode.UNAUTHORIZED, "Unauthorized")
+
+
+def test_subscribe_between_init_and_ack_closes_4401() -> None:
+    core = new_core()
+    core.receive_text('{"type":"connection_init"}')
+    assert core.receive_text(subscribe_text()) == Close(CloseCode.UNAUTHORIZED, "Unauthorized")
+
+
+# -- ping and pong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("core", [new_core, acknowledged_core], ids=["before-ack", "after-ack"])
+@pytest.mark.parametrize("payload", [{}, {"a": [1, None, "é😀"]}, {"__proto__": {"b": 0.5}}])
+def test_ping_with_payload_is_answered_with_the_same_payload(core: Any, payload: dict[str, Any]) -> None:
+    action = core().receive_text(json.dumps({"type": "ping", "payload": payload}))
+    assert sent(action) == {"type": "pong", "payload": payload}
+
+
+@pytest.mark.parametrize("text", ['{"type":"ping"}', '{"type":"ping","payload":null}', '{"type":"ping","id":7}'])
+def test_ping_without_payload_is_answered_without_payload(text: str) -> None:
+    assert sent(new_core().receive_text(text)) == {"type": "pong"}
+
+
+@pytest.mark.parametrize("levels", [200, 254, 300, 800])
+def test_ping_with_deep_payload_is_echoed(levels: int) -> None:
+    payload: dict[str, Any] = {}
+    for _ in range(levels):
+        payload = {"a": payload}
+    assert sent(new_core().receive_text(json.dumps({"type": "ping", "payload": payload})))["payload"] == payload
+
+
+def test_ping_with_lone_surrogate_is_echoed_as_escape() -> None:
+    action = new_core().receive_text('{"type":"ping","payload":{"a":"\\ud800é"}}')
+    assert isinstance(action, Send)
+    action.text.encode()
+    assert json.loads(action.text) == {"type": "pong", "payload": {"a": "\ud800é"}}
+
+
+@pytest.mark.parametrize("text", ['{"type":"pong"}', '{"type":"pong","payload":null}', '{"type":"pong","payload":{}}'])
+def test_pong_is_accepted_at_any_time(text: str) -> None:
+    for core in (new_core(), acknowledged_core()):
+        assert core.receive_text(text) is None
+        assert not core.closed
+
+
+# -- operations ----------------------------------------------------------------------------------------------------
+
+
+def test_subscribe_hands_on_everything_asked_for() -> None:
+    action = acknowledged_core().receive_text(
+        subscribe_text("é\n\"'", operationName="A", variables={"v": [1]}, extensions={"e": 1}, more=1)
+    )
+    assert isinstance(action, Start)
+    assert action.operation.id == "é\n\"'"
+    assert (action.payload.query, action.payload.operation_name) == ("{ a }", "A")
+    assert (action.payload.variables, action.payload.extensions) == ({"v": [1]}, {"e": 1})
+
+
+def test_subscribe_with_nulls_is_subscribe_without_them() -> None:
+    action = acknowledged_core().receive_text(subscribe_text(operationName=None, variables=None, extensions=None))
+    assert isinstance(action, Start)
+    assert (action.payload.operation_name, action.payload.variables, action.payload.extensions) == (None, None, None)
+
+
+def test_subscribe_with_lone_surrogate_in_a_variable_is_well_formed() -> None:
+    text = '{"id":"1","type":"subscribe","payload":{"query":"{a}","variables":{"content":"\\udc00"}}}'
+    action = acknowledged_core().receive_text(text)
+    assert isinstance(action, Start)
+    assert action.payload.variables == {"content": "\udc00"}
+
+
+@pytest.mark.parametrize("id_", ["1", "__proto__", "constructor", "x" * ID_BYTES_MAX, "é", " ", "\u0000", '"}'])
+def test_id_of_any_text_comes_back_as_it_was(id_: str) -> None:
+    core = acknowledged_core()
+    operation = start(core, id_)
+    assert sent(core.next_result(operation, '{"data":{}}')) == {"id": id_, "type": "next", "payload": {"data": {}}}
+    assert sent(core.fail(operation, ERRORS)) == {"id": id_, "type": "error", "payload": ERRORS}
+
+
+def test_id_in_use_closes_4409() -> None:
+    core = acknowledged_core()
+    start(core)
+    assert core.receive_text(subscribe_text()) == Close(CloseCode.SUBSCRIBER_EXISTS, "Subscriber for 1 already exists")
+
+
+@pytest.mark.parametrize("id_", ["x" * 1000, "é" * 500, "😀" * 250])
+def test_long_id_in_use_closes_4409_with_a_reason_that_fits(id_: str) -> None:
+    core = acknowledged_core()
+    start(core, id_)
+    action = core.receive_text(subscribe_text(id_))
+    assert isinstance(action, Close)
+    assert action.code == CloseCode.SUBSCRIBER_EXISTS
+    assert action.reason.startswith("Subscriber for " + id_[:20])
+    assert 119 < len(action.reason.encode()) <= 123
+
+
+def test_complete_from_the_client_stops_the_operation_and_nothing_more_is_sent() -> None:
+    core = acknowledged_core()
+    operation = start(core)
+    assert core.receive_text('{"id":"1","type":"complete"}') == Stop(operation)
+    assert not core.is_live(operation)
+    assert core.next_result(operation, "{}") is None
+    assert core.complete(operation) is None
+    assert core.fail(operation, ERRORS) is None
+
+
+@pytest.mark.parametrize("core", [new_core, acknowledged_core], ids=["before-ack", "after-ack"])
+def test_complete_for_an_id_not_in_use_does_nothing(core: Any) -> None:
+    protocol = core()
+    assert protocol.receive_text('{"id":"nobody","type":"complete"}') is None
+    assert not protocol.closed
+
+
+def test_id_reused_after_complete_is_another_operation() -> None:
+    core = acknowledged_core()
+    first = start(core)
+    core.receive_text('{"id":"1","type":"complete"}')
+    second = start(core)
+    assert core.complete(first) is None
+    assert core.fail(first, ERRORS) is None
+    assert core.is_live(second)
+    assert sent(core.complete(second)) == {"id": "1", "type": "complete"}
+
+
+@pytest.mark.parametrize("end", ["complete", "fail"])
+def test_id_is_free_once_the_server_ended_it(end: str) -> None:
+    core = acknowledged_core()
+    operation = start(core)
+    assert core.complete(operation) if end == "complete" else core.fail(operation, ERRORS)
+    start(core)
+
+
+def test_subscriptions_past_the_limit_are_not_begun_and_free_places_are() -> None:
+    core = acknowledged_core(subscriptions_max=2)
+    operations = [start(core, str(number)) for number in range(3)]
+    assert [core.begin_stream(operation) for operation in operations] == [True, True, False]
+    core.fail(operations[2], ERRORS)
+    core.receive_text('{"id":"0","type":"complete"}')
+    assert core.begin_stream(start(core, "3"))
+    assert not core.begin_stream(start(core, "4"))
+
+
+def test_stream_of_a_completed_operation_is_not_begun() -> None:
+    core = acknowledged_core(subscriptions_max=1)
+    operation = start(core)
+    core.receive_text('{"id":"1","type":"complete"}')
+    assert not core.begin_stream(operation)
+    assert core.begin_stream(start(core))
+
+
+def test_fail_all_ends_every_operation_once() -> None:
+    core = acknowledged_core()
+    operations = [start(core, id_) for id_ in "abc"]
+    ended = core.fail_all(ERRORS)
+    assert [operation for operation, _ in ended] == operations
+    assert [sent(send)["id"] for _, send in ended] == ["a", "b", "c"]
+    assert core.fail_all(ERRORS) == []
+
+
+def test_close_is_given_once_and_frames_after_it_are_passed_over() -> None:
+    core = acknowledged_core()
+    assert core.close(1012, "Service restart") == Close(1012, "Service restart")
+    assert core.close(1012, "Service restart") is None
+    assert core.receive_text("not json") is None
+    assert core.receive_text(subscribe_text()) is None
+    assert core.receive_binary() is None
+    assert core.init_timed_out() is None
+
+
+# -- arbitrary sequences -------------------------------------------------------------------------------------------
+
+IDS = st.sampled_from(["1", "2", "__proto__", "é" * 100, "x" * 300])
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+TYPES = st.sampled_from(["connection_init", "ping", "pong", "subscribe", "complete", "next", "error", "connection_ack"])
+WILD_FRAMES = (
+    st.text(max_size=40)
+    | JSON_VALUES.map(json.dumps)
+    | st.fixed_dictionaries(
+        {}, optional={"type": TYPES | JSON_VALUES, "id": IDS | JSON_VALUES, "payload": JSON_VALUES}
+    ).map(json.dumps)
+)
+
+
+class AnySequence(RuleBasedStateMachine):
+    """A client that says anything and a shell that reports ends at any time, against a model of what is live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = new_core(subscriptions_max=2)
+        self.initialised = False
+        self.acknowledged = False
+        self.closed = False
+        self.live: dict[str, Operation] = {}
+        self.streams: set[Operation] = set()
+        self.past: list[Operation] = []
+
+    def take(self, action: object) -> None:
+        """Holds what is true of every action against the model, and moves the model on."""
+        assert not (self.closed and action is not None), "an action after the close frame"
+        match action:
+            case Send(text):
+                frame = json.loads(text)
+                text.encode()
+                assert frame["type"] in ("pong", "connection_ack")
+            case Close(code, reason):
+                assert code in set(CloseCode)
+                assert len(reason.encode()) <= 123
+                self.closed = True
+            case Authenticate():
+                assert not self.initialised
+                self.initialised = True
+            case Start(operation, payload):
+                assert self.acknowledged
+                assert operation.id not in self.live
+                assert isinstance(payload.query, str)
+                self.live[operation.id] = operation
+            case Stop(operation):
+                self.ended(operation)
+
+    def ended(self, operation: Operation) -> None:
+        assert self.live.pop(operation.id) is operation
+        self.streams.discard(operation)
+        self.past.append(operation)
+
+    @initialize(acknowledged=st.sampled_from([True, True, True, False]))
+    def begin(self, acknowledged: bool) -> None:
+        if acknowledged:
+            self.init()
+            self.acknowledge()
+
+    @rule(text=WILD_FRAMES)
+    def anything(self, text: str) -> None:
+        self.take(self.core.receive_text(text))
+
+    @precondition(lambda self: not self.initialised)
+    @rule()
+    def init(self) -> None:
+        self.take(self.core.receive_text('{"type":"connection_init"}'))
+
+    @precondition(lambda self: self.initialised and not self.acknowledged)
+    @rule()
+    def acknowledge(self) -> None:
+        action = self.core.acknowledge()
+        self.take(action)
+        self.acknowledged = action is not None
+
+    @precondition(lambda self: self.acknowledged)
+    @rule(id_=IDS)
+    def subscribe(self, id_: str) -> None:
+        if id_ not in self.live:
+            self.take(self.core.receive_text(subscribe_text(id_)))
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), again=st.booleans())
+    def subscribe_twice(self, data: st.DataObject, again: bool) -> None:
+        if again and not self.closed:
+            action = self.core.receive_text(subscribe_text(data.draw(st.sampled_from(sorted(self.live)))))
+            assert isinstance(action, Close)
+            assert action.code == CloseCode.SUBSCRIBER_EXISTS
+            self.take(action)
+
+    @rule(id_=IDS)
+    def client_completes(self, id_: str) -> None:
+        action = self.core.receive_text(json.dumps({"id": id_, "type": "complete"}))
+        assert isinstance(action, Stop) == (id_ in self.live and not self.closed)
+        self.take(action)
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def begin_stream(self, data: st.DataObject) -> None:
+        operation = data.draw(st.sampled_from(list(self.live.values())))
+        if self.closed:
+            assert not self.core.begin_stream(operation)
+        elif operation not in self.streams:
+            begun = self.core.begin_stream(operation)
+            assert begun == (len(self.streams) < 2)
+            if begun:
+                self.streams.add(operation)
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), how=st.sampled_from(["next", "complete", "fail"]))
+    def work_reports(self, data: st.DataObject, how: str) -> None:
+        operation = data.draw(st.sampled_from(list(self.live.values())))
+        if self.closed:
+            assert self.core.next_result(operation, "{}") is None
+            assert self.core.complete(operation) is None
+            assert self.core.fail(operation, ERRORS) is None
+        elif how == "next":
+            assert sent(self.core.next_result(operation, "{}"))["id"] == operation.id
+        else:
+            frame = sent(self.core.complete(operation) if how == "complete" else self.core.fail(operation, ERRORS))
+            assert (frame["id"], frame["type"]) == (operation.id, "complete" if how == "complete" else "error")
+            self.ended(operation)
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data())
+    def late_work_reports(self, data: st.DataObject) -> None:
+        operation = data.draw(st.sampled_from(self.past))
+        assert self.core.next_result(operation, "{}") is None
+        assert self.core.complete(operation) is None
+        assert self.core.fail(operation, ERRORS) is None
+
+    @rule()
+    def init_times_out(self) -> None:
+        if not self.acknowledged:
+            self.take(self.core.init_timed_out())
+
+    @rule()
+    def binary(self) -> None:
+        self.take(self.core.receive_binary())
+
+    @invariant()
+    def agrees_with_the_model(self) -> None:
+        assert self.core.closed == self.closed
+        assert self.core.acknowledged == self.acknowledged
+        assert all(self.core.is_live(operation) != self.closed for operation in self.live.values())
+        assert not any(self.core.is_live(operation) for operation in self.past)
+
+    def teardown(self) -> None:
+        assert self.core.abandon() == list(self.live.values())
+        assert self.core.abandon() == []
+
+
+AnySequence.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestAnySequence = AnySequence.TestCase
