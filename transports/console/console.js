@@ -1,0 +1,251 @@
+// The console: a channel's history and live messages, a composer, and the state of the connection.
+
+import { Channel } from './channel.js';
+import { GraphQLSocket } from './socket.js';
+import { Timeline, element, row } from './timeline.js';
+
+const LATENCIES_KEPT = 100;
+const by = (id) => document.getElementById(id);
+const remembered = (() => {
+  try {
+    return localStorage;
+  } catch {
+    return {}; // storage is switched off: nothing is remembered
+  }
+})();
+
+const timeline = new Timeline(by('timeline'), by('scroller'), {
+  onFollow(unseen) {
+    by('newest').hidden = unseen === 0;
+    by('newest').textContent = unseen === 1 ? '1 new message ↓' : `${unseen.toLocaleString()} new messages ↓`;
+  },
+  onForget(cursor) {
+    channel.forgetBefore(cursor);
+    atStart(false);
+  },
+});
+
+// --- the connection's state -----------------------------------------------------------------------------------------
+
+let connections = 0;
+let countdown = 0;
+
+function say(name, text) {
+  document.body.dataset.state = name;
+  by('state').textContent = text;
+  by('retry').hidden = name !== 'waiting';
+}
+
+function onState(state) {
+  clearInterval(countdown);
+  if (state.name === 'connecting') {
+    if (connections === 0) say('connecting', 'Connecting…');
+    else say('waiting', 'Reconnecting…');
+  } else if (state.name === 'ready') {
+    say('live', 'Live');
+    by('resumed').textContent = String(connections++);
+  } else {
+    const until = Date.now() + state.delayMs;
+    const tell = () => {
+      const seconds = Math.ceil((until - Date.now()) / 1000);
+      say('waiting', seconds > 1 ? `Disconnected (${state.reason}). Next try in ${seconds} s.` : `Disconnected (${state.reason}). Trying again…`);
+    };
+    tell();
+    countdown = setInterval(tell, 1000);
+  }
+}
+
+const endpoint = new URL('graphql', location.href);
+endpoint.search = endpoint.hash = '';
+endpoint.protocol = endpoint.protocol.replace('http', 'ws');
+const socket = new GraphQLSocket(endpoint.href, onState);
+by('retry').onclick = () => socket.nudge();
+
+// --- delivery latency -----------------------------------------------------------------------------------------------
+
+const latencies = [];
+let clockAheadMs = 0; // how far the server's clock is ahead of ours at least: a delivery never takes less than no time
+
+function deliveryMark(message, subscribedAt) {
+  const now = Date.now();
+  const ageMs = now - Date.parse(message.timestamp);
+  clockAheadMs = Math.max(clockAheadMs, -ageMs);
+  const latencyMs = ageMs + clockAheadMs;
+  if (latencyMs > now - subscribedAt) {
+    const mark = element('span', 'mark resumed', 'caught up');
+    mark.title = 'Posted while this page was not connected';
+    return mark;
+  }
+  latencies.push(latencyMs);
+  if (latencies.length > LATENCIES_KEPT) latencies.shift();
+  const sorted = latencies.toSorted((one, other) => one - other);
+  by('latency').textContent = duration(sorted[sorted.length >> 1]);
+  const mark = element('span', 'mark', duration(latencyMs));
+  mark.title = 'From its acceptance by the log to this page, by the two clocks';
+  return mark;
+}
+
+function duration(ms) {
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+// --- the channel ----------------------------------------------------------------------------------------------------
+
+let channel = null;
+
+function atStart(reached) {
+  by('older').hidden = reached;
+  by('start').hidden = !reached || timeline.size === 0;
+  by('empty').hidden = timeline.size > 0 || by('pending').childElementCount > 0;
+}
+
+function shown() {
+  by('empty').hidden = true;
+}
+
+const view = {
+  history(messages, reachedStart) {
+    timeline.prepend(messages);
+    if (by('position').textContent === '–') position(messages.at(-1)?.sequence ?? 0);
+    atStart(reachedStart);
+  },
+  live(message, subscribedAt) {
+    settle(message);
+    timeline.add(message, deliveryMark(message, subscribedAt));
+    position(message.sequence);
+    shown();
+  },
+  gap(from, to) {
+    timeline.note(from === to ? `Message ${from} did not arrive.` : `Messages ${from} to ${to} did not arrive.`, 'bad');
+  },
+  restart(text) {
+    timeline.clear();
+    by('position').textContent = '–';
+    timeline.note(text, 'news');
+  },
+  notice(text) {
+    timeline.note(text, 'news');
+  },
+  refused(error) {
+    timeline.note(`${error.message} (${error.code})`, 'bad');
+  },
+};
+
+function position(sequence) {
+  by('position').textContent = sequence.toLocaleString();
+}
+
+function open(id) {
+  channel?.close();
+  timeline.clear();
+  by('pending').replaceChildren();
+  by('position').textContent = '–';
+  for (const name of ['older', 'start', 'empty']) by(name).hidden = true;
+  by('channel').value = id;
+  document.title = `${id} · RAQCOON console`;
+  remembered.channel = id;
+  channel = new Channel(socket, id, view);
+}
+
+function openFromAddress() {
+  open(new URLSearchParams(location.search).get('channel') || remembered.channel || 'general');
+}
+
+by('channel-form').onsubmit = (event) => {
+  event.preventDefault();
+  const id = by('channel').value.trim();
+  history.pushState(null, '', `?${new URLSearchParams({ channel: id })}`);
+  open(id);
+  by('content').focus();
+};
+addEventListener('popstate', openFromAddress);
+
+by('channel').onfocus = async () => {
+  const { channels } = await socket.request('query Channels { channels(first: 200) { edges { node { id } } } }', {});
+  by('channels').replaceChildren(...channels.edges.map(({ node }) => Object.assign(element('option'), { value: node.id })));
+};
+
+by('older').onclick = async () => {
+  by('older').disabled = true;
+  await channel.loadOlder();
+  by('older').disabled = false;
+};
+by('newest').onclick = () => timeline.toNewest();
+
+// --- posting --------------------------------------------------------------------------------------------------------
+
+const unsettled = new Set(); // {author, content, item}: shown before the log has them
+
+/** A delivery may overtake its response: then the row that stood in for the message goes as the message comes. */
+function settle(message) {
+  for (const post of unsettled) {
+    if (post.author !== message.author || post.content !== message.content) continue;
+    unsettled.delete(post);
+    post.item.remove();
+    return;
+  }
+}
+
+function problem(text) {
+  by('problem').textContent = text;
+  by('problem').hidden = !text;
+}
+
+async function post(draft, optimistic) {
+  const target = channel;
+  const standIn = { ...draft, item: null };
+  if (optimistic) {
+    standIn.item = row({ ...draft, sequence: null, timestamp: null });
+    standIn.item.querySelector('.when').append(element('span', 'mark', 'on its way'));
+    by('pending').append(standIn.item);
+    unsettled.add(standIn);
+    shown();
+    timeline.toNewest();
+  }
+  try {
+    const message = await target.post(draft);
+    if (target === channel) timeline.add(message);
+    shown();
+  } catch (error) {
+    problem(`Not posted: ${error.message}`);
+    if (!by('content').value) by('content').value = draft.content;
+    grow();
+  }
+  unsettled.delete(standIn);
+  standIn.item?.remove();
+}
+
+function grow() {
+  const { style } = by('content');
+  style.height = 'auto';
+  style.height = `${by('content').scrollHeight + 2}px`;
+}
+
+by('composer').onsubmit = (event) => {
+  event.preventDefault();
+  problem('');
+  const draft = {
+    author: by('author').value,
+    content: by('content').value,
+    lane: by('lane').value || null,
+    provider: by('provider').value || null,
+    tokenCount: by('tokens').value === '' ? null : by('tokens').valueAsNumber,
+  };
+  for (const name of ['author', 'lane', 'provider']) remembered[name] = by(name).value;
+  by('content').value = '';
+  grow();
+  post(draft, by('optimistic').checked);
+};
+
+by('content').oninput = grow;
+by('content').onkeydown = (event) => {
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  by('composer').requestSubmit();
+};
+
+by('author').value = remembered.author ?? `guest-${Math.floor(Math.random() * 9000 + 1000)}`;
+by('lane').value = remembered.lane ?? '';
+by('provider').value = remembered.provider ?? '';
+
+openFromAddress();

@@ -1,0 +1,219 @@
+// The list of messages. Text reaches the page as text nodes only.
+
+const KEPT_ROWS = 5_000; // while the newest are in view; "load older" brings back what was dropped
+const KEPT_ROWS_READING = 20_000; // while somebody reads further up
+const LONG_CHARACTERS = 1_600;
+const NAME_HUES = 8;
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const day = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'long' });
+
+export function element(name, className, text) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function hue(name) {
+  let hash = 0;
+  for (const character of name) hash = (hash * 31 + character.codePointAt(0)) >>> 0;
+  return hash % NAME_HUES;
+}
+
+function timeOf(timestamp) {
+  const date = new Date(timestamp);
+  const time = element('time', '', date.toDateString() === new Date().toDateString() ? clock.format(date) : `${day.format(date)}, ${clock.format(date)}`);
+  time.dateTime = timestamp;
+  time.title = full.format(date);
+  return time;
+}
+
+function contentOf(text) {
+  const content = element('div', 'content', text);
+  content.dir = 'auto';
+  if (text.length < LONG_CHARACTERS) return [content];
+  content.classList.add('folded');
+  const more = element('button', 'more', `Show all ${text.length.toLocaleString()} characters`);
+  more.type = 'button';
+  more.onclick = () => {
+    content.classList.remove('folded');
+    more.remove();
+  };
+  return [content, more];
+}
+
+/** One row: number, who and what, when. `sequence` is null while the log has not answered. */
+export function row(message) {
+  const item = element('li', 'message');
+  item.append(element('span', 'sequence', message.sequence ?? '···'));
+  const head = element('p', 'head');
+  const author = element('bdi', 'author', message.author);
+  author.dataset.hue = hue(message.author);
+  head.append(author);
+  for (const [kind, text] of [['lane', message.lane], ['provider', message.provider]]) {
+    if (!text) continue;
+    const chip = element('bdi', `chip ${kind}`, text);
+    chip.title = kind;
+    head.append(chip);
+  }
+  if (typeof message.tokenCount === 'number') head.append(element('span', 'tokens', `${message.tokenCount.toLocaleString()} tokens`));
+  const when = element('span', 'when');
+  if (message.timestamp) when.append(timeOf(message.timestamp));
+  head.append(when);
+  const body = element('div', 'body');
+  body.append(head, ...contentOf(message.content));
+  item.append(body);
+  return item;
+}
+
+export class Timeline {
+  #list;
+  #scroller;
+  #onFollow;
+  #onForget;
+  #rows = new Map(); // sequence to row
+  #first = 0; // sequence of the first row shown
+  #last = 0; // and of the last one
+  #waiting = []; // [message, mark] not drawn yet
+  #frame = false;
+  #unseen = 0;
+  #top = 0;
+
+  /** `onFollow(unseen)`: how many messages lie below the view, unread; `onForget(cursor)`: older rows were dropped. */
+  constructor(list, scroller, { onFollow, onForget }) {
+    this.#list = list;
+    this.#scroller = scroller;
+    this.#onFollow = onFollow;
+    this.#onForget = onForget;
+    this.following = true;
+    scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
+    // Rows out of view have estimated heights: their real ones move the end of the list.
+    const sizes = new ResizeObserver(() => this.toNewestIfFollowing());
+    sizes.observe(scroller);
+    sizes.observe(list);
+  }
+
+  get size() {
+    return this.#rows.size;
+  }
+
+  clear() {
+    this.#list.replaceChildren();
+    this.#rows.clear();
+    this.#waiting = [];
+    this.#first = this.#last = this.#unseen = 0;
+    this.following = true;
+    this.#onFollow(0);
+  }
+
+  /** Adds a page of older messages above the rest, and leaves the view where it is. */
+  prepend(messages) {
+    const fragment = document.createDocumentFragment();
+    for (const message of messages) {
+      if (!this.#rows.has(message.sequence)) fragment.append(this.#make(message));
+    }
+    const below = this.#scroller.scrollHeight - this.#scroller.scrollTop;
+    this.#list.prepend(fragment);
+    if (messages.length) this.#first = messages[0].sequence;
+    this.#last = Math.max(this.#last, messages.at(-1)?.sequence ?? 0);
+    if (this.following) this.toNewest();
+    else this.#scroller.scrollTop = this.#scroller.scrollHeight - below;
+  }
+
+  /** Adds a message in its place, once. `mark` is what the last column says of its delivery, or null. */
+  add(message, mark = null) {
+    this.#waiting.push([message, mark]);
+    if (this.#frame) return;
+    this.#frame = true;
+    // One drawing a frame however many arrive. A hidden page gets no frames.
+    if (document.hidden) setTimeout(() => this.#draw(), 100);
+    else requestAnimationFrame(() => this.#draw());
+  }
+
+  /** A line of ours between the messages. */
+  note(text, className) {
+    this.#draw();
+    this.#list.append(element('li', `note ${className}`, text));
+    this.toNewestIfFollowing();
+  }
+
+  toNewest() {
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.following = true;
+    this.#unseen = 0;
+    this.#onFollow(0);
+  }
+
+  toNewestIfFollowing() {
+    if (this.following) this.toNewest();
+  }
+
+  #make(message) {
+    const item = row(message);
+    item.message = message;
+    this.#rows.set(message.sequence, item);
+    return item;
+  }
+
+  #draw() {
+    this.#frame = false;
+    const fragment = document.createDocumentFragment();
+    for (const [message, mark] of this.#waiting) {
+      const shown = this.#rows.get(message.sequence);
+      const item = shown ?? this.#make(message);
+      if (mark && !item.querySelector('.mark')) item.querySelector('.when').append(mark);
+      if (shown) continue;
+      this.#unseen += 1;
+      if (message.sequence > this.#last) {
+        this.#last = message.sequence;
+        this.#first ||= message.sequence;
+        fragment.append(item);
+      } else {
+        this.#list.append(fragment);
+        this.#insert(item);
+      }
+    }
+    this.#waiting = [];
+    this.#list.append(fragment);
+    this.#trim();
+    if (this.following) this.toNewest();
+    else this.#onFollow(this.#unseen);
+  }
+
+  /** Puts a row that arrived out of order before the first one with a higher number, looking from the end. */
+  #insert(item) {
+    let next = null;
+    for (let other = this.#list.lastElementChild; other; other = other.previousElementSibling) {
+      if (other.message?.sequence < item.message.sequence) break;
+      if (other.message) next = other;
+    }
+    this.#list.insertBefore(item, next);
+  }
+
+  #trim() {
+    const limit = this.following ? KEPT_ROWS : KEPT_ROWS_READING;
+    if (this.#rows.size <= limit) return;
+    while (this.#rows.size > limit) {
+      const oldest = this.#list.firstElementChild;
+      if (oldest.message) this.#rows.delete(oldest.message.sequence);
+      oldest.remove();
+    }
+    const first = [...this.#list.children].find((item) => item.message);
+    this.#first = first.message.sequence;
+    this.#onForget(first.message.cursor);
+  }
+
+  #scrolled() {
+    const { scrollTop, clientHeight, scrollHeight } = this.#scroller;
+    const atEnd = scrollTop + clientHeight >= scrollHeight - 48;
+    // Only a movement upwards is somebody's wish to stay there; a list that grew below is not.
+    if (!atEnd && scrollTop < this.#top) this.following = false;
+    this.#top = scrollTop;
+    if (!atEnd || this.following) return;
+    this.following = true;
+    this.#unseen = 0;
+    this.#onFollow(0);
+  }
+}

@@ -1,0 +1,116 @@
+"""The two pages for people: the console at `/` and the playground at `GET /graphql`.
+
+Every asset is served by this server, and no page reflects input into HTML. The exception is Strawberry's stock GraphiQL
+page, served while `playground/` has not been built: it loads pinned, integrity-checked assets from a CDN.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+from strawberry.http.ides import get_graphql_ide_html
+
+_CONSOLE = Path(__file__).parent / "console"
+_PLAYGROUND = Path(__file__).parent.parent / "playground" / "dist"
+_YEAR_SECONDS = 365 * 24 * 60 * 60
+_INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+REVALIDATED = "no-cache"
+"""`Cache-Control` of what keeps its name when it changes: stored, and asked for again by its ETag."""
+IMMUTABLE = f"public, max-age={_YEAR_SECONDS}, immutable"
+"""`Cache-Control` of files with a hash of their content in their names."""
+
+
+def _headers(content_security_policy: Mapping[str, str]) -> dict[str, str]:
+    policy = {"default-src": "'self'", **content_security_policy}
+    policy |= {"object-src": "'none'", "base-uri": "'none'", "frame-ancestors": "'none'"}
+    return {
+        "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in policy.items()),
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+
+
+_CONSOLE_HEADERS = _headers({"form-action": "'self'"})
+
+# GraphiQL's editor (Monaco) writes style elements, carries its fonts as data, and starts workers from blobs.
+_GRAPHIQL_SOURCES = {
+    "style-src": "'self' 'unsafe-inline'",
+    "font-src": "'self' data:",
+    "img-src": "'self' data:",
+    "worker-src": "'self' blob:",
+    "form-action": "'none'",
+}
+_PLAYGROUND_HEADERS = _headers(_GRAPHIQL_SOURCES)
+
+
+def _stock_page() -> HTMLResponse:
+    """Strawberry's GraphiQL page; its one inline script is allowed by its hash."""
+    html = get_graphql_ide_html(graphql_ide="graphiql")
+    digests = [hashlib.sha256(script.encode()).digest() for script in _INLINE_SCRIPT.findall(html)]
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    cdn = "https://unpkg.com"
+    sources = {
+        **_GRAPHIQL_SOURCES,
+        "script-src": f"'self' {cdn} {hashes}",
+        "style-src": f"{_GRAPHIQL_SOURCES['style-src']} {cdn}",
+    }
+    return HTMLResponse(html, headers={**_headers(sources), "Cache-Control": REVALIDATED})
+
+
+class _Assets(StaticFiles):
+    """Static files that all carry the same headers."""
+
+    def __init__(self, directory: Path, headers: Mapping[str, str]) -> None:
+        super().__init__(directory=directory)
+        self._headers = headers
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(self._headers)
+        return response
+
+
+class Pages:
+    """Handlers of the console and the playground.
+
+    `playground_directory` is where `npm run build` of `playground/` put its files. It is looked at once, here: a
+    playground built later is served after the next start.
+    """
+
+    def __init__(self, playground_directory: Path = _PLAYGROUND) -> None:
+        self._playground_page = playground_directory / "index.html"
+        self._playground_assets = playground_directory / "playground"
+        self.playground_is_built = self._playground_page.is_file() and self._playground_assets.is_dir()
+        self._stock_page = None if self.playground_is_built else _stock_page()
+
+    def routes(self) -> list[BaseRoute]:
+        """Routes of `/`, `/console/…` and, when the playground is built, `/playground/…`; GET and HEAD only."""
+        routes: list[BaseRoute] = [
+            Route("/", self._console, include_in_schema=False),
+            Mount("/console", _Assets(_CONSOLE, {**_CONSOLE_HEADERS, "Cache-Control": REVALIDATED})),
+        ]
+        if self.playground_is_built:
+            assets = _Assets(self._playground_assets, {**_PLAYGROUND_HEADERS, "Cache-Control": IMMUTABLE})
+            routes.append(Mount("/playground", assets))
+        return routes
+
+    async def playground(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a browser's `GET /graphql` (or HEAD) with the playground's page."""
+        page = self._stock_page or FileResponse(
+            self._playground_page, headers={**_PLAYGROUND_HEADERS, "Cache-Control": REVALIDATED}
+        )
+        await page(scope, receive, send)
+
+    async def _console(self, request: Request) -> Response:
+        return FileResponse(_CONSOLE / "index.html", headers={**_CONSOLE_HEADERS, "Cache-Control": REVALIDATED})
