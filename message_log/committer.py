@@ -2,9 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -29,7 +31,7 @@ class Committed:
 
 
 class Committer:
-    """The only one who appends to the log in this process. Used by one thread; every method blocks."""
+    """The only one who appends to the log in this process. Used by one thread, but for `abort`; `commit` blocks."""
 
     def __init__(self, dialect: Dialect, engine: Engine, *, epoch: str, now: Callable[[], datetime]) -> None:
         self._dialect = dialect
@@ -37,6 +39,8 @@ class Committer:
         self._epoch = epoch
         self._now = now
         self._connection: Connection | None = None
+        self._lock = Lock()
+        self._in_use: DBAPIConnection | None = None
 
     def commit(self, drafts: Sequence[Draft]) -> Committed:
         """Posts all drafts in one transaction. Never raises: what goes wrong is an outcome.
@@ -65,18 +69,24 @@ class Committer:
             connection.invalidate()
             connection.close()
 
+    def abort(self) -> None:
+        """Makes a transaction that hangs fail. For any thread."""
+        with self._lock:
+            if self._in_use is not None:
+                self._dialect.abort(self._in_use)
+
     def _transact(self, drafts: Sequence[Draft]) -> Batch:
         for last_try in (False, True):
-            driver = self._driver()
             try:
-                return self._dialect.append(driver, drafts, self._now(), self._epoch)
+                with self._driver() as driver:
+                    return self._dialect.append(driver, drafts, self._now(), self._epoch)
             except InDoubt as doubt:
                 if self._was_committed(doubt):
                     return doubt.batch
                 if last_try:
                     raise
             except Exception:
-                if last_try or not self._dialect.lost(driver):
+                if last_try or self._connection is None or not self._dialect.lost(self._raw(self._connection)):
                     raise
                 self.close()
         raise AssertionError("unreachable")
@@ -86,16 +96,29 @@ class Committer:
         while True:
             self.close()
             try:
-                return self._dialect.settle(self._driver(), doubt.commit_id)
+                with self._driver() as driver:
+                    return self._dialect.settle(driver, doubt.commit)
             except Exception as error:
                 if time.monotonic() > give_up:
                     raise
                 logger.info("a commit is still in doubt: %s", error)
                 time.sleep(0.1)
 
-    def _driver(self) -> DBAPIConnection:
+    @contextmanager
+    def _driver(self) -> Iterator[DBAPIConnection]:
         if self._connection is None:
             self._connection = self._engine.connect()
-        driver: DBAPIConnection | None = self._connection.connection.driver_connection
+        driver = self._raw(self._connection)
+        with self._lock:
+            self._in_use = driver
+        try:
+            yield driver
+        finally:
+            with self._lock:
+                self._in_use = None
+
+    @staticmethod
+    def _raw(connection: Connection) -> DBAPIConnection:
+        driver: DBAPIConnection | None = connection.connection.driver_connection
         assert driver is not None
         return driver

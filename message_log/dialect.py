@@ -1,22 +1,26 @@
 """What differs between the databases, and nothing else. `sqlite.py` and `postgresql.py` implement it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from sqlalchemy import ColumnElement, Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from message_log.batch import Batch
+from message_log.hints import Hints
 from messages import Draft
 
 
 class InDoubt(Exception):
-    """Raised when the connection was lost while `batch` may have been committed."""
+    """Raised when the connection was lost while `batch` may have been committed.
 
-    def __init__(self, commit_id: str, batch: Batch) -> None:
+    `commit` is the number of that transaction among those of this process.
+    """
+
+    def __init__(self, commit: int, batch: Batch) -> None:
         super().__init__("the connection was lost during a commit")
-        self.commit_id = commit_id
+        self.commit = commit
         self.batch = batch
 
 
@@ -62,7 +66,7 @@ class Dialect(Protocol):
             Exception: nothing was stored, nor will be.
         """
 
-    def settle(self, driver: DBAPIConnection, commit_id: str) -> bool:
+    def settle(self, driver: DBAPIConnection, commit: int) -> bool:
         """Whether the transaction of an `InDoubt` was committed. When it was not, it never will be."""
 
     def lost(self, driver: DBAPIConnection) -> bool:
@@ -71,5 +75,8 @@ class Dialect(Protocol):
     def blames_post(self, error: Exception) -> bool:
         """Whether an error comes from what was posted, so that other posts may fare better without it."""
 
-    def abort(self, driver: Any) -> None:
-        """Makes a call that hangs on this connection in another thread give up."""
+    def abort(self, driver: DBAPIConnection) -> None:
+        """Makes the call that another thread waits for on this connection fail. The connection may be lost by it."""
+
+    def hints(self, hinted: Callable[[str, int], None]) -> Hints | None:
+        """What carries hints between the processes that share this log, or None when there is only one."""

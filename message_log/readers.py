@@ -81,7 +81,8 @@ class Readers:
             read.give_up(self._dialect)
             raise Unavailable("The message log did not answer in time.") from None
         except asyncio.CancelledError:
-            read.give_up(self._dialect)
+            # It will end by itself: to abort it now would cost PostgreSQL a connection for each client that leaves.
+            loop.call_later(self._timeout_seconds, read.give_up, self._dialect)
             raise
         finally:
             self._waiting -= 1

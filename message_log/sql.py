@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -14,7 +14,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from errors import BadUserInput, StartupError, Unavailable
 from message_log.committer import Committer
 from message_log.dialect import Dialect
+from message_log.hints import Hints
 from message_log.migrate import migrate
+from message_log.postgresql import PostgresqlDialect
 from message_log.protocol import Appended, HistoryPage, LogListener
 from message_log.queries import Queries
 from message_log.readers import Readers
@@ -64,6 +66,8 @@ def dialect_of(url: str) -> Dialect:
         raise StartupError("the database URL cannot be read; write sqlite:///path or postgresql://host/name") from None
     if parsed.drivername == "sqlite":
         return SqliteDialect(parsed)
+    if parsed.drivername in ("postgresql", "postgres"):
+        return PostgresqlDialect(parsed)
     raise StartupError(f"{parsed.drivername}:// is not supported; write sqlite:///path or postgresql://host/name")
 
 
@@ -73,6 +77,7 @@ class _Parts:
 
     engine: Engine
     committer: Committer
+    hints: Hints | None
     writer: Writer
     readers: Readers
     queries: Queries
@@ -123,10 +128,18 @@ class SqlMessageLog:
         engine, epoch = await asyncio.to_thread(self._prepare)
         committer = Committer(self._dialect, engine, epoch=epoch, now=self._now)
         self._epoch = epoch
+        hints = self._dialect.hints(listener.hinted)
+
+        def publish(messages: Sequence[Message]) -> None:
+            listener.committed(messages)
+            if hints is not None:
+                hints.announce(messages)
+
         self._parts = _Parts(
             engine=engine,
             committer=committer,
-            writer=Writer(committer.commit, listener.committed, self._limits),
+            hints=hints,
+            writer=Writer(committer.commit, committer.abort, publish, self._limits),
             readers=Readers(
                 self._dialect, engine, threads=self._reader_threads, timeout_seconds=self._limits.timeout_seconds
             ),
@@ -138,6 +151,8 @@ class SqlMessageLog:
         if parts is None:
             return
         await parts.writer.stop()
+        if parts.hints is not None:
+            await parts.hints.stop()
         await parts.readers.stop()
         self._parts = None
         await asyncio.to_thread(self._let_go, parts)

@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -174,7 +174,7 @@ class SqliteDialect:
         connection.execute(_RAISE_HEADS, (_json(list(batch.heads.items())),))
         connection.execute(_ADD_TOTALS, (_json([(*group, *added) for group, added in batch.totals.items()]),))
 
-    def settle(self, driver: DBAPIConnection, commit_id: str) -> bool:
+    def settle(self, driver: DBAPIConnection, commit: int) -> bool:
         raise NotImplementedError("a SQLite commit is never in doubt")
 
     def lost(self, driver: DBAPIConnection) -> bool:
@@ -183,5 +183,8 @@ class SqliteDialect:
     def blames_post(self, error: Exception) -> bool:
         return isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | ValueError | TypeError | OverflowError)
 
-    def abort(self, driver: Any) -> None:
-        driver.interrupt()
+    def abort(self, driver: DBAPIConnection) -> None:
+        cast(sqlite3.Connection, driver).interrupt()
+
+    def hints(self, hinted: Callable[[str, int], None]) -> None:
+        return None

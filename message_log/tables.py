@@ -71,12 +71,12 @@ totals = Table(
     sqlite_with_rowid=False,
 )
 
-# One row for each transaction that posted, so that a node which lost its connection at COMMIT can learn the outcome
-# (see `postgresql.py`). Empty on SQLite, where nothing can be lost between us and the database.
-commits = Table(
-    "commits",
+# One row for each process that posts to PostgreSQL, rewritten by every transaction of its writer: it tells a process
+# that lost its connection during a commit what became of it (see `postgresql.py`). Empty on SQLite.
+writers = Table(
+    "writers",
     metadata,
-    Column("commit_id", _text(), primary_key=True),
-    Column("committed_at", BigInteger, nullable=False),
+    Column("writer_id", _text(), primary_key=True),
+    Column("commits", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
 )
-Index("commits_by_time", commits.c.committed_at)

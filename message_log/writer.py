@@ -58,10 +58,12 @@ class Writer:
     def __init__(
         self,
         commit: Callable[[Sequence[Draft]], Committed],
+        abort: Callable[[], None],
         publish: Callable[[Sequence[Message]], None],
         limits: WriterLimits,
     ) -> None:
         self._commit = commit
+        self._abort = abort
         self._publish = publish
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -113,10 +115,14 @@ class Writer:
         # One timer for all posts: they wait in order, so the first one has waited longest.
         now = self._loop.time()
         waiting = self._waiting
+        overdue = False
         while waiting and (waiting[0].future.done() or waiting[0].gives_up_at <= now):
             post = waiting.popleft()
             if not post.future.done():
                 post.future.set_exception(Unavailable("The message log did not answer in time."))
+                overdue = True
+        if overdue:
+            self._abort()  # else a database that neither answers nor goes away would hold the thread for ever
         self._ticking = bool(waiting)
         if self._ticking:
             self._loop.call_later(_TICK_SECONDS, self._tick)

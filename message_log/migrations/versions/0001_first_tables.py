@@ -62,8 +62,9 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": 50},
     )
     op.create_table(
-        "commits",
-        sa.Column("commit_id", _text(), primary_key=True),
-        sa.Column("committed_at", sa.BigInteger, nullable=False),
+        "writers",
+        sa.Column("writer_id", _text(), primary_key=True),
+        sa.Column("commits", sa.BigInteger, nullable=False),
+        sa.Column("seen_at", sa.BigInteger, nullable=False),
+        postgresql_with={"fillfactor": 50},
     )
-    op.create_index("commits_by_time", "commits", ["committed_at"])

@@ -1,0 +1,264 @@
+"""The log in PostgreSQL: any number of servers share it.
+
+**Order.** A transaction locks the counter row of each of its channels, in the order of their ids, and keeps it until
+it ends. So the sequences of a channel are handed out one transaction at a time, commit order is sequence order, and
+two servers never wait for each other in a circle.
+
+**Round trips.** A batch takes two: what must be known (the counters, and messages held under the same idempotency
+keys), then everything that is written, and COMMIT. Both go out as pipelines. The key look-up is a statement of its own
+after the one that locks: under READ COMMITTED only a later statement sees what the last holder of the lock committed.
+
+**Unknown outcomes.** A connection lost after COMMIT was sent leaves the outcome open. Each process has one row in
+`writers`, and the first thing each of its transactions does is to write its own number there. The answer to the first
+round trip proves that the transaction holds that row; so whoever locks the row later, on a new connection, has waited
+for the transaction's end, and the number in the row says how it ended. If it was committed, its sequences are known
+already; if not, it never will be, and the batch is tried again. (An inserted row per transaction would do the same,
+but thousands a second would have to be pruned.)
+
+**Time limits.** Every wait ends: for a lock, a statement, a connection, a peer that is gone (keepalives and
+`tcp_user_timeout`); and a server that stalls in the middle of a transaction is thrown out of it, so that it cannot
+hold a channel. Connect directly or through a pooler in session mode: in transaction mode these settings get lost, and
+so do hints.
+"""
+
+import logging
+import socket
+import uuid
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, cast
+
+import orjson
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Text, bindparam, create_engine, func
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError
+
+from errors import StartupError
+from message_log.batch import Batch, Key, from_microseconds, keys_of, plan, to_microseconds
+from message_log.dialect import InDoubt
+from message_log.hints import Hints
+from messages import Draft, Message
+
+logger = logging.getLogger(__name__)
+
+Driver = psycopg.Connection[tuple[Any, ...]]
+
+_CONNECT_ARGUMENTS: dict[str, Any] = {
+    "application_name": "raqcoon",
+    "client_encoding": "utf8",
+    "connect_timeout": 2,  # seconds, libpq's least
+    "keepalives": 1,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 4_000,  # ms
+    "target_session_attrs": "read-write",  # with several hosts, the primary: replicas may be read stale
+}
+_SESSION = """
+SELECT set_config('lock_timeout', '2s', false),
+    set_config('statement_timeout', '4s', false),
+    set_config('idle_in_transaction_session_timeout', '5s', false),
+    set_config('default_transaction_isolation', 'read committed', false),
+    set_config('jit', 'off', false),
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+        ELSE current_setting('synchronous_commit') END, false)
+"""
+_MIGRATION_LOCK = 0x7261_7163_6F6F_6E00  # "raqcoon", as a number: advisory locks have no names
+_DAY_MICROSECONDS = 24 * 60 * 60 * 1_000_000
+_NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+_SIGN = f"""
+INSERT INTO writers (writer_id, commits, seen_at) VALUES (%s, %s, {_NOW})
+ON CONFLICT (writer_id) DO UPDATE SET commits = excluded.commits, seen_at = excluded.seen_at
+"""
+_SETTLE = "SELECT commits FROM writers WHERE writer_id = %s FOR UPDATE"
+_LOCK_AND_RAISE_HEADS = """
+INSERT INTO channels (channel_id, last_sequence) SELECT * FROM unnest(%s::text[], %s::bigint[])
+ON CONFLICT (channel_id) DO UPDATE SET last_sequence = channels.last_sequence + excluded.last_sequence
+RETURNING channel_id, last_sequence
+"""
+# LATERAL with LIMIT keeps the planner to one index look-up a key, whatever it believes of the table's size.
+_EARLIER = """
+SELECT m.channel_id, m.author, m.idempotency_key, m.sequence, m.content, m.lane, m.provider, m.token_count, m.timestamp
+FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (channel_id, author, idempotency_key)
+CROSS JOIN LATERAL (
+    SELECT * FROM messages
+    WHERE channel_id = k.channel_id AND author = k.author AND idempotency_key = k.idempotency_key LIMIT 1
+) AS m
+"""
+_INSERT_MESSAGES = """
+INSERT INTO messages
+    (channel_id, sequence, timestamp, author, lane, provider, token_count, idempotency_key, content)
+SELECT r->>0, (r->>1)::bigint, (r->>2)::bigint, r->>3, r->>4, r->>5, (r->>6)::integer, r->>7, r->>8
+FROM json_array_elements(%s::json) AS r
+"""
+_LOWER_HEADS = """
+UPDATE channels SET last_sequence = h.last_sequence
+FROM unnest(%s::text[], %s::bigint[]) AS h (channel_id, last_sequence) WHERE channels.channel_id = h.channel_id
+"""
+_ADD_TOTALS = """
+INSERT INTO totals (channel_id, provider, lane, messages, tokens)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[])
+ON CONFLICT (channel_id, provider, lane) DO UPDATE
+SET messages = totals.messages + excluded.messages, tokens = totals.tokens + excluded.tokens
+"""
+
+
+class PostgresqlDialect:
+    """A PostgreSQL database. `location` names the host and the database, never the user or the password."""
+
+    exclusive = False
+    bounds_bytes = True
+
+    def __init__(self, url: URL) -> None:
+        try:
+            _, arguments = PGDialect_psycopg().create_connect_args(url)  # type: ignore[no-untyped-call]
+        except (ArgumentError, ValueError) as error:
+            raise StartupError(f"the database URL cannot be used: {error}") from None
+        self._arguments = {**_CONNECT_ARGUMENTS, **arguments, "autocommit": True}
+        host = arguments.get("host") or "localhost"
+        port = f":{arguments['port']}" if arguments.get("port") else ""
+        self.location = f"postgresql://{host}{port}/{url.database or ''}"
+        self._writer_id = uuid.uuid4().hex
+        self._commits = 0
+
+    def claim(self) -> None:
+        """Nothing: the database is there to be shared."""
+
+    def release(self) -> None:
+        """Nothing."""
+
+    def engine(self, connections: int) -> Engine:
+        return create_engine(
+            "postgresql+psycopg://",
+            creator=self._connect,
+            isolation_level="AUTOCOMMIT",
+            pool_size=connections,
+            max_overflow=0,
+            pool_reset_on_return=None,
+        )
+
+    def begin_migration(self, connection: Connection) -> None:
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+        if encoding != "UTF8":
+            raise StartupError(f"the database {self.location} has the encoding {encoding}; it must be UTF8")
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
+        connection.exec_driver_sql("SET LOCAL statement_timeout = '60s'")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+
+    def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+        return column == func.any(bindparam(None, list(values), type_=ARRAY(Text)))
+
+    def octets(self, column: ColumnElement[str]) -> ColumnElement[int]:
+        return func.octet_length(column)
+
+    def append(self, driver: DBAPIConnection, drafts: Sequence[Draft], timestamp: datetime, epoch: str) -> Batch:
+        connection = cast(Driver, driver)
+        self._commits += 1
+        batch: Batch | None = None
+        try:
+            with connection.pipeline():
+                heads, earlier = self._begin(connection, drafts, epoch)
+                planned = plan(drafts, heads, earlier, timestamp=timestamp, epoch=epoch)
+                rows = _message_rows(planned, to_microseconds(timestamp))
+                batch = planned  # from here on the server may have been told to commit
+                self._write(connection, planned, rows, drafts, heads)
+                connection.execute("COMMIT")
+        except psycopg.Error as error:
+            if batch is not None and (self.lost(driver) or _is_fatal(error)):
+                raise InDoubt(self._commits, batch) from error
+            self._roll_back(connection)
+            raise
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        return batch
+
+    def _begin(
+        self, connection: Driver, drafts: Sequence[Draft], epoch: str
+    ) -> tuple[dict[str, int], dict[Key, Message]]:
+        counts = sorted(Counter(draft.channel_id for draft in drafts).items())
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        connection.execute(_SIGN, (self._writer_id, self._commits))
+        raised = connection.execute(_LOCK_AND_RAISE_HEADS, _columns(counts))
+        keys = keys_of(drafts)
+        found = connection.execute(_EARLIER, _columns(keys)) if keys else None
+        added = dict(counts)
+        heads = {channel_id: sequence - added[channel_id] for channel_id, sequence in raised.fetchall()}
+        earlier = {
+            (channel_id, author, key): Message(
+                channel_id, sequence, author, content, lane, provider, tokens, from_microseconds(timestamp), epoch
+            )
+            for channel_id, author, key, sequence, content, lane, provider, tokens, timestamp in (
+                found.fetchall() if found is not None else ()
+            )
+        }
+        return heads, earlier
+
+    @staticmethod
+    def _write(connection: Driver, batch: Batch, rows: str, drafts: Sequence[Draft], heads: dict[str, int]) -> None:
+        if batch.messages:
+            connection.execute(_INSERT_MESSAGES, (rows,))
+            connection.execute(_ADD_TOTALS, _columns([(*group, *added) for group, added in batch.totals.items()]))
+        if len(batch.messages) < len(drafts):  # the counters were raised by repeats too
+            connection.execute(_LOWER_HEADS, _columns(list({**heads, **batch.heads}.items())))
+
+    @staticmethod
+    def _roll_back(connection: Driver) -> None:
+        with suppress(psycopg.Error):
+            if connection.info.transaction_status != TransactionStatus.IDLE:
+                connection.rollback()
+
+    def settle(self, driver: DBAPIConnection, commit: int) -> bool:
+        row = cast(Driver, driver).execute(_SETTLE, (self._writer_id,)).fetchone()
+        return row is not None and row[0] == commit
+
+    def lost(self, driver: DBAPIConnection) -> bool:
+        return bool(cast(Driver, driver).closed)
+
+    def blames_post(self, error: Exception) -> bool:
+        return isinstance(error, psycopg.DataError | psycopg.IntegrityError | ValueError | TypeError | OverflowError)
+
+    def abort(self, driver: DBAPIConnection) -> None:
+        with suppress(OSError, psycopg.Error):
+            connection = socket.fromfd(cast(Driver, driver).fileno(), socket.AF_INET, socket.SOCK_STREAM)
+            with connection:
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def hints(self, hinted: Callable[[str, int], None]) -> Hints:
+        return Hints(lambda: psycopg.AsyncConnection.connect(**self._arguments), hinted)
+
+    def _connect(self) -> Driver:
+        connection: Driver = psycopg.connect(**self._arguments)
+        try:
+            connection.execute(_SESSION)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Rows as one array a column, which is how `unnest` takes them."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _message_rows(batch: Batch, microseconds: int) -> str:
+    return orjson.dumps(
+        [
+            (m.channel_id, m.sequence, microseconds, m.author, m.lane, m.provider, m.token_count, key, m.content)
+            for m, key in zip(batch.messages, batch.keys, strict=True)
+        ]
+    ).decode()
+
+
+def _is_fatal(error: psycopg.Error) -> bool:
+    """Whether the server ended the session with this error, though the socket may not show it yet."""
+    return error.diag.severity_nonlocalized in ("FATAL", "PANIC")
