@@ -9,9 +9,12 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
 const DEADLINE_MS = 20_000;
+const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
+const SERVER_COMMAND = process.env.SERVER_COMMAND ?? '[".venv/bin/python", "server.py"]';
 
 async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
@@ -37,7 +40,7 @@ export async function until(what, condition) {
 export class Server {
   #process = null;
 
-  /** Runs the command in SERVER_COMMAND (a JSON list); `settings` are further RAQCOON_* variables. */
+  /** Runs SERVER_COMMAND (a JSON list) in the repository; `settings` are further RAQCOON_* variables. */
   static async start(settings = {}) {
     const server = new Server();
     server.directory = await mkdtemp(join(tmpdir(), 'raqcoon-browser-'));
@@ -49,8 +52,9 @@ export class Server {
   }
 
   async run() {
-    const [command, ...args] = JSON.parse(process.env.SERVER_COMMAND);
+    const [command, ...args] = JSON.parse(SERVER_COMMAND);
     this.#process = spawn(command, args, {
+      cwd: REPOSITORY,
       stdio: ['ignore', 'ignore', 'inherit'],
       env: {
         ...process.env,

@@ -1,7 +1,8 @@
-// Makes the pictures of docs/images: `SERVER_COMMAND='["python","server.py"]' node tests/browser/screenshots.mjs`
+// Makes the pictures of docs/images, once the playground is built: node tests/browser/screenshots.mjs
 
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openWindow, scenario, until } from './harness.mjs';
 
 const images = fileURLToPath(new URL('../../docs/images/', import.meta.url));
@@ -31,7 +32,10 @@ await scenario(async ({ server, browser }) => {
     await page.waitForFunction(() => document.body.dataset.state === 'live' && document.querySelectorAll('.message').length >= 50);
     pages.push([name, page]);
   }
-  for (const [author, content, rest] of talk) await server.post({ channelId: 'night-shift', author, content, ...rest });
+  for (const [author, content, rest] of talk) {
+    await server.post({ channelId: 'night-shift', author, content, ...rest });
+    await sleep(400); // a conversation, not a burst: the latencies shown are those of a calm channel
+  }
   for (const [name, page] of pages) {
     await page.fill('#content', 'Ship it.');
     await until('the talk', async () => (await page.locator('.message .mark').count()) === talk.length);
@@ -40,13 +44,13 @@ await scenario(async ({ server, browser }) => {
 
   const playground = await openWindow(browser, `${server.url}/graphql`, { colorScheme: 'light', viewport: { width: 1280, height: 800 } });
   await playground.waitForSelector('.graphiql-editor .view-lines');
-  await playground.waitForTimeout(1500); // the editor's workers colour the text
+  await sleep(1500); // the editor's workers colour the text
   await playground.click('.graphiql-execute-button');
   await playground.click('[role=menuitem]:has-text("Listen")');
-  await playground.waitForTimeout(500);
+  await sleep(500);
   await server.post({ channelId: 'general', author: 'mara', content: 'Seen in the playground as it was posted.', lane: 'demo' });
   await playground.waitForFunction(() => document.querySelector('.result-window')?.textContent.includes('sequence'));
-  await playground.waitForTimeout(500);
+  await sleep(500);
   await playground.screenshot({ path: `${images}playground.png` });
   for (const page of [...pages.map(([, page]) => page), playground]) if (page.faults.length) throw new Error(page.faults.join('\n'));
 });

