@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.transports.graphql_ws_frames import MALFORMED, subscribe_text
 from transports.graphql_ws.frames import ID_BYTES_MAX, CloseCode, close_reason
 from transports.graphql_ws.protocol import Authenticate, Close, Operation, Send, ServerProtocol, Start, Stop
 
@@ -25,10 +26,6 @@ def acknowledged_core(subscriptions_max: int = 100) -> ServerProtocol:
     return core
 
 
-def subscribe_text(id_: str = "1", **payload: Any) -> str:
-    return json.dumps({"id": id_, "type": "subscribe", "payload": {"query": "{ a }", **payload}})
-
-
 def start(core: ServerProtocol, id_: str = "1") -> Operation:
     action = core.receive_text(subscribe_text(id_))
     assert isinstance(action, Start)
@@ -40,79 +37,6 @@ def sent(action: object) -> dict[str, Any]:
     frame = json.loads(action.text)
     assert isinstance(frame, dict)
     return frame
-
-
-MALFORMED = {
-    "empty": "",
-    "not-json": "hello",
-    "cut-off": '{"type":"ping"',
-    "two-values": '{"type":"ping"}{"type":"ping"}',
-    "nan": '{"type":"ping","payload":{"a":NaN}}',
-    "infinity": '{"type":"ping","payload":{"a":-Infinity}}',
-    "array": "[]",
-    "array-of-frames": '[{"type":"ping"}]',
-    "string": '"ping"',
-    "number": "1",
-    "null": "null",
-    "true": "true",
-    "byte-order-mark": '\ufeff{"type":"ping"}',
-    "deep-array": "[" * 10_000 + "]" * 10_000,
-    "deep-object": '{"a":' * 10_000 + "1" + "}" * 10_000,
-    "deep-payload": '{"type":"ping","payload":' + '{"a":' * 10_000 + "1" + "}" * 10_001,
-    "deep-payload-with-surrogate": '{"type":"ping","b":"\\ud800","payload":' + '{"a":' * 10_000 + "1" + "}" * 10_001,
-    "unwritable-payload": '{"type":"ping","payload":' + '{"a":' * 1_010 + "1" + "}" * 1_011,
-    "unclosed-deep-array": "[" * 100_000,
-    "no-type": "{}",
-    "null-type": '{"type":null}',
-    "number-type": '{"type":1}',
-    "array-type": '{"type":["ping"]}',
-    "object-type": '{"type":{}}',
-    "empty-type": '{"type":""}',
-    "unknown-type": '{"type":"start","id":"1"}',
-    "other-case-type": '{"type":"PING"}',
-    "long-type": json.dumps({"type": "é" * 10_000}),
-    "surrogate-type": '{"type":"\\ud800"}',
-    "server-ack": '{"type":"connection_ack"}',
-    "server-next": '{"id":"1","type":"next","payload":{}}',
-    "server-error": '{"id":"1","type":"error","payload":[]}',
-    "ping-payload-array": '{"type":"ping","payload":[]}',
-    "ping-payload-string": '{"type":"ping","payload":"a"}',
-    "ping-payload-false": '{"type":"ping","payload":false}',
-    "pong-payload-number": '{"type":"pong","payload":0}',
-    "init-payload-array": '{"type":"connection_init","payload":[]}',
-    "init-payload-string": '{"type":"connection_init","payload":""}',
-    "init-payload-number": '{"type":"connection_init","payload":1}',
-    "complete-no-id": '{"type":"complete"}',
-    "complete-empty-id": '{"type":"complete","id":""}',
-    "complete-null-id": '{"type":"complete","id":null}',
-    "complete-number-id": '{"type":"complete","id":1}',
-    "complete-array-id": '{"type":"complete","id":["1"]}',
-    "complete-object-id": '{"type":"complete","id":{}}',
-    "subscribe-no-id": '{"type":"subscribe","payload":{"query":"{a}"}}',
-    "subscribe-empty-id": '{"type":"subscribe","id":"","payload":{"query":"{a}"}}',
-    "subscribe-null-id": '{"type":"subscribe","id":null,"payload":{"query":"{a}"}}',
-    "subscribe-number-id": '{"type":"subscribe","id":1,"payload":{"query":"{a}"}}',
-    "subscribe-true-id": '{"type":"subscribe","id":true,"payload":{"query":"{a}"}}',
-    "subscribe-array-id": '{"type":"subscribe","id":[],"payload":{"query":"{a}"}}',
-    "subscribe-surrogate-id": '{"type":"subscribe","id":"\\udfff","payload":{"query":"{a}"}}',
-    "subscribe-long-id": subscribe_text("x" * 10_000),
-    "subscribe-too-many-bytes-id": subscribe_text("é" * (ID_BYTES_MAX // 2 + 1)),
-    "subscribe-no-payload": '{"type":"subscribe","id":"1"}',
-    "subscribe-null-payload": '{"type":"subscribe","id":"1","payload":null}',
-    "subscribe-array-payload": '{"type":"subscribe","id":"1","payload":[]}',
-    "subscribe-string-payload": '{"type":"subscribe","id":"1","payload":"{a}"}',
-    "subscribe-no-query": '{"type":"subscribe","id":"1","payload":{}}',
-    "subscribe-null-query": '{"type":"subscribe","id":"1","payload":{"query":null}}',
-    "subscribe-number-query": '{"type":"subscribe","id":"1","payload":{"query":1}}',
-    "subscribe-object-query": '{"type":"subscribe","id":"1","payload":{"query":{}}}',
-    "subscribe-array-variables": subscribe_text(variables=[]),
-    "subscribe-string-variables": subscribe_text(variables="{}"),
-    "subscribe-number-variables": subscribe_text(variables=0),
-    "subscribe-number-operation-name": subscribe_text(operationName=1),
-    "subscribe-array-operation-name": subscribe_text(operationName=["a"]),
-    "subscribe-array-extensions": subscribe_text(extensions=[]),
-    "subscribe-string-extensions": subscribe_text(extensions=""),
-}
 
 
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED.keys())
