@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -161,6 +160,7 @@ class RawSocket:
         self.writer.transport.abort()
 
 
-def open_files() -> int:
-    """How many file descriptors this process has open."""
-    return len(os.listdir("/dev/fd"))
+async def until(condition: Callable[[], bool]) -> None:
+    """Returns once the other side of a socket, which has no event to wait for, has come so far."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)

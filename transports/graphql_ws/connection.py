@@ -16,8 +16,8 @@ from delivery.sink import Sink
 from errors import BadUserInput, Forbidden, RaqcoonError, RetryLater, Unauthenticated
 from messages import Viewer
 from schema.context import Context
+from schema.documents import Prepared
 from schema.errors import format_errors
-from schema.operations import Prepared
 from transports.graphql_ws import protocol
 from transports.graphql_ws.frames import CloseCode, SubscribePayload
 from transports.graphql_ws.protocol import Authenticate, Close, Operation, ServerProtocol, Start, Stop

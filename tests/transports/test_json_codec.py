@@ -1,0 +1,64 @@
+"""JSON both ways: what orjson refuses although it is valid, and what must stay refused."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from transports.json_codec import decode_json, encode_json
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("text", ['{"a":"\\ud800"}', b'{"a":"\\ud800"}', '{"a":"\\uDC00\\ud800"}'])
+def test_lone_surrogate_is_decoded_and_leaves_as_escape(text: str | bytes) -> None:
+    value = decode_json(text)
+    assert value == json.loads(text)
+    assert encode_json(value).isascii()
+    assert json.loads(encode_json(value)) == value
+
+
+def test_number_beyond_a_double_is_decoded() -> None:
+    assert decode_json("1e999") == math.inf
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "NaN",
+        "-Infinity",
+        '{"a":NaN,"b":"\\ud800"}',
+        "[" * 10_000 + "]" * 10_000,
+        '["\\ud800",' + "[" * 10_000 + "]" * 10_001,
+        "[1,]",
+        '"\t"',
+        "01",
+        b"\xff",
+        b'"\xed\xa0\x80"',
+        "\ufeff{}",
+    ],
+)
+def test_text_that_is_not_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 (whichever decoder refuses it)
+        decode_json(text)
+
+
+@pytest.mark.parametrize("levels", [10, 254, 255, 800])
+def test_deep_value_is_encoded(levels: int) -> None:
+    assert json.loads(encode_json(nested(levels))) == nested(levels)
+
+
+def test_value_too_deep_to_encode_is_refused() -> None:
+    with pytest.raises(ValueError, match="deeply"):
+        encode_json(nested(50_000))
+
+
+def test_integer_of_any_size_is_encoded() -> None:
+    assert encode_json({"a": 2**70}) == f'{{"a":{2**70}}}'
