@@ -154,18 +154,26 @@ class PersistedQueryNotFound(RaqcoonError):
         super().__init__("PersistedQueryNotFound")
 
 
-class DocumentUnparsable(RaqcoonError):
+class DocumentError(RaqcoonError):
+    """Base of what is wrong with a document. `errors` are the formatted GraphQL errors, one for each problem."""
+
+    http_status = 400
+
+    def __init__(self, problem: str, errors: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(problem)
+        self.errors = errors or [{"message": problem, "extensions": self.extensions}]
+
+
+class DocumentUnparsable(DocumentError):
     """Raised when a document is not GraphQL."""
 
     code = "GRAPHQL_PARSE_FAILED"
-    http_status = 400
 
 
-class DocumentInvalid(RaqcoonError):
-    """Raised when a document does not fit the schema, or breaks a limit on documents."""
+class DocumentInvalid(DocumentError):
+    """Raised when a document does not fit the schema, breaks a limit, or does not name the operation to run."""
 
     code = "GRAPHQL_VALIDATION_FAILED"
-    http_status = 400
 
 
 class InternalError(RaqcoonError):

@@ -1,0 +1,170 @@
+"""The contract: query, mutation and subscription, and the schema made of them (design 2.1)."""
+
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Annotated
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import SchemaExtension
+from strawberry.relay import PageInfo
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from resolvers import history
+from resolvers.post_message import post_message
+from schema.source import message_source
+from schema.types import (
+    CURSOR_SCALAR,
+    After,
+    Channel,
+    ChannelConnection,
+    ChannelEdge,
+    Cursor,
+    Filter,
+    Info,
+    Message,
+    as_filter,
+    as_message,
+    given,
+)
+
+ChannelId = Annotated[
+    strawberry.ID,
+    strawberry.argument(description="1 to 128 characters; no white space, no `/`, no control characters."),
+]
+
+
+First = Annotated[int | None, strawberry.argument(description="At most so many: 0 to 200, 50 by default.")]
+AfterChannel = Annotated[str | None, strawberry.argument(description="Only channels whose id follows this.")]
+MessageId = Annotated[strawberry.ID, strawberry.argument(description="`<channelId>:<sequence>`")]
+Author = Annotated[str, strawberry.argument(description="1 to 128 characters.")]
+Content = Annotated[str, strawberry.argument(description="1 to 65,536 bytes of UTF-8, unless set otherwise.")]
+Label = Annotated[str | None, strawberry.argument(description="Up to 64 characters; the empty string is null.")]
+TokenCount = Annotated[int | None, strawberry.argument(description="0 to 2,147,483,647.")]
+IdempotencyKey = Annotated[
+    str | None,
+    strawberry.argument(
+        description="1 to 128 characters. A repeat by the same author in the same channel returns the first message "
+        "and posts nothing."
+    ),
+]
+
+
+async def _channel(info: Info, id: ChannelId) -> Channel:
+    # The head is read before any page of the same operation, so a client that subscribes after `headCursor` misses
+    # nothing that the page did not show.
+    last_sequence = await history.last_sequence(info.context.chat, info.context.viewer, id)
+    return Channel(id=id, last_sequence=last_sequence)
+
+
+async def _channels(
+    info: Info, first: First = strawberry.UNSET, after: AfterChannel = strawberry.UNSET
+) -> ChannelConnection:
+    page = await history.channels_page(info.context.chat, info.context.viewer, first=given(first), after=given(after))
+    edges = [
+        ChannelEdge(
+            cursor=head.channel_id,
+            node=Channel(id=strawberry.ID(head.channel_id), last_sequence=head.last_sequence),
+        )
+        for head in page.channels
+    ]
+    return ChannelConnection(
+        page_info=PageInfo(
+            has_next_page=page.has_next,
+            has_previous_page=False,
+            start_cursor=edges[0].cursor if edges else None,
+            end_cursor=page.end_cursor,
+        ),
+        edges=edges,
+    )
+
+
+async def _message(info: Info, id: MessageId) -> Message | None:
+    found = await history.message_by_id(info.context.chat, info.context.viewer, id)
+    return None if found is None else as_message(found)
+
+
+async def _post_message(
+    info: Info,
+    channel_id: ChannelId,
+    author: Author,
+    content: Content,
+    lane: Label = strawberry.UNSET,
+    provider: Label = strawberry.UNSET,
+    token_count: TokenCount = strawberry.UNSET,
+    idempotency_key: IdempotencyKey = strawberry.UNSET,
+) -> Message:
+    message = await post_message(
+        info.context.chat,
+        info.context.viewer,
+        channel_id=channel_id,
+        author=author,
+        content=content,
+        lane=given(lane),
+        provider=given(provider),
+        token_count=given(token_count),
+        idempotency_key=given(idempotency_key),
+    )
+    return as_message(message)
+
+
+async def _subscribe(
+    info: Info, channel_id: ChannelId, after: After = strawberry.UNSET, filter: Filter = strawberry.UNSET
+) -> AsyncGenerator[Message, None]:
+    source = message_source(info.context, channel_id, given(after), as_filter(filter))
+    try:
+        async for message in source:
+            yield as_message(message)
+    finally:
+        await source.aclose()
+
+
+@strawberry.type(description="Reading.")
+class Query:
+    channel: Channel = strawberry.field(
+        resolver=_channel, description="The channel of any valid id; one that nobody posted to has no messages."
+    )
+    channels: ChannelConnection = strawberry.field(
+        resolver=_channels, description="The channels that were posted to, by code point order of their ids."
+    )
+    message: Message | None = strawberry.field(
+        resolver=_message, description="One message; null when the id is malformed or names nothing."
+    )
+
+
+@strawberry.type(description="Writing.")
+class Mutation:
+    post_message: Message = strawberry.mutation(
+        resolver=_post_message,
+        description="Appends a message to a channel. When this returns, the message survives a crash of the server.",
+    )
+
+
+@strawberry.type(description="Live.")
+class Subscription:
+    messages: AsyncGenerator[Message, None] = strawberry.subscription(
+        resolver=_subscribe,
+        description="With `after`: everything after that cursor, then what is posted; nothing is missed or sent twice. "
+        "Without: what is posted from now on.",
+    )
+
+
+class Schema(strawberry.Schema):
+    """Strawberry's schema, except that errors are logged where they are formatted, once, and only the unforeseen."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        pass
+
+
+def build_schema(extensions: Iterable[type[SchemaExtension] | Callable[[], SchemaExtension]] = ()) -> Schema:
+    """The contract, with Strawberry extensions around queries and mutations (OpenTelemetry's, say)."""
+    return Schema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        extensions=extensions,
+        config=StrawberryConfig(scalar_map={Cursor: CURSOR_SCALAR}),
+    )
+
+
+schema = build_schema()

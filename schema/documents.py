@@ -1,0 +1,215 @@
+"""Documents: parsed and validated once per text, kept in a bounded cache, refused when they are out of proportion."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cachetools import LRUCache
+from graphql import (
+    ArgumentNode,
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    GraphQLError,
+    GraphQLSchema,
+    Node,
+    OperationDefinitionNode,
+    ValidationContext,
+    ValidationRule,
+    VariableDefinitionNode,
+    VariableNode,
+    Visitor,
+    parse,
+    specified_rules,
+    validate,
+    visit,
+)
+
+from errors import DocumentInvalid
+from schema.errors import invalid, unparsable
+
+TOKENS_MAX = 500
+"""Lexical tokens of a document. Validation compares fields pairwise: 500 tokens cost up to 0.2 s, 1,000 up to 0.7 s.
+The introspection query of GraphiQL has about 200."""
+ALIASES_MAX = 30
+"""Aliases in a document: how often one field can be asked for side by side."""
+CACHED_CHARACTERS = 1024 * 1024
+"""Text of the documents kept, in characters; the longest unused go first."""
+ERRORS_MAX = 20
+"""Validation errors reported for one document."""
+
+Kind = Literal["query", "mutation", "subscription"]
+
+
+class AliasLimit(ValidationRule):
+    """Refuses documents with more than `ALIASES_MAX` aliases.
+
+    It counts what is written. Strawberry's MaxAliasesLimiter and QueryDepthLimiter follow every fragment spread, which
+    18 fragments that spread each other twice make last 3 s. A depth limit is not needed: outside introspection, which
+    graphql-core's own rule bounds, the type graph has no cycle.
+    """
+
+    def __init__(self, context: ValidationContext) -> None:
+        super().__init__(context)
+        self._aliases = 0
+
+    def enter_field(self, node: FieldNode, *_args: Any) -> None:
+        if node.alias is not None:
+            self._aliases += 1
+            if self._aliases == ALIASES_MAX + 1:
+                self.report_error(GraphQLError(f"A document may have at most {ALIASES_MAX} aliases.", node))
+
+
+VALIDATION_RULES = (*specified_rules, AliasLimit)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One operation of a validated document, ready to run any number of times.
+
+    `text` is the cached document's own string, so it may be kept. `arguments` names, for each variable, the argument
+    it feeds. `event_variables` are the variables that a subscription's result can depend on: those that feed anything
+    but the root field's arguments.
+    """
+
+    text: str
+    operation_name: str | None
+    kind: Kind
+    document: DocumentNode = field(repr=False)
+    operation: OperationDefinitionNode = field(repr=False)
+    arguments: Mapping[str, str] = field(repr=False)
+    event_variables: tuple[str, ...] = field(repr=False)
+
+
+class _VariableUses(Visitor):
+    """Where a document uses its variables. Other operations of the document are counted too: that shares less only."""
+
+    def __init__(self, operation: OperationDefinitionNode, document: DocumentNode) -> None:
+        super().__init__()
+        self.arguments: dict[str, str] = {}
+        self.beyond_root: set[str] = set()
+        self._fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
+        self._argument: ArgumentNode | None = None
+        self._in_root = False
+        # Fields of the root selection set may be written in fragments; anywhere else "root" is never assumed.
+        self._root_fields = set(map(id, _root_fields(operation, self._fragments)))
+        visit(document, self)
+
+    def enter_field(self, node: FieldNode, *_args: Any) -> None:
+        self._in_root = id(node) in self._root_fields
+
+    def enter_selection_set(self, *_args: Any) -> None:
+        self._in_root = False
+
+    def enter_directive(self, *_args: Any) -> None:
+        self._in_root = False
+
+    def enter_argument(self, node: ArgumentNode, *_args: Any) -> None:
+        self._argument = node
+
+    def enter_variable(self, node: VariableNode, _key: Any, parent: Node, *_args: Any) -> None:
+        if isinstance(parent, VariableDefinitionNode):
+            return
+        name = node.name.value
+        if self._argument is not None:
+            self.arguments.setdefault(name, self._argument.name.value)
+        if not self._in_root:
+            self.beyond_root.add(name)
+
+
+def _root_fields(
+    operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]
+) -> list[FieldNode]:
+    found: list[FieldNode] = []
+    seen: set[str] = set()
+    sets = [operation.selection_set]
+    while sets:
+        for selection in sets.pop().selections:
+            if isinstance(selection, FieldNode):
+                found.append(selection)
+            elif (inner := getattr(selection, "selection_set", None)) is not None:
+                sets.append(inner)
+            else:
+                name = selection.name.value  # type: ignore[attr-defined]
+                if name not in seen and name in fragments:
+                    seen.add(name)
+                    sets.append(fragments[name].selection_set)
+    return found
+
+
+@dataclass(slots=True)
+class _Document:
+    text: str
+    node: DocumentNode
+    prepared: dict[str | None, Prepared]
+
+
+class Documents:
+    """The cache. Documents that are refused are not kept."""
+
+    def __init__(self, schema: GraphQLSchema, *, cached_characters: int = CACHED_CHARACTERS) -> None:
+        self._schema = schema
+        self._cached: LRUCache[str, _Document] = LRUCache(cached_characters, getsizeof=lambda kept: len(kept.text))
+
+    def __len__(self) -> int:
+        return len(self._cached)
+
+    def prepare(self, text: str, operation_name: str | None) -> Prepared:
+        """The operation of that name, or the only one.
+
+        Raises:
+            DocumentUnparsable: the text is not GraphQL, or longer than `TOKENS_MAX`.
+            DocumentInvalid: it does not fit the schema, or does not say which operation to run.
+        """
+        document = self._find(text)
+        prepared = document.prepared.get(operation_name)
+        if prepared is None:
+            # At most one entry for each operation of the document, and one for the only one without its name.
+            prepared = document.prepared[operation_name] = _choose(document, operation_name)
+        return prepared
+
+    def parsed(self, text: str) -> DocumentNode:
+        """The validated document of a text. Raises as `prepare`."""
+        return self._find(text).node
+
+    def _find(self, text: str) -> _Document:
+        document = self._cached.get(text)
+        if document is None:
+            document = _Document(text, self._read(text), {})
+            if len(text) <= self._cached.maxsize:
+                self._cached[text] = document
+        return document
+
+    def _read(self, text: str) -> DocumentNode:
+        try:
+            # Locations point into the text, so errors and resolvers can name them; the text is kept once.
+            node = parse(text, max_lexical_tokens=TOKENS_MAX)
+        except GraphQLError as error:
+            raise unparsable(error) from None
+        except RecursionError:
+            raise unparsable(GraphQLError("The document is nested too deeply.")) from None
+        errors = validate(self._schema, node, VALIDATION_RULES, max_errors=ERRORS_MAX)
+        if errors:
+            raise invalid(errors)
+        return node
+
+
+def _choose(document: _Document, operation_name: str | None) -> Prepared:
+    operations = [d for d in document.node.definitions if isinstance(d, OperationDefinitionNode)]
+    if operation_name is not None:
+        operations = [o for o in operations if o.name is not None and o.name.value == operation_name]
+    if not operations:
+        raise DocumentInvalid("The document has no operation of that name." if operation_name else "No operation.")
+    if len(operations) > 1:
+        raise DocumentInvalid("operationName must be given: the document has several operations.")
+    operation = operations[0]
+    uses = _VariableUses(operation, document.node)
+    return Prepared(
+        document.text,
+        operation_name,
+        operation.operation.value,
+        document.node,
+        operation,
+        uses.arguments,
+        tuple(sorted(uses.beyond_root)),
+    )

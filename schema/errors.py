@@ -1,0 +1,91 @@
+"""Errors as GraphQL shows them: `message`, `locations`, `path`, `extensions.code`. Everything unforeseen is masked."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from graphql import GraphQLError, VariableDefinitionNode, print_ast
+
+from errors import BadUserInput, DocumentError, DocumentInvalid, DocumentUnparsable, InternalError, RaqcoonError
+
+logger = logging.getLogger(__name__)
+
+_NO_ARGUMENTS: Mapping[str, str] = {}
+# graphql-core says which variable or argument could not be coerced in the text only.
+_VARIABLE = re.compile(r"Variable '\$(\w+)'")
+_ARGUMENT = re.compile(r"Argument '(\w+)'")
+
+
+def format_error(error: Exception) -> dict[str, Any]:
+    """One error without a place in a document. What is no `RaqcoonError` is logged and masked."""
+    if not isinstance(error, RaqcoonError):
+        logger.error("An operation failed", exc_info=error)
+        error = InternalError()
+    return {"message": str(error), "extensions": error.extensions}
+
+
+def format_errors(error: Exception) -> list[dict[str, Any]]:
+    """All that an exception has to say: a document may have several problems, everything else has one."""
+    return error.errors if isinstance(error, DocumentError) else [format_error(error)]
+
+
+def format_graphql_error(error: GraphQLError, arguments: Mapping[str, str] = _NO_ARGUMENTS) -> dict[str, Any]:
+    """An error of an execution. `arguments` tells which argument each variable feeds."""
+    cause: Exception = error
+    coercion = error.path is None
+    while isinstance(cause, GraphQLError) and cause.original_error is not None:
+        cause = cause.original_error
+        # graphql-core locates what is wrong with an input at its own node before it raises. An output that cannot be
+        # completed is raised bare, and located by the executor.
+        coercion = coercion or (isinstance(cause, GraphQLError) and bool(cause.nodes))
+    if isinstance(cause, GraphQLError) and coercion:
+        return _coercion_error(error, arguments)
+    if not isinstance(cause, RaqcoonError):
+        logger.error("A field failed", exc_info=cause)
+        cause = InternalError()
+    return _located(error, str(cause), cause.extensions)
+
+
+def format_graphql_errors(
+    errors: Sequence[GraphQLError], arguments: Mapping[str, str] = _NO_ARGUMENTS
+) -> list[dict[str, Any]]:
+    return [format_graphql_error(error, arguments) for error in errors]
+
+
+def unparsable(error: GraphQLError) -> DocumentUnparsable:
+    """The refusal of a document that is not GraphQL."""
+    return DocumentUnparsable(error.message, [_document_error(error, DocumentUnparsable.code)])
+
+
+def invalid(errors: Sequence[GraphQLError]) -> DocumentInvalid:
+    """The refusal of a document that does not fit the schema."""
+    return DocumentInvalid(errors[0].message, [_document_error(error, DocumentInvalid.code) for error in errors])
+
+
+def _coercion_error(error: GraphQLError, arguments: Mapping[str, str]) -> dict[str, Any]:
+    # Past the colon graphql-core writes values as Python does.
+    text = error.message.partition(":")[0]
+    extensions = {"code": BadUserInput.code}
+    if named := _VARIABLE.search(text):
+        extensions["argument"] = arguments.get(named[1], named[1])
+        definition = error.nodes[0] if error.nodes else None
+        if isinstance(definition, VariableDefinitionNode):
+            text += f"; its type is {print_ast(definition.type)}"
+    elif named := _ARGUMENT.search(text):
+        extensions["argument"] = named[1]
+    return _located(error, text + ".", extensions)
+
+
+def _located(error: GraphQLError, message: str, extensions: dict[str, Any]) -> dict[str, Any]:
+    formatted: dict[str, Any] = {"message": message}
+    if error.locations:
+        formatted["locations"] = [location.formatted for location in error.locations]
+    if error.path is not None:
+        formatted["path"] = error.path
+    formatted["extensions"] = extensions
+    return formatted
+
+
+def _document_error(error: GraphQLError, code: str) -> dict[str, Any]:
+    return _located(error, error.message, {"code": code})

@@ -1,0 +1,168 @@
+"""Running operations: prepare once, then execute or subscribe. Every transport goes through here."""
+
+from collections.abc import Generator
+from inspect import isawaitable
+from typing import Any
+
+from graphql import ExecutionResult, GraphQLError, execute
+from graphql.execution.collect_fields import collect_fields
+from graphql.execution.values import get_argument_values
+from strawberry.execution import optimized_is_awaitable
+from strawberry.extensions import SchemaExtension
+
+from delivery.sink import Sink
+from delivery.subscriber import Subscriber
+from errors import BadUserInput
+from resolvers import input_rules
+from resolvers.subscribe import subscribe
+from schema.context import Context
+from schema.contract import Schema, build_schema
+from schema.contract import schema as contract
+from schema.documents import Documents, Prepared
+from schema.errors import format_graphql_error, format_graphql_errors
+from schema.persisted_queries import PersistedQueries
+from schema.rendering import SharedRenders, build_executor
+
+__all__ = ["Operations", "Prepared"]
+
+
+class Operations:
+    """The contract, ready to run documents.
+
+    Args:
+        schema: the contract; with Strawberry extensions queries and mutations go through Strawberry's own pipeline,
+            which costs about twice the time. Subscriptions never do: their executions are shared.
+        persisted_queries: documents known by their hash; by default those that clients register, 1,000 at most.
+    """
+
+    def __init__(self, schema: Schema | None = None, *, persisted_queries: PersistedQueries | None = None) -> None:
+        schema = schema or contract
+        # Strawberry keeps graphql-core's schema under this name only.
+        self._graphql_schema = schema._schema
+        self._documents = Documents(self._graphql_schema)
+        self._persisted_queries = PersistedQueries() if persisted_queries is None else persisted_queries
+        self._renders = SharedRenders(self._graphql_schema)
+        self._extended = _with_prepared_documents(schema, self._documents) if schema.extensions else None
+
+    def prepare(
+        self, query: str | None, operation_name: str | None, extensions: dict[str, Any] | None = None
+    ) -> Prepared:
+        """The operation to run, parsed and validated; from the cache where its text is known.
+
+        `extensions` is the request's member of that name: `persistedQuery` may stand for a query that is left out.
+
+        Raises:
+            BadUserInput: there is no query, or a hash is not its own.
+            Forbidden: only trusted documents are run, and this is none.
+            PersistedQueryNotFound: the hash names no document known here.
+            DocumentUnparsable: the query is not GraphQL.
+            DocumentInvalid: it does not fit the schema, or does not say which operation to run.
+        """
+        text = self._persisted_queries.resolve(query, extensions)
+        prepared = self._documents.prepare(text, operation_name)
+        # Only what is valid is remembered.
+        self._persisted_queries.remember(prepared.text, extensions)
+        return prepared
+
+    async def execute(self, prepared: Prepared, variables: dict[str, Any] | None, context: Context) -> dict[str, Any]:
+        """Runs a query or mutation. The result has `data` unless the request was refused before execution.
+
+        Never raises for what a client did: errors are in the result, with codes, the unforeseen masked.
+        """
+        if self._extended is not None:
+            outcome = await self._extended.execute(
+                prepared.text,
+                variable_values=variables,
+                context_value=context,
+                operation_name=prepared.operation_name,
+            )
+            return _formatted(outcome.data, outcome.errors, prepared)
+        result = execute(
+            self._graphql_schema,
+            prepared.document,
+            context_value=context,
+            variable_values=variables,
+            operation_name=prepared.operation_name,
+            is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
+        )
+        done: ExecutionResult = await result if isawaitable(result) else result
+        return _formatted(done.data, done.errors, prepared)
+
+    async def subscribe(
+        self,
+        prepared: Prepared,
+        variables: dict[str, Any] | None,
+        context: Context,
+        sink: Sink,
+        *,
+        after: str | None = None,
+    ) -> Subscriber:
+        """Starts a subscription; the caller closes the subscriber. `after` takes the place of the operation's own.
+
+        Raises:
+            RaqcoonError: the arguments are wrong, or what `resolvers.subscribe` raises.
+        """
+        executor = build_executor(self._graphql_schema, prepared, variables)
+        if isinstance(executor, list):
+            raise _bad_input(executor[0], prepared)
+        root = self._graphql_schema.subscription_type
+        assert root is not None
+        fields = collect_fields(
+            self._graphql_schema, executor.fragments, executor.variable_values, root, executor.operation
+        ).grouped_field_set
+        # Validation has left exactly one root field, without @skip and @include.
+        details = next(iter(fields.values()))[0]
+        try:
+            arguments = get_argument_values(
+                root.fields[details.node.name.value],
+                details.node,
+                executor.variable_values,
+                details.fragment_variable_values,
+            )
+        except GraphQLError as error:
+            raise _bad_input(error, prepared) from None
+        wanted = arguments.get("filter") or {}
+        render = self._renders.find(prepared, executor.variable_values, variables)
+        return await subscribe(
+            context.chat,
+            context.viewer,
+            channel_id=arguments["channelId"],
+            after=arguments.get("after") if after is None else after,
+            filter=input_rules.message_filter(wanted.get("authors"), wanted.get("lanes"), wanted.get("providers")),
+            cohort=render,
+            render=render,
+            sink=sink,
+        )
+
+
+def _formatted(data: Any, errors: list[GraphQLError] | None, prepared: Prepared) -> dict[str, Any]:
+    if not errors:
+        return {"data": data}
+    formatted = format_graphql_errors(errors, prepared.arguments)
+    if data is None and all(error.path is None for error in errors):
+        # A request error: nothing was executed, so there is no data to be null.
+        return {"errors": formatted}
+    return {"errors": formatted, "data": data}
+
+
+def _bad_input(error: GraphQLError, prepared: Prepared) -> BadUserInput:
+    formatted = format_graphql_error(error, prepared.arguments)
+    argument = formatted["extensions"].get("argument", "variables")
+    return BadUserInput(argument, f"is not valid: {formatted['message']}")
+
+
+def _with_prepared_documents(schema: Schema, documents: Documents) -> Schema:
+    """The same contract and extensions, on documents that were parsed and validated before."""
+
+    class FromCache(SchemaExtension):
+        def on_parse(self) -> Generator[None, None, None]:
+            context = self.execution_context
+            assert context.query is not None
+            context.graphql_document = documents.parsed(context.query)
+            yield
+
+        def on_validate(self) -> Generator[None, None, None]:
+            self.execution_context.pre_execution_errors = []
+            yield
+
+    return build_schema((*schema.extensions, FromCache))

@@ -1,0 +1,168 @@
+"""The object and input types of the contract (design 2.1).
+
+A domain `messages.Message` is resolved field by field with `getattr`: no field of `Message` has a resolver, so none
+can depend on who is asking, and one execution serves every subscriber.
+"""
+
+from datetime import datetime
+from typing import Annotated, NewType, TypeVar, cast
+
+import strawberry
+from strawberry.relay import PageInfo
+from strawberry.types.scalar import ScalarDefinition
+
+import messages as domain
+from resolvers import history, input_rules
+from schema.context import Context
+
+Info = strawberry.Info[Context, None]
+
+Cursor = NewType("Cursor", str)
+CURSOR_SCALAR: ScalarDefinition = strawberry.scalar(
+    name="Cursor",
+    description=(
+        "Opaque string for a position in a channel. It is bound to the channel and to this log: pass it back as it is."
+    ),
+    serialize=str,
+    parse_value=lambda value: value,
+)
+
+T = TypeVar("T")
+
+
+def given(value: T) -> T | None:
+    """An optional argument's value. Its default is UNSET, not None, so that the SDL names no default."""
+    return None if value is strawberry.UNSET else value
+
+
+First = Annotated[
+    int | None, strawberry.argument(description="At most so many, from the start: 0 to 200, 50 when neither is given.")
+]
+Last = Annotated[int | None, strawberry.argument(description="At most so many, from the end: 0 to 200.")]
+After = Annotated[Cursor | None, strawberry.argument(description="Only what follows this position.")]
+Before = Annotated[Cursor | None, strawberry.argument(description="Only what precedes this position.")]
+
+
+@strawberry.type(description="One stored post. It never changes.")
+class Message:
+    id: strawberry.ID = strawberry.field(
+        description="`<channelId>:<sequence>`: unique among all messages, to normalise caches by."
+    )
+    channel_id: strawberry.ID = strawberry.field(description="The channel that the message was posted to.")
+    sequence: int = strawberry.field(description="The message's number in its channel: 1, 2, 3 … without gaps.")
+    cursor: Cursor = strawberry.field(
+        description="The position of this message: passed as `after`, everything that follows it is sent."
+    )
+    author: str = strawberry.field(description="Who posted it.")
+    content: str = strawberry.field(description="What was posted, byte for byte.")
+    lane: str | None = strawberry.field(description="A label of the author's choice, null when there is none.")
+    provider: str | None = strawberry.field(description="Where the content came from, null when it was not told.")
+    token_count: int | None = strawberry.field(description="How many tokens the content took, null when not told.")
+    timestamp: datetime = strawberry.field(description="When the log accepted the message, UTC.")
+
+
+def as_message(message: domain.Message) -> Message:
+    """The domain's message as the contract's: the same object, seen by another type checker."""
+    return cast(Message, message)
+
+
+@strawberry.input(
+    description=(
+        "Which messages are wanted: OR inside a list, AND between lists. Null is no constraint, an empty list matches "
+        "nothing; at most 100 values a list."
+    )
+)
+class MessageFilter:
+    authors: list[str] | None = strawberry.field(
+        default=strawberry.UNSET, description="Posted by one of these authors."
+    )
+    lanes: list[str] | None = strawberry.field(default=strawberry.UNSET, description="In one of these lanes.")
+    providers: list[str] | None = strawberry.field(default=strawberry.UNSET, description="From one of these providers.")
+
+
+def as_filter(filter: MessageFilter | None) -> domain.MessageFilter | None:
+    """The domain's filter; None when nothing constrains.
+
+    Raises:
+        BadUserInput: a list is over 100 values long, or holds what cannot be stored.
+    """
+    if not filter:
+        return None
+    return input_rules.message_filter(given(filter.authors), given(filter.lanes), given(filter.providers))
+
+
+Filter = Annotated[MessageFilter | None, strawberry.argument(description="Only messages that match.")]
+
+
+@strawberry.type(description="A message and its position.")
+class MessageEdge:
+    cursor: Cursor = strawberry.field(description="The position of the message.")
+    node: Message = strawberry.field(description="The message.")
+
+
+@strawberry.type(description="A page of a channel's messages, in ascending sequence.")
+class MessageConnection:
+    page_info: PageInfo = strawberry.field(description="What lies before and after the page.")
+    edges: list[MessageEdge] = strawberry.field(description="The messages, each with its position.")
+
+
+def _head_cursor(root: strawberry.Parent["Channel"], info: Info) -> Cursor:
+    return Cursor(domain.encode_cursor(info.context.chat.log.epoch, root.id, root.last_sequence))
+
+
+async def _messages(
+    root: strawberry.Parent["Channel"],
+    info: Info,
+    first: First = strawberry.UNSET,
+    after: After = strawberry.UNSET,
+    last: Last = strawberry.UNSET,
+    before: Before = strawberry.UNSET,
+    filter: Filter = strawberry.UNSET,
+) -> MessageConnection:
+    page = await history.messages_page(
+        info.context.chat,
+        info.context.viewer,
+        root.id,
+        first=given(first),
+        after=given(after),
+        last=given(last),
+        before=given(before),
+        filter=as_filter(filter),
+    )
+    return MessageConnection(
+        page_info=PageInfo(
+            has_next_page=page.has_next,
+            has_previous_page=page.has_previous,
+            start_cursor=page.start_cursor,
+            end_cursor=page.end_cursor,
+        ),
+        edges=[MessageEdge(cursor=Cursor(message.cursor), node=as_message(message)) for message in page.messages],
+    )
+
+
+@strawberry.type(description="A named, ordered stream of messages. It exists as soon as it is named.")
+class Channel:
+    id: strawberry.ID = strawberry.field(description="The channel's plain id.")
+    last_sequence: int = strawberry.field(description="The newest message's sequence, 0 while nothing was posted.")
+    head_cursor: Cursor = strawberry.field(
+        resolver=_head_cursor,
+        description="The position of the newest message. It is valid when there is none yet: subscribe with it as "
+        "`after` and nothing is missed.",
+    )
+    messages: MessageConnection = strawberry.field(
+        resolver=_messages,
+        description="A page of the channel's messages. A filtered page looks at no more than 10,000 messages: it may "
+        "be short, and its cursor is where it stopped.",
+    )
+
+
+@strawberry.type(description="A channel and its place in the list.")
+class ChannelEdge:
+    cursor: str = strawberry.field(description="The channel's id, to pass as `after`.")
+    node: Channel = strawberry.field(description="The channel.")
+
+
+@strawberry.type(description="A page of channels, by code point order of their ids.")
+class ChannelConnection:
+    page_info: PageInfo = strawberry.field(description="What lies before and after the page.")
+    edges: list[ChannelEdge] = strawberry.field(description="The channels.")
