@@ -1,4 +1,4 @@
-"""A real Chromium, the system's, against a real server; where it is not installed the tests say that they were skipped."""
+"""The system's Chromium against a real server; where it is not installed the tests say that they were skipped."""
 
 import pytest
 

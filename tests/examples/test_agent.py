@@ -1,0 +1,73 @@
+"""The agent's recipe against a server that is killed while it follows and posts."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from examples.agent import follow, post, run
+from tests.examples.server_process import ServerProcess
+
+KILLS = 3
+POSTS = 60
+
+
+def endpoint(server: ServerProcess) -> str:
+    return f"{server.url}/graphql"
+
+
+@pytest.mark.timeout(120)
+async def test_follow_and_post_server_killed_again_and_again_miss_and_repeat_nothing(server: ServerProcess) -> None:
+    head = await post(endpoint(server), channelId="den", author="seed", content="first", idempotency_key="first")
+    received: list[str] = []
+    halfway = [asyncio.Event() for _ in range(KILLS)]
+
+    async def listen() -> None:
+        async with aclosing(follow(endpoint(server), "den", head["cursor"])) as messages:
+            async for message in messages:
+                received.append(message["content"])
+                assert message["sequence"] == len(received) + 1
+                if len(received) == POSTS:
+                    return
+
+    async def write() -> None:
+        for number in range(POSTS):
+            if number % (POSTS // KILLS) == POSTS // KILLS // 2:
+                halfway[number // (POSTS // KILLS)].set()
+            await post(
+                endpoint(server), channelId="den", author="bot", content=str(number), idempotency_key=f"post {number}"
+            )
+
+    async def kill() -> None:
+        for moment in halfway:
+            await moment.wait()
+            await server.kill()
+            await server.start()
+
+    await asyncio.gather(listen(), write(), kill())
+    assert received == [str(number) for number in range(POSTS)]
+
+
+async def test_run_bot_restarted_answers_each_mention_once(server: ServerProcess) -> None:
+    start = await post(endpoint(server), channelId="den", author="mara", content="hello", idempotency_key="1")
+    for number in (2, 3):
+        content = f"@scribe question {number}"
+        await post(endpoint(server), channelId="den", author="mara", content=content, idempotency_key=f"{number}")
+    # The second bot has forgotten where the first one was, and reads everything again.
+    bots = [asyncio.create_task(run(endpoint(server), "den", start["cursor"])) for _ in range(2)]
+    answers = []
+    try:
+        async with aclosing(follow(endpoint(server), "den", start["cursor"])) as messages:
+            async for message in messages:
+                if message["author"] == "scribe":
+                    answers.append(message)
+                if len(answers) == 2:
+                    break
+        closing = await post(endpoint(server), channelId="den", author="mara", content="bye", idempotency_key="4")
+    finally:
+        for bot in bots:
+            bot.cancel()
+        await asyncio.wait(bots)
+    assert closing["sequence"] == 6
+    assert {answer["lane"] for answer in answers} == {"answers"}
+    assert all(answer["content"].startswith("@mara You said 3 words") for answer in answers)
