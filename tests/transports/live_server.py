@@ -34,10 +34,15 @@ async def serve(app: Any, *, ws: Any = WebSocketProtocol, max_size: int = 1_048_
     await server.startup(sockets=[listener])
     try:
         yield listener.getsockname()[1]
-        while server.server_state.tasks:
-            await asyncio.wait(server.server_state.tasks)
-    finally:
+        await until(lambda: not server.server_state.tasks and not server.server_state.connections)
+    except BaseException:
         await server.shutdown(sockets=[listener])
+        raise
+    # What `shutdown` does when nothing is left to wait for, without its pause of 0.1 s.
+    for each in server.servers:
+        each.close()
+        await each.wait_closed()
+    listener.close()
 
 
 class Refused(Exception):

@@ -130,7 +130,7 @@ class SocketConnection:
 
     async def _start(self, operation: Operation, payload: SubscribePayload) -> None:
         try:
-            prepared = self._endpoint.operations.prepare(payload.query, payload.operation_name)
+            prepared = self._endpoint.operations.prepare(payload.query, payload.operation_name, payload.extensions)
         except Exception as error:
             await self._act(self._protocol.fail(operation, format_errors(error)))
             return
