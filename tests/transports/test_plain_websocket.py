@@ -204,6 +204,8 @@ async def test_sockets_of_a_channel_share_one_cohort() -> None:
 async def test_log_failing_is_an_error_frame_and_the_socket_stays() -> None:
     async with plain_server() as (chat, port):
         opened = await open_socket(port)
+        await opened.send({"type": "message", "content": "first"})
+        await opened.expect()
         log = chat.log
         assert isinstance(log, MemoryLog)
         log.failing = True
