@@ -1,0 +1,313 @@
+/* Subscribers: the handshake, and the counting of what arrives. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "load.h"
+
+struct subscriber *subscribers;
+struct channel channels[CHANNELS_MAX];
+struct tally tally;
+static int handshakes;
+
+/* Remembers the first thing that went wrong; printable characters only, so that it fits a JSON string. */
+void problem(const char *what, const char *data, size_t length)
+{
+    if (tally.first_problem[0])
+        return;
+    size_t at = (size_t)snprintf(tally.first_problem, sizeof tally.first_problem, "%s", what);
+    for (size_t i = 0; i < length && at < sizeof tally.first_problem - 1; i++)
+        if (data[i] >= ' ' && data[i] < 127)
+            tally.first_problem[at++] = data[i] == '"' || data[i] == '\\' ? '\'' : data[i];
+    tally.first_problem[at] = 0;
+}
+
+static void lose(struct subscriber *subscriber, const char *why, const char *data, size_t length)
+{
+    problem(why, data, length);
+    if (subscriber->state == LIVE)
+        tally.live--;
+    else
+        handshakes--;
+    subscriber->state = LOST;
+    tally.lost++;
+    connection_close(&subscriber->connection);
+}
+
+static void live(struct subscriber *subscriber)
+{
+    subscriber->state = LIVE;
+    handshakes--;
+    tally.live++;
+}
+
+/* One message reached one subscriber: is it the one whose turn it is on this channel? */
+static void deliver(struct subscriber *subscriber, struct marker marker)
+{
+    if (marker.channel != subscriber->channel) {
+        tally.wrong_channel++;
+        return;
+    }
+    if (marker.publisher == WARM_UP_PUBLISHER) {
+        if (marker.count > subscriber->warm_up)
+            subscriber->warm_up = marker.count;
+        return;
+    }
+    struct channel *channel = &channels[marker.channel];
+    uint64_t identity = (uint64_t)marker.publisher << 32 | marker.count;
+    uint32_t place = subscriber->delivered++;
+    if (place == channel->length) {
+        if (channel->length == channel->capacity) {
+            channel->capacity = channel->capacity ? channel->capacity * 2 : 1024;
+            channel->order = realloc(channel->order, channel->capacity * sizeof *channel->order);
+            if (!channel->order)
+                fail("out of memory");
+        }
+        channel->order[channel->length++] = identity;
+    } else if (channel->order[place] != identity) {
+        if (!tally.out_of_order++) {
+            char text[160];
+            snprintf(text, sizeof text, "subscriber %u of channel %u, place %u: wanted %llx, got %llx", subscriber->number,
+                     subscriber->channel, place, (unsigned long long)channel->order[place], (unsigned long long)identity);
+            problem(text, "", 0);
+        }
+    }
+    tally.deliveries++;
+    tally.last_delivery_ns = read_ns;
+    histogram_add(&tally.latency, read_ns - marker.posted_ns);
+}
+
+/* The marker of a frame: where it was in the frame before this one, else wherever it is. */
+static const char *find_marker(struct subscriber *subscriber, const char *data, size_t length, struct marker *marker)
+{
+    if (length >= subscriber->hint + MARKER_BYTES && marker_read(data + subscriber->hint, marker))
+        return data + subscriber->hint;
+    for (const char *at = data; (at = memmem(at, (size_t)(data + length - at), MARKER_HEAD, 4)); at++) {
+        if ((size_t)(data + length - at) < MARKER_BYTES)
+            return NULL;
+        if (marker_read(at, marker)) {
+            subscriber->hint = (uint32_t)(at - data);
+            return at;
+        }
+    }
+    return NULL;
+}
+
+static bool has_type(const struct frame *frame, const char *type)
+{
+    char text[64];
+    snprintf(text, sizeof text, "\"type\":\"%s\"", type);
+    if (contains(frame->payload, frame->length, text))
+        return true;
+    snprintf(text, sizeof text, "\"type\": \"%s\"", type);
+    return contains(frame->payload, frame->length, text);
+}
+
+static void send_text(struct subscriber *subscriber, const char *text)
+{
+    frame_send(&subscriber->connection, 1, text, strlen(text));
+}
+
+static void subscribe(struct subscriber *subscriber)
+{
+    const char *selection = options.selections[(int)subscriber->number / options.channels % options.selection_count];
+    char *payload = with_channel(selection, (int)subscriber->channel), text[16384];
+    snprintf(text, sizeof text, "{\"id\":\"%u\",\"type\":\"subscribe\",\"payload\":%s}", subscriber->number % 10, payload);
+    free(payload);
+    send_text(subscriber, text);
+    send_text(subscriber, "{\"type\":\"ping\"}"); /* its pong says that the server has read the subscribe */
+    subscriber->state = PONG_WAIT;
+}
+
+/* False once the subscriber is lost. */
+static bool take_frame(struct subscriber *subscriber, const struct frame *frame)
+{
+    struct marker marker;
+    if (frame->opcode == 9) {
+        frame_send(&subscriber->connection, 10, frame->payload, frame->length);
+    } else if (frame->opcode == 8) {
+        size_t skip = frame->length < 2 ? frame->length : 2;
+        char why[64];
+        snprintf(why, sizeof why, "closed with %d: ",
+                 skip == 2 ? (uint8_t)frame->payload[0] << 8 | (uint8_t)frame->payload[1] : 1005);
+        lose(subscriber, why, frame->payload + skip, frame->length - skip);
+        return false;
+    } else if (frame->opcode == 10) {
+        return true;
+    } else if (frame->opcode != 1 || !frame->final) {
+        tally.unexpected++;
+        problem("a binary or fragmented message", "", 0);
+    } else if (find_marker(subscriber, frame->payload, frame->length, &marker)) {
+        deliver(subscriber, marker);
+    } else if (options.mode == MODE_GRAPHQL_WS && has_type(frame, "connection_ack") && subscriber->state == ACK_WAIT) {
+        subscribe(subscriber);
+    } else if (options.mode == MODE_GRAPHQL_WS && has_type(frame, "pong") && subscriber->state == PONG_WAIT) {
+        live(subscriber);
+    } else if (options.mode == MODE_GRAPHQL_WS && has_type(frame, "ping")) {
+        send_text(subscriber, "{\"type\":\"pong\"}");
+    } else {
+        tally.unexpected++;
+        problem("an unexpected frame: ", frame->payload, frame->length);
+    }
+    return true;
+}
+
+/* Server-sent events: takes the chunks apart and looks for markers, also across two chunks. */
+static size_t take_stream(struct subscriber *subscriber, const char *data, size_t length)
+{
+    static char text[2 * 1024 * 1024];
+    size_t at = 0, end = subscriber->tail_length;
+    memcpy(text, subscriber->tail, end);
+    while (at < length) {
+        size_t take = length - at;
+        if (subscriber->chunked) {
+            if (!subscriber->chunk_left) {
+                size_t size, head = chunk_head(data + at, length - at, &size);
+                if (!head)
+                    break;
+                subscriber->chunk_left = (uint32_t)size + 2; /* with the line end behind it */
+                at += head;
+                continue;
+            }
+            if (take > subscriber->chunk_left)
+                take = subscriber->chunk_left;
+            subscriber->chunk_left -= (uint32_t)take;
+        }
+        memcpy(text + end, data + at, take);
+        end += take;
+        at += take;
+    }
+    const char *from = text, *found;
+    struct marker marker;
+    while ((found = memmem(from, (size_t)(text + end - from), MARKER_HEAD, 4))) {
+        if ((size_t)(text + end - found) < MARKER_BYTES)
+            break;
+        if (marker_read(found, &marker))
+            deliver(subscriber, marker);
+        from = found + (marker_read(found, &marker) ? MARKER_BYTES : 1);
+    }
+    size_t rest = (size_t)(text + end - from);
+    subscriber->tail_length = (uint8_t)(rest < MARKER_BYTES - 1 ? rest : MARKER_BYTES - 1);
+    memcpy(subscriber->tail, text + end - subscriber->tail_length, subscriber->tail_length);
+    return at;
+}
+
+static size_t take_upgrade(struct subscriber *subscriber, const char *data, size_t length)
+{
+    const char *end = memmem(data, length, "\r\n\r\n", 4);
+    if (!end)
+        return 0;
+    if (strncmp(data, options.mode == MODE_SSE ? "HTTP/1.1 200" : "HTTP/1.1 101", 12)) {
+        lose(subscriber, "refused: ", data, length);
+        return length;
+    }
+    if (options.mode == MODE_GRAPHQL_WS) {
+        send_text(subscriber, "{\"type\":\"connection_init\"}");
+        subscriber->state = ACK_WAIT;
+    } else {
+        const char *value = header_value(data, length, "transfer-encoding");
+        subscriber->chunked = value && !strncasecmp(value, "chunked", 7);
+        live(subscriber);
+    }
+    return (size_t)(end - data) + 4;
+}
+
+static void subscriber_ready(struct connection *connection)
+{
+    struct subscriber *subscriber = (struct subscriber *)connection;
+    char *data;
+    ssize_t length = connection_read(connection, &data);
+    if (length < 0)
+        lose(subscriber, "the server dropped a connection", "", 0);
+    if (length <= 0)
+        return;
+    size_t at = 0, used = 1;
+    while (used && at < (size_t)length && subscriber->state != LOST) {
+        struct frame frame;
+        if (subscriber->state == UPGRADING)
+            used = take_upgrade(subscriber, data + at, (size_t)length - at);
+        else if (options.mode == MODE_SSE)
+            used = take_stream(subscriber, data + at, (size_t)length - at);
+        else if ((used = frame_parse(data + at, (size_t)length - at, &frame)))
+            take_frame(subscriber, &frame);
+        at += used;
+    }
+    if (subscriber->state != LOST && at < (size_t)length)
+        connection_hold(connection, data + at, (size_t)length - at);
+}
+
+static void greet(struct subscriber *subscriber)
+{
+    char *path = with_channel(options.path, (int)subscriber->channel), request[16384];
+    int length;
+    if (options.mode == MODE_SSE) {
+        const char *selection = options.selections[(int)subscriber->number / options.channels % options.selection_count];
+        char *payload = with_channel(selection, (int)subscriber->channel);
+        length = snprintf(request, sizeof request,
+            "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\n"
+            "Content-Length: %zu\r\n\r\n%s", path, options.port, strlen(payload), payload);
+        free(payload);
+    } else {
+        length = snprintf(request, sizeof request,
+            "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n", path, options.port,
+            options.mode == MODE_GRAPHQL_WS ? "Sec-WebSocket-Protocol: graphql-transport-ws\r\n" : "");
+    }
+    free(path);
+    connection_open(&subscriber->connection, (int)subscriber->number, false);
+    connection_send(&subscriber->connection, request, (size_t)length);
+    subscriber->state = UPGRADING;
+    handshakes++;
+}
+
+void subscribers_connect(void)
+{
+    subscribers = calloc((size_t)options.subscribers + 1, sizeof *subscribers);
+    if (!subscribers)
+        fail("out of memory");
+    int64_t limit_ns = now_ns() + (int64_t)(options.connect_timeout_seconds * 1e9);
+    for (int next = 0; tally.live < options.subscribers;) {
+        while (handshakes < options.connect_window && next < options.subscribers) {
+            struct subscriber *subscriber = &subscribers[next];
+            subscriber->number = (uint32_t)next++;
+            subscriber->channel = subscriber->number % (uint32_t)options.channels;
+            subscriber->connection.ready = subscriber_ready;
+            channels[subscriber->channel].subscribers++;
+            greet(subscriber);
+        }
+        if (tally.lost || tally.unexpected)
+            fail("a handshake failed after %d: %s", tally.live, tally.first_problem);
+        if (now_ns() > limit_ns)
+            fail("only %d of %d subscribers after %.0f s", tally.live, options.subscribers,
+                 options.connect_timeout_seconds);
+        loop_once(limit_ns);
+    }
+}
+
+/* Whether every subscriber has seen warm-up round `round` or a later one. */
+bool subscribers_warm(uint32_t round)
+{
+    for (int i = 0; i < options.subscribers; i++)
+        if (subscribers[i].state == LIVE && subscribers[i].warm_up < round)
+            return false;
+    return true;
+}
+
+uint64_t order_check(void)
+{
+    uint64_t violations = 0;
+    for (int c = 0; c < options.channels; c++) {
+        struct channel *channel = &channels[c];
+        uint32_t *seen = calloc((size_t)options.publishers + 1, sizeof *seen);
+        for (size_t i = 0; i < channel->length; i++) {
+            uint32_t publisher = (uint32_t)(channel->order[i] >> 32), count = (uint32_t)channel->order[i];
+            if (publisher >= (uint32_t)options.publishers || count != seen[publisher] + 1)
+                violations++;
+            if (publisher < (uint32_t)options.publishers)
+                seen[publisher] = count;
+        }
+        free(seen);
+    }
+    return violations;
+}
