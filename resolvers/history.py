@@ -42,13 +42,24 @@ class ChannelPage:
 
     channels: list[ChannelHead]
     has_next: bool
+    has_previous: bool
     end_cursor: str | None
 
 
-def _page_size(argument: str, value: int) -> int:
-    if not 0 <= value <= PAGE_MAX:
+def page_size(*, first: int | None, last: int | None = None) -> int:
+    """How many a page may have: `first`, `last`, or 50 when neither is given.
+
+    Raises:
+        BadUserInput: both are given, or one is negative or over 200.
+    """
+    if first is not None and last is not None:
+        raise BadUserInput("last", "must not be given together with first")
+    argument, size = ("first", first) if last is None else ("last", last)
+    if size is None:
+        return PAGE_DEFAULT
+    if not 0 <= size <= PAGE_MAX:
         raise BadUserInput(argument, f"must be between 0 and {PAGE_MAX}")
-    return value
+    return size
 
 
 async def last_sequence(chat: Chat, viewer: Viewer, channel_id: object, argument: str = "id") -> int:
@@ -84,12 +95,8 @@ async def messages_page(
         CursorExpired: retention removed messages that follow `after`.
         Unavailable: the log cannot answer.
     """
-    if first is not None and last is not None:
-        raise BadUserInput("last", "must not be given together with first")
+    limit = page_size(first=first, last=last)
     backwards = last is not None
-    limit = (
-        _page_size("last", last) if last is not None else _page_size("first", PAGE_DEFAULT if first is None else first)
-    )
     low = None if after is None else position_of(chat, channel_id, after, "after")
     high = None if before is None else position_of(chat, channel_id, before, "before")
     if not viewer.may_use(channel_id):
@@ -140,8 +147,9 @@ async def channels_page(
         BadUserInput: `first` is negative or over 200, or `after` is no text.
         Unavailable: the log cannot answer.
     """
-    limit = _page_size("first", PAGE_DEFAULT if first is None else first)
+    limit = page_size(first=first)
     reached = None if after is None else input_rules.well_formed("after", after)
+    has_previous = reached is not None and await _channel_up_to(chat, viewer, reached)
     wanted: list[ChannelHead] = []
     looked_at = 0
     while looked_at < CHANNELS_LOOKED_AT_MAX:
@@ -151,13 +159,19 @@ async def channels_page(
         for head in found:
             if viewer.may_use(head.channel_id):
                 if len(wanted) == limit:
-                    return ChannelPage(wanted, True, reached)
+                    return ChannelPage(wanted, True, has_previous, reached)
                 wanted.append(head)
             reached = head.channel_id
         if len(found) < size:
-            return ChannelPage(wanted, False, reached)
+            return ChannelPage(wanted, False, has_previous, reached)
         looked_at += len(found)
-    return ChannelPage(wanted, True, reached)
+    return ChannelPage(wanted, True, has_previous, reached)
+
+
+async def _channel_up_to(chat: Chat, viewer: Viewer, channel_id: str) -> bool:
+    """Whether the viewer may use a channel with an id up to this one, as far as a look at the first ones tells."""
+    found = await chat.log.channels(limit=1 if viewer.channels is None else _CHANNELS_PER_READ)
+    return any(viewer.may_use(head.channel_id) and head.channel_id <= channel_id for head in found)
 
 
 async def all_channels(chat: Chat, viewer: Viewer) -> list[str]:

@@ -71,7 +71,7 @@ async def _channels(
     return ChannelConnection(
         page_info=PageInfo(
             has_next_page=page.has_next,
-            has_previous_page=False,
+            has_previous_page=page.has_previous,
             start_cursor=edges[0].cursor if edges else None,
             end_cursor=page.end_cursor,
         ),

@@ -119,9 +119,13 @@ async def _messages(
     before: Before = strawberry.UNSET,
     filter: Filter = strawberry.UNSET,
 ) -> MessageConnection:
+    context = info.context
+    direction = "first" if given(last) is None else "last"
+    size = history.page_size(first=given(first), last=given(last))
+    context.reserve(direction, size)
     page = await history.messages_page(
-        info.context.chat,
-        info.context.viewer,
+        context.chat,
+        context.viewer,
         root.id,
         first=given(first),
         after=given(after),
@@ -129,6 +133,7 @@ async def _messages(
         before=given(before),
         filter=as_filter(filter),
     )
+    context.reserve(direction, len(page.messages) - size)
     return MessageConnection(
         page_info=PageInfo(
             has_next_page=page.has_next,

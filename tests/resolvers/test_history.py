@@ -162,6 +162,7 @@ async def test_channels_page_by_page_are_all_of_them_in_order(chat: Chat) -> Non
     after = None
     while True:
         page = await history.channels_page(chat, ANYONE, first=2, after=after)
+        assert page.has_previous == (after is not None)
         found += [head.channel_id for head in page.channels]
         after = page.end_cursor
         if not page.has_next:
