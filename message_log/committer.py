@@ -39,6 +39,7 @@ class Committer:
         self._epoch = epoch
         self._now = now
         self._connection: Connection | None = None
+        self._failures = 0
         self._lock = Lock()
         self._in_use: DBAPIConnection | None = None
 
@@ -53,13 +54,16 @@ class Committer:
         except Exception as error:
             if not self._dialect.blames_post(error):
                 self.close()
-                logger.warning("%d posts were not committed: %s", len(drafts), error)
+                self._note_failure(error)
                 return Committed([Unavailable() for _ in drafts], [])
             if len(drafts) == 1:
                 return Committed([error], [])
             half = len(drafts) // 2
             first, second = self.commit(drafts[:half]), self.commit(drafts[half:])
             return Committed(first.outcomes + second.outcomes, first.messages + second.messages)
+        if self._failures:
+            logger.warning("posts are committed again, after %d failures", self._failures)
+            self._failures = 0
         return Committed(batch.outcomes, batch.messages)
 
     def close(self) -> None:
@@ -74,6 +78,12 @@ class Committer:
         with self._lock:
             if self._in_use is not None:
                 self._dialect.abort(self._in_use)
+
+    def _note_failure(self, error: Exception) -> None:
+        # Once an outage, not once a batch: posters retry.
+        if not self._failures:
+            logger.warning("posts cannot be committed: %s", " ".join(str(error).split()))
+        self._failures += 1
 
     def _transact(self, drafts: Sequence[Draft]) -> Batch:
         for last_try in (False, True):

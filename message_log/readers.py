@@ -59,6 +59,7 @@ class Readers:
         self._timeout_seconds = timeout_seconds
         self._waiting = 0
         self._closed = False
+        self._failing = False
 
     async def run(self, query: Callable[[Connection], T], *, timeout_seconds: float | None = None) -> T:
         """What `query` returns for a connection in autocommit mode. A query that reads must only read: it may be
@@ -101,13 +102,19 @@ class Readers:
                     raise
                 return self._attempt(query, read)  # the whole pool was dropped with the lost connection
         except SQLAlchemyError as error:
-            logger.warning("a read failed: %s", error)
+            if not self._failing:  # once an outage, not once a read
+                logger.warning("reads fail: %s", " ".join(str(error).split()))
+            self._failing = True
             raise Unavailable from error
 
     def _attempt(self, query: Callable[[Connection], T], read: _Read) -> T:
         with self._engine.connect() as connection:
             read.begin(connection)
             try:
-                return query(connection)
+                answer = query(connection)
             finally:
                 read.end()
+        if self._failing:
+            self._failing = False
+            logger.warning("reads succeed again")
+        return answer

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 BUSY_TIMEOUT_SECONDS = 2.0
 """How long a statement waits for a lock that some tool holds on the file before the posts are given up."""
 
-_PRAGMAS = (
+PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
     "PRAGMA synchronous = FULL",  # the write-ahead log is on the disk before a commit returns: survives power loss
     "PRAGMA fullfsync = ON",  # macOS only: its plain fsync leaves the data in the disk's cache
@@ -120,7 +120,7 @@ class SqliteDialect:
         @event.listens_for(engine, "connect")
         def prepare(driver: DBAPIConnection, _record: object) -> None:
             cursor = driver.cursor()
-            for pragma in _PRAGMAS:
+            for pragma in PRAGMAS:
                 cursor.execute(pragma)
             cursor.close()
 

@@ -1,0 +1,307 @@
+"""What only a PostgreSQL log meets: lost connections, unknown commits, locks of others, and several servers."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from errors import StartupError, Unavailable
+from message_log.batch import Batch
+from message_log.dialect import InDoubt
+from message_log.postgresql import PostgresqlDialect
+from message_log.sql import SqlMessageLog
+from message_log.writer import WriterLimits
+from messages import Draft
+from tests.message_log.recorder import Recorder, append, everything, post
+
+
+@pytest.fixture
+async def admin(postgres_url: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """An operator's connection to the log's database."""
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
+        yield connection
+
+
+async def end_sessions(admin: psycopg.AsyncConnection[Any]) -> None:
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'raqcoon' AND datname = current_database()"
+    )
+
+
+async def test_location_names_no_user_and_no_password() -> None:
+    log = SqlMessageLog("postgresql://user:secret@db.example:5433/chat?sslmode=disable")
+    assert log.location == "postgresql://db.example:5433/chat"
+    assert not log.exclusive
+
+
+@pytest.mark.parametrize("problem", ["nobody listens", "no such database", "not UTF-8"])
+async def test_open_of_an_unusable_database_is_one_clear_line(postgres_server: str, problem: str) -> None:
+    url = make_url("postgresql://u:secret@127.0.0.1:1/x")
+    if problem == "no such database":
+        url = make_url(postgres_server).set(database="raqcoon_absent")
+    if problem == "not UTF-8":
+        url = make_url(postgres_server).set(database="raqcoon_latin1")
+        async with await psycopg.AsyncConnection.connect(postgres_server, autocommit=True) as connection:
+            await connection.execute("DROP DATABASE IF EXISTS raqcoon_latin1")
+            await connection.execute("CREATE DATABASE raqcoon_latin1 TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    log = SqlMessageLog(url.render_as_string(hide_password=False))
+    with pytest.raises(StartupError, match="database postgresql://") as refused:
+        await log.open(Recorder())
+    assert "\n" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+async def test_logs_that_open_together_migrate_once(postgres_url: str) -> None:
+    logs = [SqlMessageLog(postgres_url, readers=1) for _ in range(5)]
+    await asyncio.gather(*(log.open(Recorder()) for log in logs))
+    assert len({log.epoch for log in logs}) == 1
+    await asyncio.gather(*(post(log, *"abcdefgh") for log in logs))
+    assert [message.sequence for message in await everything(logs[0])] == list(range(1, 41))
+    await asyncio.gather(*(log.close() for log in logs))
+
+
+async def test_two_logs_with_many_channels_and_shared_keys_never_deadlock(postgres_url: str) -> None:
+    recorders = [Recorder(), Recorder()]
+    logs = [SqlMessageLog(postgres_url) for _ in recorders]
+    for log, recorder in zip(logs, recorders, strict=True):
+        await log.open(recorder)
+
+    async def poster(log: SqlMessageLog, author: int) -> None:
+        for i in range(30):
+            channel_id = f"c{(i * 7 + author * 3) % 10}"
+            await log.append(Draft(channel_id, "ada", f"{channel_id} {i % 15}", idempotency_key=str(i % 15)))
+            await log.append(Draft(channel_id, f"poster{author}", str(i)))
+
+    await asyncio.gather(*(poster(log, author) for author in range(8) for log in logs))
+    published = [message.id for recorder in recorders for message in recorder.messages]
+    assert len(published) == len(set(published))
+    for i in range(10):
+        held = await everything(logs[i % 2], f"c{i}")
+        assert [message.sequence for message in held] == list(range(1, len(held) + 1))
+        keyed = [message.content for message in held if message.author == "ada"]
+        assert len(keyed) == len(set(keyed))
+    assert (await logs[0].totals()).messages == len(published)
+    for log in logs:
+        await log.close()
+
+
+async def test_sessions_ended_while_posting_lose_and_repeat_nothing(
+    postgres_url: str, admin: psycopg.AsyncConnection[Any]
+) -> None:
+    recorder = Recorder()
+    log = SqlMessageLog(postgres_url)
+    await log.open(recorder)
+    acknowledged: list[str] = []
+    refused: list[str] = []
+    done = False
+
+    async def poster(author: str) -> None:
+        i = 0
+        while not done:
+            i += 1
+            content = f"{author} {i}"
+            try:
+                acknowledged.append((await log.append(Draft("general", author, content))).message.content)
+            except Unavailable:
+                refused.append(content)
+
+    posters = [asyncio.create_task(poster(f"poster{i}")) for i in range(8)]
+    for i in range(60):
+        await asyncio.sleep(0.01 + i % 7 * 0.003)  # at every moment of a commit, sooner or later
+        await end_sessions(admin)
+    await asyncio.sleep(0.3)
+    done = True
+    await asyncio.gather(*posters)
+    held = await everything(log)
+    contents = [message.content for message in held]
+    assert [message.sequence for message in held] == list(range(1, len(held) + 1))
+    assert len(contents) == len(set(contents))
+    assert set(acknowledged) <= set(contents) <= set(acknowledged) | set(refused)
+    assert len(acknowledged) > 100
+    assert len(refused) < len(acknowledged) / 10
+    await log.close()
+
+
+class LosesOneCommit(PostgresqlDialect):
+    """Loses its connection in its next transaction: after the commit, or before it with the session still alive."""
+
+    lose: str | None = None
+    left_behind: psycopg.Connection[Any] | None = None
+
+    def append(self, driver: DBAPIConnection, drafts: Sequence[Draft], timestamp: datetime, epoch: str) -> Batch:
+        lose, self.lose = self.lose, None
+        if lose is None:
+            return super().append(driver, drafts, timestamp, epoch)
+        if lose == "after the commit":
+            raise InDoubt(self._commits + 1, super().append(driver, drafts, timestamp, epoch))
+        self._commits += 1
+        self.left_behind = psycopg.connect(**self._arguments)
+        self._begin(self.left_behind, drafts, epoch)
+        raise InDoubt(self._commits, Batch([]))
+
+
+@pytest.mark.parametrize("lose", ["after the commit", "before the commit"])
+async def test_unknown_commit_is_settled_and_stored_once(postgres_url: str, lose: str) -> None:
+    recorder = Recorder()
+    log = SqlMessageLog(postgres_url)
+    log._dialect = dialect = LosesOneCommit(make_url(postgres_url))
+    await log.open(recorder)
+    await post(log, "first")
+    dialect.lose = lose
+    task = asyncio.create_task(append(log, *(Draft("general", "ada", str(i)) for i in range(5))))
+    if lose == "before the commit":
+        # The old transaction still holds its locks: nobody can know its outcome, and nobody may go past it.
+        await asyncio.sleep(0.5)
+        assert not task.done()
+        assert dialect.left_behind is not None
+        dialect.left_behind.close()
+    assert [appended.message.sequence for appended in await task] == [2, 3, 4, 5, 6]
+    assert [message.content for message in await everything(log)] == ["first", *"01234"]
+    assert [message.content for message in recorder.messages] == ["first", *"01234"]
+    await log.close()
+
+
+async def test_unknown_commit_that_cannot_be_settled_is_unavailable_in_seconds(postgres_url: str) -> None:
+    log = SqlMessageLog(postgres_url)
+    log._dialect = dialect = LosesOneCommit(make_url(postgres_url))
+    await log.open(Recorder())
+    await post(log, "first")
+    dialect.lose = "before the commit"
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await post(log, "in doubt")
+    assert time.monotonic() - began < 8
+    assert dialect.left_behind is not None
+    dialect.left_behind.close()
+    assert [message.sequence for message in await post(log, "later")] == [2]
+    await log.close()
+
+
+async def test_channel_locked_by_another_session_is_unavailable_then_recovers(
+    postgres_url: str, admin: psycopg.AsyncConnection[Any]
+) -> None:
+    log = SqlMessageLog(postgres_url)
+    await log.open(Recorder())
+    await post(log, "first")
+    began = time.monotonic()
+    async with admin.transaction():
+        await admin.execute("UPDATE channels SET last_sequence = last_sequence")
+        with pytest.raises(Unavailable):
+            await post(log, "locked out")
+        assert await log.last_sequence("general") == 1  # readers do not care
+    assert time.monotonic() - began < 8
+    assert [message.sequence for message in await post(log, "again")] == [2]
+    await log.close()
+
+
+async def test_server_that_stalls_is_unavailable_in_seconds_then_recovers(
+    postgres_url: str, admin: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table lock stands in for the stall: the writer's own limits are switched off, so only the watchdog is left."""
+    monkeypatch.setattr("message_log.postgresql._SESSION", "SELECT 1")
+    log = SqlMessageLog(postgres_url, limits=WriterLimits(timeout_seconds=0.5))
+    await log.open(Recorder())
+    await post(log, "first")
+    async with admin.transaction():
+        await admin.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        results = await asyncio.gather(
+            post(log, "stalled"), log.read("general", after=0, limit=1, max_bytes=1), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [Unavailable, Unavailable]
+        assert time.monotonic() - began < 3
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await post(log, "again")
+                break
+            except Unavailable:
+                continue
+    held = await everything(log)
+    assert [message.sequence for message in held] == list(range(1, len(held) + 1))
+    assert [message.content for message in held].count("stalled") <= 1
+    await log.close()
+
+
+async def test_reads_reconnect_by_themselves(postgres_url: str, admin: psycopg.AsyncConnection[Any]) -> None:
+    log = SqlMessageLog(postgres_url)
+    await log.open(Recorder())
+    (message,) = await post(log, "first")
+    for _ in range(3):
+        await asyncio.gather(*(log.message("general", 1) for _ in range(8)))  # every reader has a connection
+        await end_sessions(admin)
+        assert await log.message("general", 1) == message
+        assert await log.ready()
+    await log.close()
+
+
+async def test_database_that_is_gone_is_unavailable_and_not_ready(
+    postgres_url: str, admin: psycopg.AsyncConnection[Any]
+) -> None:
+    log = SqlMessageLog(postgres_url)
+    await log.open(Recorder())
+    await post(log, "first")
+    await admin.execute("ALTER TABLE messages RENAME TO gone")
+    await admin.execute("ALTER TABLE log_info RENAME TO gone_too")
+    for call in (post(log, "x"), log.read("general", after=0, limit=1, max_bytes=1)):
+        with pytest.raises(Unavailable):
+            await call
+    assert not await log.ready()
+    await admin.execute("ALTER TABLE gone RENAME TO messages")
+    await admin.execute("ALTER TABLE gone_too RENAME TO log_info")
+    assert await log.ready()
+    assert [message.sequence for message in await post(log, "again")] == [2]
+    await log.close()
+
+
+async def test_session_settings_keep_promises(postgres_url: str, admin: psycopg.AsyncConnection[Any]) -> None:
+    await admin.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$"
+    )
+    log = SqlMessageLog(postgres_url)
+    await log.open(Recorder())
+    parts = log._parts
+    assert parts is not None
+    with parts.engine.connect() as connection:
+        for name, value in {
+            "synchronous_commit": "on",
+            "lock_timeout": "2s",
+            "statement_timeout": "4s",
+            "idle_in_transaction_session_timeout": "5s",
+        }.items():
+            assert connection.exec_driver_sql(f"SHOW {name}").scalar() == value
+    await log.close()
+
+
+async def test_key_lookup_and_reads_use_indexes_in_a_large_table(
+    postgres_url: str, admin: psycopg.AsyncConnection[Any]
+) -> None:
+    log = SqlMessageLog(postgres_url)
+    await log.open(Recorder())
+    await admin.execute(
+        "INSERT INTO messages SELECT 'c' || i % 10, i / 10 + 1, i, 'ada', NULL, NULL, NULL, i::text, 'x' "
+        "FROM generate_series(0, 49999) AS i"
+    )
+    await admin.execute("ANALYZE messages")
+    from message_log import postgresql, queries
+
+    async def plan(statement: str, parameters: Any) -> str:
+        return "\n".join(row[0] for row in await (await admin.execute(f"EXPLAIN {statement}", parameters)).fetchall())
+
+    keys = [("c1", "ada", str(i)) for i in range(1, 5000, 10)]
+    assert "messages_by_key" in await plan(postgresql._EARLIER, postgresql._columns(keys))
+    read = queries.Queries(PostgresqlDialect(make_url(postgres_url)), "")._read
+    parts = log._parts
+    assert parts is not None
+    compiled = read.compile(parts.engine)
+    parameters = {**compiled.params, "channel_id": "c1", "after": 10, "before": 4000, "limit": 100, "max_bytes": 10**6}
+    assert "messages_pkey" in await plan(str(compiled), parameters)
+    assert "Sort" not in await plan(str(compiled), parameters)
+    await log.close()
