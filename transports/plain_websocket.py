@@ -118,7 +118,7 @@ class PlainConnection:
         except RaqcoonError as error:
             await refuse(self._scope, self._send, error.http_status, str(error))
             return False
-        await self._send({"type": "websocket.accept"})
+        await transmit(self._send, {"type": "websocket.accept"})
         return True
 
     async def run(self, receive: Receive) -> None:

@@ -77,6 +77,13 @@ def next_message(id_: str, sequence: int, content: str) -> dict[str, Any]:
     return {"id": id_, "type": "next", "payload": {"data": {"messages": {"sequence": sequence, "content": content}}}}
 
 
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 async def settle(opened: RawSocket) -> None:
     """Returns once the server has handled every frame sent so far."""
     await opened.send({"type": "ping"})
@@ -490,6 +497,12 @@ async def test_close_by_the_server_while_a_subscription_is_being_set_up_leaves_n
         ({"query": "query A { __typename }", "operationName": "B"}, None),
         ({"query": "query A { __typename } query B { __typename }"}, None),
         ({"query": "fragment F on Message { id }"}, None),
+        ({"query": "{ \ud800 }"}, "GRAPHQL_PARSE_FAILED"),
+        ({"query": '{ message(id: "\ud800") { id } }', "operationName": "\udfff"}, None),
+        ({"query": SUBSCRIBE, "variables": {"channel": "\ud800"}}, "BAD_USER_INPUT"),
+        ({"query": SUBSCRIBE, "variables": {"channel": "a", "after": "\ud800"}}, "CURSOR_INVALID"),
+        ({"query": SUBSCRIBE, "variables": {"channel": nested(900)}}, None),
+        ({"query": SUBSCRIBE, "variables": {"channel": "a", "unused": nested(900), "after": "x"}}, "CURSOR_INVALID"),
         ({"query": SUBSCRIBE, "variables": {}}, "BAD_USER_INPUT"),
         ({"query": SUBSCRIBE, "variables": {"channel": "a b"}}, "BAD_USER_INPUT"),
         ({"query": SUBSCRIBE, "variables": {"channel": ["a"]}}, "BAD_USER_INPUT"),

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OPERATIONS_MAX = 64
-"""Queries and mutations running at once on one socket: as many posts as a group commit gathers in one turn."""
+OPERATIONS_MAX = 32
+"""Queries and mutations running at once on one socket: enough posts to fill a group commit, and a bound on the results
+that a client which does not read can make the server hold."""
 MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], Sink]
 """Makes a subscriber's side of this socket: (scope, send, operation id, on_end). `on_end` is called at most once, after
 everything the sink took has been handed to the transport. `send` drops whatever comes after the operation's end."""

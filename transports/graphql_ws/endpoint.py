@@ -8,7 +8,7 @@ from transports.connections import Connections
 from transports.graphql_ws.connection import OPERATIONS_MAX, MakeSink, SocketConnection
 from transports.graphql_ws.frames import SUBPROTOCOL, CloseCode
 from transports.sinks import make_sink as default_make_sink
-from transports.sockets import Allow, Authenticate, anyone, client_address, everywhere, refuse
+from transports.sockets import Allow, Authenticate, anyone, client_address, everywhere, refuse, transmit
 
 
 class GraphQLWebSocket:
@@ -60,14 +60,14 @@ class GraphQLWebSocket:
             await refuse(scope, send, *refusal)
             return
         if SUBPROTOCOL not in scope.get("subprotocols", ()):
-            await send({"type": "websocket.accept"})
-            code = CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE
-            await send({"type": "websocket.close", "code": int(code), "reason": "Subprotocol not acceptable"})
+            code = int(CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE)
+            await transmit(send, {"type": "websocket.accept"})
+            await transmit(send, {"type": "websocket.close", "code": code, "reason": "Subprotocol not acceptable"})
             return
         connection = SocketConnection(self, scope, send)
         self.connections.add(connection, address)
         try:
-            await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
+            await transmit(send, {"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
             await connection.run(receive)
         finally:
             self.connections.remove(connection)
