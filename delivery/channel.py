@@ -238,7 +238,14 @@ class Channel:
             silent = not batch.payloads
             for subscriber in list(cohort.members):
                 if subscriber.position == base:
-                    if silent or subscriber.sink.write(batch):
+                    try:
+                        taken = silent or subscriber.sink.write(batch)
+                    except Exception:
+                        # A defect, by the contract of Sink; it must cost nobody else a message.
+                        logger.exception("a sink has failed; its subscription ends")
+                        subscriber.end(InternalError())
+                        continue
+                    if taken:
                         subscriber.position = head
                         delivered += 1
                     else:

@@ -12,7 +12,7 @@ from delivery import channel as channel_module
 from delivery import pages as pages_module
 from delivery.hub import Hub
 from delivery.subscriber import Subscriber
-from messages import Draft, MessageFilter
+from messages import Draft, Message, MessageFilter
 from tests.delivery.recorder import Recorder, render
 from tests.fakes import MemoryLog
 
@@ -70,9 +70,14 @@ class ExactlyOnce(RuleBasedStateMachine):
         finally:
             self.log._listener = listener
 
+    async def _render(self, message: Message) -> bytes:
+        for _ in range(self.log.dice.randrange(3)):
+            await asyncio.sleep(0)
+        return render(message)
+
     async def _subscribe(self, client: Client, position: int | None) -> None:
         client.subscriber = await self.hub.subscribe(
-            client.channel_id, position, cohort="same", filter=client.wanted, render=render, sink=client.sink
+            client.channel_id, position, cohort="same", filter=client.wanted, render=self._render, sink=client.sink
         )
         if position is None:
             client.start = client.subscriber.position
@@ -85,15 +90,16 @@ class ExactlyOnce(RuleBasedStateMachine):
         channel_id=st.sampled_from(CHANNELS),
         back=st.none() | st.integers(0, 60),
         filtered=st.booleans(),
+        posts=st.integers(0, 5),
     )
-    def subscribe(self, channel_id: str, back: int | None, filtered: bool) -> None:
+    def subscribe(self, channel_id: str, back: int | None, filtered: bool, posts: int) -> None:
         head = self.log._heads.get(channel_id, 0)
         position = None if back is None else max(0, head - back)
         client = Client(channel_id, position or 0, MessageFilter(authors=frozenset({"author-1"})) if filtered else None)
         self.clients.append(client)
 
         async def while_posts_arrive() -> None:
-            posting = asyncio.ensure_future(self._post(channel_id, 5, True))
+            posting = asyncio.ensure_future(self._post(channel_id, posts, True))
             await self._subscribe(client, position)
             await posting
 

@@ -1,0 +1,63 @@
+from datetime import UTC, datetime
+
+from delivery.tail import MESSAGE_OVERHEAD_BYTES, Tail, size_bytes
+from messages import Message
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def messages(first: int, last: int, content: str = "x") -> list[Message]:
+    return [Message("c", n, "a", content, None, None, None, NOW, "e") for n in range(first, last + 1)]
+
+
+def sequences(page: list[Message] | None) -> list[int] | None:
+    return None if page is None else [message.sequence for message in page]
+
+
+def test_tail_position_inside_returns_what_follows() -> None:
+    tail = Tail(1_000_000)
+    tail.extend(messages(5, 9))
+    assert sequences(tail.after(4, limit=10, max_bytes=10**6)) == [5, 6, 7, 8, 9]
+    assert sequences(tail.after(6, limit=2, max_bytes=10**6)) == [7, 8]
+    assert sequences(tail.after(9, limit=2, max_bytes=10**6)) == []
+
+
+def test_tail_position_before_it_or_empty_tail_returns_none() -> None:
+    tail = Tail(1_000_000)
+    assert tail.after(0, limit=1, max_bytes=1) is None
+    tail.extend(messages(5, 9))
+    assert tail.after(3, limit=10, max_bytes=10**6) is None
+
+
+def test_tail_over_its_bytes_forgets_the_oldest_and_stays_contiguous() -> None:
+    size = size_bytes(messages(1, 1)[0])
+    tail = Tail(10 * size)
+    for first in range(1, 1000, 7):
+        tail.extend(messages(first, first + 6))
+        last = first + 6
+        held = tail.after(max(0, last - 10), limit=100, max_bytes=10**6)
+        assert sequences(held) == list(range(max(1, last - 9), last + 1))
+        if last > 11:
+            assert tail.after(last - 11, limit=1, max_bytes=1) is None
+    assert len(tail._messages) < 200
+
+
+def test_tail_message_larger_than_it_leaves_it_empty() -> None:
+    tail = Tail(100)
+    tail.extend(messages(1, 1, "x" * 1000))
+    assert tail.after(0, limit=1, max_bytes=10) is None
+
+
+def test_tail_after_a_gap_starts_anew() -> None:
+    tail = Tail(1_000_000)
+    tail.extend(messages(1, 3))
+    tail.extend(messages(7, 9))
+    assert tail.after(3, limit=10, max_bytes=10**6) is None
+    assert sequences(tail.after(6, limit=10, max_bytes=10**6)) == [7, 8, 9]
+
+
+def test_page_over_max_bytes_is_cut_after_the_message_that_exceeds_it() -> None:
+    tail = Tail(1_000_000)
+    tail.extend(messages(1, 9, "x" * 1000))
+    assert sequences(tail.after(0, limit=9, max_bytes=1)) == [1]
+    assert sequences(tail.after(0, limit=9, max_bytes=2 * (1000 + MESSAGE_OVERHEAD_BYTES))) == [1, 2]
