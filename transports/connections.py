@@ -1,12 +1,8 @@
-"""Every open WebSocket of this process, counted, so that limits can be kept and a drain can reach them all."""
+"""Every open WebSocket of this process, counted, so that limits can be kept and each of them reached."""
 
-import asyncio
-import random
 from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
-
-_DRAIN_STEP_SECONDS = 0.1
 
 
 class Connection(Protocol):
@@ -29,7 +25,6 @@ class Connections:
         self._max_per_address = max_per_address
         self._open: dict[Connection, str | None] = {}
         self._by_address: Counter[str] = Counter()
-        self._draining = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -45,10 +40,8 @@ class Connections:
     def refusal(self, address: str | None) -> tuple[int, str] | None:
         """The HTTP status and text with which a further socket is refused now; None when it may open.
 
-        503 while draining or past the limit of all sockets, 429 past the limit of its address.
+        503 past the limit of all sockets, 429 past the limit of its address.
         """
-        if self._draining:
-            return 503, "This server is shutting down."
         if self._max_connections is not None and len(self._open) >= self._max_connections:
             return 503, f"This server has its maximum of {self._max_connections} connections."
         if (
@@ -74,22 +67,3 @@ class Connections:
             self._by_address[address] -= 1
             if not self._by_address[address]:
                 del self._by_address[address]
-
-    async def drain(self, code: int, reason: str, *, seconds: float) -> None:
-        """Refuses further sockets and begins to close all open ones, evenly over `seconds`, in random order.
-
-        Paced, so that their clients do not all reconnect in the same moment. Returns when every socket has been told;
-        one that does not read may still be open then.
-        """
-        self._draining = True
-        waiting = list(self._open)
-        random.shuffle(waiting)
-        steps = max(1, round(seconds / _DRAIN_STEP_SECONDS))
-        for step in range(steps):
-            for connection in waiting[step::steps]:
-                if connection in self._open:
-                    connection.close(code, reason)
-            if not self._open:
-                return
-            if step + 1 < steps:
-                await asyncio.sleep(random.uniform(0.5, 1.5) * _DRAIN_STEP_SECONDS)

@@ -812,21 +812,36 @@ async def test_client_that_resets_while_messages_flow_leaves_nothing_and_others_
         await stays.close()
 
 
-async def test_drain_closes_all_sockets_with_1012_and_refuses_new_ones() -> None:
+async def test_close_of_the_registry_reaches_every_client_with_its_code() -> None:
     connections = Connections()
     async with graphql_server(connections=connections) as (chat, port):
-        sockets = [await open_acknowledged(port) for _ in range(20)]
+        sockets = [await open_acknowledged(port) for _ in range(10)]
         for opened in sockets:
             await opened.send(subscription("s"))
             await settle(opened)
-        draining = asyncio.create_task(connections.drain(1012, "Service restart", seconds=0.3))
+        for connection in connections:
+            connection.close(1012, "Service restart")
+            connection.close(1000, "again")
+        assert chat.hub.subscribers == 0
         for opened in sockets:
             assert await opened.expect_close() == Closed(1012, "Service restart")
-        await draining
-        assert chat.hub.subscribers == 0
+
+
+async def test_server_that_drains_refuses_new_sockets_and_posts_but_not_reading() -> None:
+    async with graphql_server() as (chat, port):
+        opened = await open_acknowledged(port)
+        chat.accepting = False
         with pytest.raises(Refused) as refused:
             await open_socket(port)
         assert refused.value.status == 503
+        await opened.send(operation("m", POST, content="late"))
+        result = await opened.expect()
+        assert result["payload"]["errors"][0]["extensions"]["code"] == "UNAVAILABLE"
+        assert await opened.expect() == complete("m")
+        await opened.send(operation("q", HEAD))
+        assert (await opened.expect())["payload"] == {"data": {"channel": {"lastSequence": 0}}}
+        assert await opened.expect() == complete("q")
+        await opened.close()
 
 
 @both_servers

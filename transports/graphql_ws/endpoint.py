@@ -56,6 +56,9 @@ class GraphQLWebSocket:
         if not self.allow(scope):
             await refuse(scope, send, 403, "This origin may not connect.")
             return
+        if not self.chat.accepting:
+            await refuse(scope, send, 503, "This server is shutting down.")
+            return
         if (refusal := self.connections.refusal(address)) is not None:
             await refuse(scope, send, *refusal)
             return
