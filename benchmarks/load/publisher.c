@@ -9,7 +9,7 @@
 struct publisher {
     struct connection connection;
     int number;
-    bool in_flight, warm_up, lost, probe;
+    bool in_flight, warm_up, probe;
     int channel;
     int64_t sent_ns, posted_ns;
     char *request; /* made once; the channel's digits and the marker are written into it for each post */
@@ -56,6 +56,8 @@ static void post(struct publisher *publisher, int channel, struct marker marker)
     for (int i = 0; i < publisher->channel_places; i++)
         memcpy(publisher->request + publisher->channel_at[i], digits, 5);
     marker_write(publisher->request + publisher->marker_at, marker);
+    if (publisher->connection.fd < 0)
+        connection_open(&publisher->connection, options.subscribers, true);
     publisher->channel = channel;
     publisher->in_flight = true;
     publisher->sent_ns = now_ns();
@@ -123,8 +125,10 @@ static void publisher_ready(struct connection *connection)
     struct publisher *publisher = (struct publisher *)connection;
     char *data;
     ssize_t length = connection_read(connection, &data);
-    if (length < 0)
+    if (length < 0 && publisher->in_flight)
         fail("the server dropped a publisher's connection after %llu posts", (unsigned long long)posting.accepted);
+    if (length < 0)
+        connection_close(connection); /* idle for too long; the next post opens another */
     if (length <= 0)
         return;
     struct answer answer;

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from ariadne import MutationType, QueryType, SubscriptionType, convert_kwargs_to_snake_case, make_executable_schema
+from ariadne import MutationType, QueryType, SubscriptionType, make_executable_schema
 from ariadne.asgi import GraphQL
 from ariadne.asgi.handlers import GraphQLTransportWSHandler
 
@@ -70,9 +70,10 @@ def resolve_ready(*_: Any) -> bool:
 
 
 @mutation.field("postMessage")
-@convert_kwargs_to_snake_case
-async def resolve_post_message(_: Any, __: Any, **arguments: Any) -> dict[str, Any]:
-    return _fields(chat.post(**arguments))
+async def resolve_post_message(
+    _: Any, __: Any, channelId: str, author: str, content: str, tokenCount: int | None = None, **rest: str | None
+) -> dict[str, Any]:
+    return _fields(chat.post(channelId, author, content, token_count=tokenCount, **rest))
 
 
 @subscription.source("messages")

