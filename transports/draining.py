@@ -43,9 +43,7 @@ class DrainingServer(uvicorn.Server):
         self._chat = chat
         self._drain_seconds = drain_seconds
         self._drain_sockets_per_second = drain_sockets_per_second
-        self.keepalive = Keepalive(
-            self.server_state.connections, slow_timeout_seconds=slow_subscriber_timeout_seconds
-        )
+        self.keepalive = Keepalive(self.server_state.connections, slow_timeout_seconds=slow_subscriber_timeout_seconds)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

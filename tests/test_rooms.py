@@ -1,0 +1,67 @@
+"""The import table of the design's section 4, held: each room imports only what its row names."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LEAVES = {"messages", "errors"}
+MAY_IMPORT = {
+    "settings": set(),
+    "messages": set(),
+    "errors": set(),
+    "message_log": LEAVES,
+    "delivery": LEAVES | {"message_log.protocol"},
+    "resolvers": LEAVES | {"delivery", "message_log.protocol"},
+    "schema": LEAVES | {"resolvers", "delivery"},
+    "transports": LEAVES | {"schema", "resolvers", "delivery"},
+}
+"""`schema` reaches `delivery` for the types that pass through it: `Sink`, `Subscriber`, `Batch`."""
+OURS = {*MAY_IMPORT, "server", "tests", "benchmarks", "examples", "scripts"}
+
+
+def files(room: str) -> list[Path]:
+    single = ROOT / f"{room}.py"
+    return [single] if single.exists() else sorted((ROOT / room).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def allowed(name: str, room: str) -> bool:
+    top = name.partition(".")[0]
+    if top not in OURS or top == room:
+        return True
+    # `from message_log.protocol import X` names both the module and X in it.
+    return any(name == may or name.startswith(f"{may}.") or f"{may}.".startswith(f"{name}.") for may in MAY_IMPORT[room])
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_room_imports_only_what_its_row_names(room: str) -> None:
+    assert files(room), f"no room {room}"
+    foreign = {
+        f"{path.relative_to(ROOT)}: {name}" for path in files(room) for name in imported(path) if not allowed(name, room)
+    }
+    assert foreign == set()
+
+
+def test_import_check_sees_a_forbidden_import() -> None:
+    assert not allowed("schema.types", "delivery")
+    assert not allowed("message_log.sql", "resolvers")
+    assert allowed("message_log.protocol.MessageLog", "delivery")
+
+
+def test_rooms_init_files_hold_no_code() -> None:
+    for room in MAY_IMPORT:
+        for path in (ROOT / room).rglob("__init__.py"):
+            body = ast.parse(path.read_text()).body
+            assert [type(node) for node in body] == [ast.Expr], f"{path} holds more than its docstring"
