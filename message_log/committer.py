@@ -8,18 +8,35 @@ from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import BigInteger, Connection, Engine, bindparam, delete, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
 
 from errors import Unavailable
 from message_log.batch import Batch, Outcome
 from message_log.dialect import Dialect, InDoubt
+from message_log.tables import messages
 from messages import Draft, Message
 
 logger = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 4.0
 """How long the outcome of a commit is inquired after. Past it the posters hear that it is unknown."""
+
+# What is held of a channel has no gaps, so the oldest `batch` messages are a stretch of the key. One statement: a
+# reader sees the channel's beginning before or after it, and no gap.
+_OLDEST = (
+    select(messages.c.sequence)
+    .where(messages.c.channel_id == bindparam("channel_id"))
+    .order_by(messages.c.sequence)
+    .limit(1)
+    .scalar_subquery()
+)
+_REMOVE = delete(messages).where(
+    messages.c.channel_id == bindparam("channel_id"),
+    messages.c.sequence < bindparam("before"),
+    messages.c.sequence < _OLDEST + bindparam("batch", type_=BigInteger),
+)
 
 
 @dataclass(slots=True)
@@ -65,6 +82,23 @@ class Committer:
             logger.warning("posts are committed again, after %d failures", self._failures)
             self._failures = 0
         return Committed(batch.outcomes, batch.messages)
+
+    def remove(self, channel_id: str, before: int, batch: int) -> int:
+        """Removes the oldest messages of a channel whose sequence is below `before`, at most `batch`; says how many.
+
+        Raises:
+            Unavailable: the database failed; nothing was removed.
+        """
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            return self._connection.execute(
+                _REMOVE, {"channel_id": channel_id, "before": before, "batch": batch}
+            ).rowcount
+        except SQLAlchemyError as error:
+            self.close()
+            self._note_failure(error)
+            raise Unavailable from error
 
     def close(self) -> None:
         """Drops the connection; the next commit makes a new one."""

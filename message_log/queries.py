@@ -7,6 +7,7 @@ stretch of it; a test holds the query plans to that.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
@@ -67,9 +68,33 @@ _CHANNELS = (
     .order_by(channels.c.channel_id)
     .limit(bindparam("limit"))
 )
+_STRETCHES = (
+    select(
+        channels.c.channel_id,
+        channels.c.last_sequence,
+        select(_SEQUENCE)
+        .where(messages.c.channel_id == channels.c.channel_id)
+        .order_by(_SEQUENCE)
+        .limit(1)
+        .scalar_subquery(),
+    )
+    .where(channels.c.channel_id > bindparam("after"))
+    .order_by(channels.c.channel_id)
+    .limit(bindparam("limit"))
+)
+_TIMES = select(_SEQUENCE, messages.c.timestamp).where(_IN_RANGE).order_by(_SEQUENCE).limit(bindparam("limit"))
 _TOTALS = select(totals.c.provider, totals.c.lane, func.sum(totals.c.messages), func.sum(totals.c.tokens)).group_by(
     totals.c.provider, totals.c.lane
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What is held of a channel: sequences from `oldest_sequence` to `last_sequence`; nothing if it is above."""
+
+    channel_id: str
+    oldest_sequence: int
+    last_sequence: int
 
 
 class Queries:
@@ -142,6 +167,22 @@ class Queries:
     def channels(self, connection: Connection, after: str | None, limit: int) -> list[ChannelHead]:
         rows = connection.execute(_CHANNELS, {"after": after or "", "limit": limit})
         return [ChannelHead(channel_id, sequence) for channel_id, sequence in rows]
+
+    def stretches(self, connection: Connection, after: str, limit: int) -> list[Stretch]:
+        """What is held of the channels whose ids follow `after`, by code point order, at most `limit`."""
+        rows = connection.execute(_STRETCHES, {"after": after, "limit": limit})
+        return [Stretch(channel_id, last + 1 if oldest is None else oldest, last) for channel_id, last, oldest in rows]
+
+    def first_since(self, connection: Connection, stretch: Stretch, moment: int, limit: int) -> int:
+        """The first sequence of a stretch, among its oldest `limit`, stamped at `moment` (microseconds) or later;
+        where there is none, the sequence that follows those looked at."""
+        parameters = {"channel_id": stretch.channel_id, "after": stretch.oldest_sequence - 1, "before": _BEYOND}
+        beyond = stretch.oldest_sequence
+        for sequence, timestamp in connection.execute(_TIMES, {**parameters, "limit": limit}):
+            if timestamp >= moment:
+                return int(sequence)
+            beyond = sequence + 1
+        return int(beyond)
 
     def totals(self, connection: Connection, channel_ids: Collection[str] | None) -> Totals:
         statement = _TOTALS

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -12,13 +12,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from errors import BadUserInput, StartupError, Unavailable
+from message_log.batch import to_microseconds
 from message_log.committer import Committer
 from message_log.dialect import Dialect
 from message_log.hints import Hints
 from message_log.migrate import migrate
 from message_log.postgresql import PostgresqlDialect
 from message_log.protocol import Appended, HistoryPage, LogListener
-from message_log.queries import Queries
+from message_log.queries import Queries, Stretch
 from message_log.readers import Readers
 from message_log.sqlite import SqliteDialect
 from message_log.tables import log_info
@@ -28,6 +29,8 @@ from messages import ChannelHead, Draft, Message, MessageFilter, Totals
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_CHANNELS_PAGE = 500
 
 _ARGUMENTS = {
     "channel_id": "channelId",
@@ -206,6 +209,46 @@ class SqlMessageLog:
     async def totals(self, channel_ids: Collection[str] | None = None) -> Totals:
         wanted = None if channel_ids is None else list(channel_ids)
         return await self._ask(lambda queries, connection: queries.totals(connection, wanted))
+
+    async def stretches(self, *, after: str | None = None, limit: int) -> list[Stretch]:
+        """What is held of each channel, by code point order of their ids, ids > `after`, at most `limit`."""
+        return await self._ask(lambda queries, connection: queries.stretches(connection, after or "", limit))
+
+    async def remove_before(self, channel_id: str, sequence: int, *, batch: int = 500) -> int:
+        """Removes the messages of a channel below `sequence`, oldest first, and returns how many there were.
+
+        Removes at most `batch` at a time, and posts are stored in between. With a message goes its idempotency key.
+        Counters and totals stay: they tell what was posted, not what is held.
+        """
+        parts = self._open_parts()
+        removed = 0
+        while count := await parts.writer.run(lambda: parts.committer.remove(channel_id, sequence, batch)):
+            removed += count
+        return removed
+
+    async def remove_older_than(self, moment: datetime, *, batch: int = 500) -> int:
+        """Removes from every channel the messages that come before its first one stamped at `moment` or later, as
+        `remove_before` does, and returns how many there were.
+
+        So a message that a wrong clock stamped too early stays until those before it may go: no gap is ever made.
+        """
+        removed = 0
+        after: str | None = None
+        while page := await self.stretches(after=after, limit=_CHANNELS_PAGE):
+            for stretch in page:
+                removed += await self._remove_older(stretch, to_microseconds(moment), batch)
+            after = page[-1].channel_id
+        return removed
+
+    async def _remove_older(self, stretch: Stretch, moment: int, batch: int) -> int:
+        removed = 0
+        while (first := await self._first_since(stretch, moment, batch)) > stretch.oldest_sequence:
+            removed += await self.remove_before(stretch.channel_id, first, batch=batch)
+            stretch = replace(stretch, oldest_sequence=first)
+        return removed
+
+    async def _first_since(self, stretch: Stretch, moment: int, limit: int) -> int:
+        return await self._ask(lambda queries, connection: queries.first_since(connection, stretch, moment, limit))
 
     async def ready(self) -> bool:
         parts = self._parts

@@ -4,9 +4,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
+from typing import Any, TypeVar
 
 from errors import Unavailable
 from message_log.committer import Committed
@@ -14,6 +16,8 @@ from message_log.protocol import Appended
 from messages import Draft, Message
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _TICK_SECONDS = 0.25
 
@@ -47,8 +51,27 @@ class _Post:
         self.gives_up_at = gives_up_at
 
 
+class _Job:
+    """Something else to do on the writer's connection, between two batches."""
+
+    __slots__ = ("future", "work")
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+        self.future: Future[Any] = Future()
+
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(self.work())
+        except Exception as error:
+            self.future.set_exception(error)
+
+
 class Writer:
-    """A thread that commits, and the event loop's side of it. Made and used on the loop, except for `_run`.
+    """A thread that commits, and the event loop's side of it. Made and used on the loop, except for `_run`
+    and what it calls.
 
     A post costs one hand-over to the thread, and a whole batch costs one hand-over back: the callback that tells the
     listener and then answers every post. Callbacks run in the order in which the thread schedules them, so the
@@ -67,12 +90,13 @@ class Writer:
         self._publish = publish
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Post | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Post | _Job | None] = SimpleQueue()
         self._waiting: deque[_Post] = deque()
         self._ticking = False
         self._messages = 0
         self._bytes = 0
         self._closed = False
+        self._stopped = False
         self._thread = Thread(target=self._run, name="raqcoon-writer", daemon=True)
         self._thread.start()
 
@@ -102,6 +126,23 @@ class Writer:
             self._loop.call_later(_TICK_SECONDS, self._tick)
         self._queue.put(post)
         return future
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Runs short work in the thread, between two batches, so that nothing else writes at that time.
+
+        Raises:
+            Unavailable: the log is closed, or the work was not done in time.
+        """
+        if self._closed:
+            raise Unavailable("The message log is closed.")
+        job = _Job(work)
+        self._queue.put(job)
+        try:
+            async with asyncio.timeout(self._limits.timeout_seconds):
+                result: T = await asyncio.wrap_future(job.future)
+        except TimeoutError:
+            raise Unavailable("The message log did not answer in time.") from None
+        return result
 
     async def stop(self) -> None:
         """Commits what waits and ends the thread. Idempotent."""
@@ -144,33 +185,46 @@ class Writer:
                 post.future.set_exception(outcome)
 
     def _run(self) -> None:
-        while posts := self._take():
-            # A post that was cancelled or has given up is not tried any more.
-            tried = [post for post in posts if not post.future.done()]
-            try:
-                committed = self._commit([post.draft for post in tried]) if tried else Committed([], [])
-            except Exception:
-                logger.exception("the writer failed")
-                committed = Committed([Unavailable() for _ in tried], [])
-            try:
-                self._loop.call_soon_threadsafe(self._settle, posts, tried, committed)
-            except RuntimeError:  # the loop was closed under us: nobody is left to be told
+        while not self._stopped:
+            posts, jobs = self._take()
+            if posts and not self._serve(posts):
                 return
+            for job in jobs:
+                job.run()
 
-    def _take(self) -> list[_Post]:
-        """Waits for posts and takes what is there, within the bounds of a batch. Empty once the writer is stopped."""
-        first = self._queue.get()
-        if first is None:
-            return []
-        posts, size = [first], first.size
-        while len(posts) < self._limits.batch_messages and size < self._limits.batch_bytes:
+    def _serve(self, posts: list[_Post]) -> bool:
+        # A post that was cancelled or has given up is not tried any more.
+        tried = [post for post in posts if not post.future.done()]
+        try:
+            committed = self._commit([post.draft for post in tried]) if tried else Committed([], [])
+        except Exception:
+            logger.exception("the writer failed")
+            committed = Committed([Unavailable() for _ in tried], [])
+        try:
+            self._loop.call_soon_threadsafe(self._settle, posts, tried, committed)
+        except RuntimeError:  # the loop was closed under us: nobody is left to be told
+            return False
+        return True
+
+    def _take(self) -> tuple[list[_Post], list[_Job]]:
+        """Waits until there is something to do and takes what is there, within the bounds of a batch."""
+        posts: list[_Post] = []
+        jobs: list[_Job] = []
+        size = 0
+        item = self._queue.get()
+        while True:
+            if item is None:
+                self._stopped = True  # it was put last: nothing comes after it
+                break
+            if isinstance(item, _Job):
+                jobs.append(item)
+            else:
+                posts.append(item)
+                size += item.size
+            if len(posts) >= self._limits.batch_messages or size >= self._limits.batch_bytes:
+                break
             try:
-                post = self._queue.get_nowait()
+                item = self._queue.get_nowait()
             except Empty:
                 break
-            if post is None:
-                self._queue.put(None)  # nothing is posted after it: the next take ends the thread
-                break
-            posts.append(post)
-            size += post.size
-        return posts
+        return posts, jobs

@@ -1,0 +1,104 @@
+"""Retention: removes what is too old or too much, in the background. Nothing is removed unless a policy says so."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from errors import Unavailable
+from message_log.sql import SqlMessageLog
+
+logger = logging.getLogger(__name__)
+
+_CHANNELS_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """What each channel keeps. None keeps everything.
+
+    Attributes:
+        max_age: messages older than this go.
+        max_messages: of a channel, only the newest this many stay.
+        interval_seconds: how long to rest between two rounds.
+        batch: how many messages one transaction removes, at most.
+    """
+
+    max_age: timedelta | None = None
+    max_messages: int | None = None
+    interval_seconds: float = 60.0
+    batch: int = 500
+
+    def __post_init__(self) -> None:
+        if self.max_age is not None and self.max_age <= timedelta(0):
+            raise ValueError("max_age must be positive")
+        if self.max_messages is not None and self.max_messages < 1:
+            raise ValueError("max_messages must be positive")
+
+    @property
+    def removes(self) -> bool:
+        return self.max_age is not None or self.max_messages is not None
+
+
+class Retention:
+    """Keeps a log to a policy. Nodes that share a log may all run it: they remove the same messages."""
+
+    def __init__(
+        self,
+        log: SqlMessageLog,
+        policy: RetentionPolicy,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._log = log
+        self._policy = policy
+        self._now = now
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins rounds in the background, the first at once; does nothing for a policy that removes nothing."""
+        if self._policy.removes and self._task is None:
+            self._task = asyncio.create_task(self._rounds(), name="raqcoon-retention")
+
+    async def stop(self) -> None:
+        """Ends the rounds; a batch under way is finished by the log. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def run_once(self) -> int:
+        """One round over all channels; returns how many messages were removed.
+
+        Raises:
+            Unavailable: the log cannot answer; what was removed stays removed.
+        """
+        removed = 0
+        if self._policy.max_age is not None:
+            removed += await self._log.remove_older_than(self._now() - self._policy.max_age, batch=self._policy.batch)
+        if self._policy.max_messages is not None:
+            removed += await self._remove_surplus(self._policy.max_messages)
+        return removed
+
+    async def _remove_surplus(self, max_messages: int) -> int:
+        removed = 0
+        after: str | None = None
+        while page := await self._log.stretches(after=after, limit=_CHANNELS_PAGE):
+            for held in page:
+                first = held.last_sequence - max_messages + 1
+                if held.oldest_sequence < first:
+                    removed += await self._log.remove_before(held.channel_id, first, batch=self._policy.batch)
+            after = page[-1].channel_id
+        return removed
+
+    async def _rounds(self) -> None:
+        while True:
+            try:
+                if removed := await self.run_once():
+                    logger.info("retention removed %d messages", removed)
+            except Unavailable as error:
+                logger.warning("retention pauses: %s", error)
+            # Nodes that were started together need not remove the same messages at the same moment.
+            await asyncio.sleep(self._policy.interval_seconds * random.uniform(0.8, 1.2))
