@@ -75,7 +75,7 @@ class SocketConnection:
         """Takes frames up to the ack; False when it did not come to that and the socket is at its end."""
         core = self._protocol
         try:
-            async with asyncio.timeout(self._endpoint.init_timeout_seconds) as timeout:
+            async with asyncio.timeout(self._endpoint.init_timeout_seconds):
                 while True:
                     event = await receive()
                     if event["type"] != "websocket.receive":
@@ -88,8 +88,6 @@ class SocketConnection:
                     if core.closed:
                         return False
         except TimeoutError:
-            if not timeout.expired():
-                raise
             await self._act(core.init_timed_out())
             return False
         await self._act(core.acknowledge() if refused is None else refused)
