@@ -22,4 +22,4 @@ async def _append(url: str, acknowledged: Connection) -> None:
             message = (await log.append(Draft("general", author, uuid4().hex))).message
             acknowledged.send((message.sequence, message.content))
 
-    await asyncio.gather(*(poster(f"poster{i}") for i in range(8)))
+    await asyncio.gather(*(poster(f"poster{i}") for i in range(16)))

@@ -1,0 +1,207 @@
+"""Copies a whole log to another database: sequences, ids, idempotency keys, timestamps, totals and epoch stay the same,
+so every cursor that clients hold stays valid.
+
+It can be run again after an interruption, and then goes on where it stopped; so it can also be run once beside a living
+PostgreSQL server and once more, briefly, when that server is stopped.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from errors import StartupError
+from message_log.dialect import Dialect
+from message_log.earlier import EarlierLog, is_earlier_log
+from message_log.migrate import migrate
+from message_log.source import Row, Source, SourceChannel
+from message_log.sql import dialect_of
+from message_log.tables import channels, log_info, messages, totals
+
+Progress = Callable[[int, int], None]
+"""Told how many messages the target holds now, and how many there are to copy."""
+
+_COMPARED = ("channel_id", "sequence", "timestamp", "author", "lane", "provider", "token_count", "content")
+
+
+class _Database:
+    """A log's database, held as a server would hold it, on one connection without time limits."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self.location = dialect.location
+        dialect.claim()
+        engine = dialect.engine(1)
+        self._stack = ExitStack()
+        self._stack.callback(dialect.release)
+        self._stack.callback(engine.dispose)
+        try:
+            self.connection = self._stack.enter_context(engine.connect())
+            dialect.begin_migration(self.connection)
+            self.epoch = migrate(self.connection, dialect.location)
+            self.connection.exec_driver_sql("COMMIT")
+            if not dialect.exclusive:
+                for timeout in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                    self.connection.exec_driver_sql(f"SET {timeout} = 0")
+        except BaseException as error:
+            self.close()
+            if isinstance(error, SQLAlchemyError):
+                cause = " ".join(str(getattr(error, "orig", None) or error).split())
+                raise StartupError(f"the database {dialect.location} cannot be used: {cause}") from error
+            raise
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class _SqlSource(_Database):
+    """A log of this server as a source. Each channel is read in one snapshot, whoever posts meanwhile."""
+
+    def count(self) -> int:
+        return self.connection.scalar(select(func.count()).select_from(messages)) or 0
+
+    def channels(self) -> Iterator[SourceChannel]:
+        ids = self.connection.scalars(select(channels.c.channel_id).order_by(channels.c.channel_id)).all()
+        snapshot = "BEGIN" if self._dialect.exclusive else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        for channel_id in ids:
+            self.connection.exec_driver_sql(snapshot)
+            last = self.connection.scalar(select(channels.c.last_sequence).where(channels.c.channel_id == channel_id))
+            counted = self.connection.execute(select(totals).where(totals.c.channel_id == channel_id)).mappings()
+            yield SourceChannel(channel_id, last or 0, [dict(row) for row in counted])
+            self.connection.exec_driver_sql("COMMIT")
+
+    def rows(self, channel_id: str, after: int) -> Iterator[Row]:
+        page = (
+            select(messages)
+            .where(messages.c.channel_id == channel_id, messages.c.sequence > bindparam("after"))
+            .order_by(messages.c.sequence)
+            .limit(1000)
+        )
+        while rows := self.connection.execute(page, {"after": after}).mappings().all():
+            yield from map(dict, rows)
+            after = rows[-1]["sequence"]
+
+
+def copy_log(source_url: str, target_url: str, *, progress: Progress | None = None, batch: int = 1000) -> int:
+    """Copies a log, or what is missing of it, and returns how many messages were copied.
+
+    The target must be empty or the same log, copied in part, and must not be served meanwhile. A SQLite source must not
+    be served either. Every batch of messages is one transaction.
+
+    Raises:
+        StartupError: a database cannot be used, or the target holds another log; the text is one line.
+    """
+    if batch < 1:
+        raise ValueError("batch must be positive")
+    source = _open_source(source_url)
+    try:
+        target = _Database(dialect_of(target_url))
+        try:
+            return _Copy(source, target, progress or (lambda held, total: None), batch).run()
+        except SQLAlchemyError as error:
+            cause = " ".join(str(getattr(error, "orig", None) or error).split())
+            raise StartupError(f"copying stopped, and may be started again: {cause}") from error
+        finally:
+            target.close()
+    finally:
+        source.close()
+
+
+def _open_source(url: str) -> Source:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StartupError("the source's URL cannot be read") from None
+    if parsed.drivername == "sqlite" and parsed.database:
+        path = Path(parsed.database).expanduser()
+        if is_earlier_log(path):
+            return EarlierLog(path)
+        if not path.is_file():
+            raise StartupError(f"there is no SQLite file {path} to copy from")
+    return _SqlSource(dialect_of(url))
+
+
+class _Copy:
+    """One run from a source to a target."""
+
+    def __init__(self, source: Source, target: _Database, progress: Progress, batch: int) -> None:
+        self._source = source
+        self._location = target.location
+        self._connection = target.connection
+        self._target_epoch = target.epoch
+        self._progress = progress
+        self._batch = batch
+
+    def run(self) -> int:
+        self._take_over_epoch()
+        total = self._source.count()
+        held = self._connection.scalar(select(func.count()).select_from(messages)) or 0
+        self._progress(held, total)
+        copied = 0
+        for channel in self._source.channels():
+            for count in self._copy(channel):
+                copied += count
+                self._progress(held + copied, total)
+        return copied
+
+    def _take_over_epoch(self) -> None:
+        if self._target_epoch == self._source.epoch:
+            return
+        if self._connection.scalar(select(func.count()).select_from(channels)):
+            raise StartupError(f"{self._location} already holds another log; the target must be empty")
+        self._connection.execute(update(log_info).values(epoch=self._source.epoch))
+
+    def _copy(self, channel: SourceChannel) -> Iterator[int]:
+        channel_id = channel.channel_id
+        head = self._connection.scalar(select(channels.c.last_sequence).where(channels.c.channel_id == channel_id)) or 0
+        self._require_same(channel, head)
+        rows = self._source.rows(channel_id, head)
+        while chunk := list(islice(rows, self._batch)):
+            with _transaction(self._connection):
+                self._connection.execute(insert(messages), chunk)
+                self._set_head(channel_id, chunk[-1]["sequence"])
+            yield len(chunk)
+        with _transaction(self._connection):  # the newest messages may have been removed at the source
+            self._set_head(channel_id, channel.last_sequence)
+            self._connection.execute(delete(totals).where(totals.c.channel_id == channel_id))
+            if channel.totals:
+                self._connection.execute(insert(totals), channel.totals)
+
+    def _require_same(self, channel: SourceChannel, head: int) -> None:
+        """Refuses to go on behind a message that the source does not have, or has otherwise."""
+        went_on = head > channel.last_sequence
+        if head and not went_on:
+            here = select(messages).where(messages.c.channel_id == channel.channel_id, messages.c.sequence == head)
+            found = self._connection.execute(here).mappings().first()
+            source_row = next(self._source.rows(channel.channel_id, head - 1), None)
+            if found is not None and source_row is not None and source_row["sequence"] == head:
+                went_on = any(found[name] != source_row[name] for name in _COMPARED)
+        if went_on:
+            raise StartupError(
+                f"{self._location} has gone its own way: its channel {channel.channel_id!r} is not the source's"
+            )
+
+    def _set_head(self, channel_id: str, sequence: int) -> None:
+        changed = self._connection.execute(
+            update(channels).where(channels.c.channel_id == channel_id).values(last_sequence=sequence)
+        )
+        if not changed.rowcount:
+            self._connection.execute(insert(channels).values(channel_id=channel_id, last_sequence=sequence))
+
+
+class _transaction:
+    """A transaction on a connection in autocommit mode."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.exec_driver_sql("BEGIN")
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._connection.exec_driver_sql("COMMIT" if kind is None else "ROLLBACK")

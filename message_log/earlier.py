@@ -1,0 +1,104 @@
+"""Reads the log of the earlier server: one SQLite table without sequences, whose order is its `id`.
+
+`messages(id, channel_id, author, content, timestamp, lane, provider, token_count)`.
+"""
+
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from errors import StartupError
+from message_log.batch import to_microseconds
+from message_log.source import Row, SourceChannel
+
+_COLUMNS = "id, channel_id, author, content, timestamp, lane, provider, token_count"
+_MILLISECONDS_FROM = 1e11
+"""A number above this is a time in milliseconds: as seconds it would lie 3,000 years ahead."""
+
+
+def is_earlier_log(path: Path) -> bool:
+    """Whether a file is a SQLite database with the earlier server's table and none of ours."""
+    if not path.is_file():
+        return False
+    try:
+        with closing(_open(path)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error:
+        return False
+    return "messages" in tables and "alembic_version" not in tables
+
+
+class EarlierLog:
+    """The earlier server's file, opened for reading only.
+
+    Each channel's messages get the sequences 1, 2, 3 … in the order of their ids. The epoch is made of the file's first
+    message: copying the same file again, when the first time was interrupted, goes on where it stopped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.location = str(path)
+        self._connection = _open(path)
+        try:
+            first = self._connection.execute(f"SELECT {_COLUMNS} FROM messages ORDER BY id LIMIT 1").fetchone()
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise StartupError(f"{path} is no log of the earlier server: {error}") from None
+        self.epoch = uuid.uuid5(uuid.NAMESPACE_OID, repr(first)).hex
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def count(self) -> int:
+        (count,) = self._connection.execute("SELECT count(*) FROM messages").fetchone()
+        return int(count)
+
+    def channels(self) -> Iterator[SourceChannel]:
+        counts = self._connection.execute("SELECT channel_id, count(*) FROM messages GROUP BY channel_id").fetchall()
+        for channel_id, count in counts:
+            yield SourceChannel(str(channel_id), int(count), self._totals(channel_id))
+
+    def rows(self, channel_id: str, after: int) -> Iterator[Row]:
+        statement = f"SELECT {_COLUMNS} FROM messages WHERE channel_id = ? ORDER BY id LIMIT -1 OFFSET ?"
+        for sequence, row in enumerate(self._connection.execute(statement, (channel_id, after)), after + 1):
+            id_, _, author, content, timestamp, lane, provider, token_count = row
+            yield {
+                "channel_id": channel_id,
+                "sequence": sequence,
+                "timestamp": self._microseconds(id_, timestamp),
+                "author": "unknown" if author is None else str(author),
+                "lane": lane or None,
+                "provider": provider or None,
+                "token_count": token_count,
+                "idempotency_key": None,
+                "content": "" if content is None else str(content),
+            }
+
+    def _totals(self, channel_id: str) -> list[dict[str, Any]]:
+        groups = self._connection.execute(
+            "SELECT coalesce(provider, ''), coalesce(lane, ''), count(*), coalesce(sum(token_count), 0) "
+            "FROM messages WHERE channel_id = ? GROUP BY 1, 2",
+            (channel_id,),
+        )
+        return [
+            {"channel_id": channel_id, "provider": provider, "lane": lane, "messages": count, "tokens": tokens}
+            for provider, lane, count, tokens in groups
+        ]
+
+    def _microseconds(self, id_: Any, timestamp: Any) -> int:
+        """A timestamp as the earlier server may have stored it: ISO 8601 (UTC unless it says otherwise), or a Unix time
+        in seconds or milliseconds."""
+        try:
+            if isinstance(timestamp, int | float):
+                return round(timestamp * (1_000 if timestamp > _MILLISECONDS_FROM else 1_000_000))
+            moment = datetime.fromisoformat(timestamp)
+        except (TypeError, ValueError):
+            raise StartupError(f"{self.location}: message {id_} has an unreadable timestamp: {timestamp!r}") from None
+        return to_microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)

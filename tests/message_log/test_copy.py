@@ -1,0 +1,178 @@
+"""A copied log is the same log: messages, keys, totals, epoch. Also from the earlier server's file."""
+
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from errors import StartupError
+from message_log.copy import copy_log
+from message_log.copy_command import copy_command
+from message_log.sql import SqlMessageLog
+from messages import Draft, Totals
+from tests.message_log.recorder import Recorder, append, everything, post
+
+
+@pytest.fixture(params=["to sqlite", "to postgresql"])
+def target_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "to sqlite":
+        return f"sqlite:///{tmp_path}/target.db"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(params=["from sqlite", "from postgresql"])
+def source_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "from sqlite":
+        return f"sqlite:///{tmp_path}/source.db"
+    return str(request.getfixturevalue("other_postgres_url"))
+
+
+CHANNELS = ("general", "😀", "emptied", "trimmed")
+
+
+async def fill(url: str) -> tuple[str, Totals]:
+    log = SqlMessageLog(url)
+    await log.open(Recorder())
+    drafts = [
+        Draft(channel_id, f"a{i % 3}", f"\u0001 😀 {i}", "main" if i % 2 else None, "p" if i % 5 else None, i, f"k{i}")
+        for channel_id in CHANNELS
+        for i in range(25)
+    ]
+    await append(log, *drafts)
+    await log.remove_before("emptied", 100)
+    await log.remove_before("trimmed", 11)
+    result = log.epoch, await log.totals()
+    await log.close()
+    return result
+
+
+async def held(url: str) -> dict[str, object]:
+    log = SqlMessageLog(url)
+    await log.open(Recorder())
+    state: dict[str, object] = {channel_id: await everything(log, channel_id) for channel_id in CHANNELS}
+    state |= {"heads": await log.channels(limit=100), "totals": await log.totals(), "epoch": log.epoch}
+    await log.close()
+    return state
+
+
+async def test_copy_is_the_same_log_and_goes_on_as_one(source_url: str, target_url: str) -> None:
+    await fill(source_url)
+    seen: list[tuple[int, int]] = []
+    assert copy_log(source_url, target_url, progress=lambda *told: seen.append(told), batch=7) == 65
+    assert (seen[0], seen[-1]) == ((0, 65), (65, 65))
+    assert await held(target_url) == await held(source_url)
+    assert copy_log(source_url, target_url) == 0
+    log = SqlMessageLog(target_url)
+    await log.open(Recorder())
+    (repeat,) = await append(log, Draft("general", "a1", "\u0001 😀 7", "main", "p", 7, "k7"))
+    assert (repeat.created, repeat.message.sequence) == (False, 8)
+    assert [message.sequence for message in await post(log, "x", channel_id="emptied")] == [26]
+    await log.close()
+    with pytest.raises(StartupError, match="gone its own way"):
+        copy_log(source_url, target_url)
+
+
+async def test_copy_interrupted_goes_on_where_it_stopped(source_url: str, target_url: str) -> None:
+    await fill(source_url)
+
+    def interrupt(held: int, total: int) -> None:
+        if held >= 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy_log(source_url, target_url, progress=interrupt, batch=10)
+    assert 0 < copy_log(source_url, target_url) < 65
+    assert await held(target_url) == await held(source_url)
+    log = SqlMessageLog(source_url)
+    await log.open(Recorder())
+    await post(log, "new", "newer")
+    await post(log, "first", channel_id="fresh")
+    await log.close()
+    assert copy_log(source_url, target_url) == 3
+    assert await held(target_url) == await held(source_url)
+
+
+async def test_copy_into_another_log_is_refused(tmp_path: Path) -> None:
+    source, target = f"sqlite:///{tmp_path}/source.db", f"sqlite:///{tmp_path}/target.db"
+    await fill(source)
+    await fill(target)
+    before = await held(target)
+    with pytest.raises(StartupError, match="already holds another log"):
+        copy_log(source, target)
+    assert await held(target) == before
+
+
+async def test_copy_beside_a_running_server_is_refused(tmp_path: Path) -> None:
+    log = SqlMessageLog(f"sqlite:///{tmp_path}/source.db")
+    await log.open(Recorder())
+    with pytest.raises(StartupError, match="another running server"):
+        copy_log(f"sqlite:///{tmp_path}/source.db", f"sqlite:///{tmp_path}/target.db")
+    await log.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite:///absent.db", "nonsense", "mysql://x/y"])
+def test_copy_from_nowhere_is_refused(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StartupError) as refused:
+        copy_log(url, f"sqlite:///{tmp_path}/target.db")
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+EARLIER = [
+    (1, "general", "ada", "first 😀", "2025-03-01T10:00:00.123456", None, "openai", 5),
+    (2, "other", "bob", "second", "2025-03-01 10:00:01", "", "", None),
+    (5, "general", "bob", "third", "2025-03-01T12:00:02+02:00", "main", None, 7),
+    (9, "general", None, "fourth", 1740823203.5, "main", "openai", 0),
+    (10, "other", "ada", "fifth\u0001", 1740823204500, None, None, 1),
+]
+
+
+def write_earlier(path: Path, rows: list[tuple[object, ...]]) -> str:
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT, channel_id TEXT, author TEXT, content TEXT, "
+        "timestamp, lane TEXT, provider TEXT, token_count INTEGER)"
+    )
+    connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    connection.commit()
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+async def test_copy_from_the_earlier_server(tmp_path: Path, target_url: str) -> None:
+    source = write_earlier(tmp_path / "earlier.db", [*EARLIER])
+    assert copy_log(source, target_url, batch=2) == 5
+    assert copy_log(source, target_url) == 0
+    log = SqlMessageLog(target_url)
+    await log.open(Recorder())
+    general, other = await everything(log, "general"), await everything(log, "other")
+    assert [(m.sequence, m.author, m.content) for m in general] == [
+        (1, "ada", "first 😀"),
+        (2, "bob", "third"),
+        (3, "unknown", "fourth"),
+    ]
+    assert [(m.sequence, m.content, m.lane, m.provider) for m in other] == [
+        (1, "second", None, None),
+        (2, "fifth\u0001", None, None),
+    ]
+    day = datetime(2025, 3, 1, 10, tzinfo=UTC)
+    assert [(m.timestamp - day).total_seconds() for m in general] == [0.123456, 2, 3.5]
+    assert [(m.timestamp - day).total_seconds() for m in other] == [1, 4.5]
+    assert await log.totals() == Totals(5, 13, {"openai": 2}, {"main": 2})
+    await log.close()
+
+
+def test_copy_from_the_earlier_server_names_the_unreadable_message(tmp_path: Path) -> None:
+    source = write_earlier(tmp_path / "earlier.db", [(3, "c", "a", "x", "yesterday", None, None, None)])
+    with pytest.raises(StartupError, match="message 3 has an unreadable timestamp: 'yesterday'"):
+        copy_log(source, f"sqlite:///{tmp_path}/target.db")
+
+
+def test_copy_command_tells_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_earlier(tmp_path / "earlier.db", [*EARLIER])
+    assert copy_command([source, f"sqlite:///{tmp_path}/target.db"]) == 0
+    output = capsys.readouterr()
+    assert output.out == "copied 5 messages\n"
+    assert "5.00" in output.err
