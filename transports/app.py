@@ -1,0 +1,202 @@
+"""Every endpoint on one ASGI application.
+
+The outermost dispatch is plain ASGI: a framework's middleware would cost each GraphQL post 50 µs and more, and each
+open socket some KiB for as long as it lives.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from starlette.routing import Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from resolvers.chat import Chat
+from schema.operations import Operations
+from transports.connections import Connections
+from transports.graphql_http import GraphQLHTTP
+from transports.graphql_ws.endpoint import GraphQLWebSocket
+from transports.http_exchange import encode_body, respond
+from transports.origins import Origins, cors_headers, preflight_headers
+from transports.pages import Pages
+from transports.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
+from transports.plain_websocket import PlainWebSocket
+from transports.rest import POST_PATH, build_rest
+from transports.sockets import Authenticate, anyone
+
+logger = logging.getLogger(__name__)
+
+GRAPHQL_PATH = "/graphql"
+_JSON = b"application/json"
+
+
+class App:
+    """The dispatch. `connections` holds every open socket and stream of it."""
+
+    def __init__(
+        self,
+        chat: Chat,
+        *,
+        connections: Connections,
+        origins: Origins,
+        graphql_http: ASGIApp,
+        graphql_socket: ASGIApp,
+        plain_socket: ASGIApp,
+        rest: ASGIApp,
+        rest_post: ASGIApp,
+        pages: ASGIApp,
+    ) -> None:
+        self.connections = connections
+        self._chat = chat
+        self._graphql_http = graphql_http
+        self._graphql_socket = graphql_socket
+        self._plain_socket = plain_socket
+        self._rest = FromAllowedOrigins(rest, origins)
+        self._rest_post = FromAllowedOrigins(rest_post, origins)
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._route(scope)(scope, receive, send)
+        elif kind == "websocket":
+            await self._socket(scope)(scope, receive, send)
+        elif kind == "lifespan":
+            await _lifespan(receive, send)
+
+    def _route(self, scope: Scope) -> ASGIApp:
+        path = scope["path"]
+        if path == GRAPHQL_PATH:
+            return self._graphql_http
+        if path == POST_PATH and scope["method"] == "POST":
+            return self._rest_post
+        if path.startswith("/api/") or path == "/openapi.json":
+            return self._rest
+        if path == "/healthz":
+            return _alive
+        if path == "/readyz":
+            return self._ready
+        return self._pages
+
+    def _socket(self, scope: Scope) -> ASGIApp:
+        path = scope["path"]
+        if path == GRAPHQL_PATH:
+            return self._graphql_socket
+        if path.startswith(PLAIN_PREFIX):
+            return self._plain_socket
+        return _no_socket
+
+    async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Whether this server should be sent clients: it does not drain, and its log answers."""
+        if not self._chat.accepting:
+            status, state = 503, "draining"
+        elif await self._chat.log.ready():
+            status, state = 200, "ready"
+        else:
+            status, state = 503, "log unavailable"
+        await respond(send, status, _JSON, encode_body({"status": state}), [(b"cache-control", b"no-store")])
+
+
+def build_app(
+    chat: Chat,
+    operations: Operations,
+    *,
+    allowed_origins: Iterable[str] = (),
+    bound_host: str = "127.0.0.1",
+    body_bytes_max: int = 1024 * 1024,
+    max_subscriptions_per_connection: int = 100,
+    connections: Connections | None = None,
+    authenticate: Authenticate = anyone,
+    pages: Pages | None = None,
+) -> App:
+    """The application of one server.
+
+    Args:
+        chat: what everything works on.
+        operations: what runs GraphQL.
+        allowed_origins: browser origins served besides the server's own.
+        bound_host: the address the server listens on; on loopback only loopback origins are its own.
+        body_bytes_max: longest body of a request, in bytes.
+        max_subscriptions_per_connection: live subscriptions on one GraphQL socket.
+        connections: where open sockets and streams are registered, with their limits.
+        authenticate: who a client is.
+        pages: the console and the playground.
+    """
+    origins = Origins(bound_host, allowed_origins)
+    connections = Connections() if connections is None else connections
+    pages = Pages() if pages is None else pages
+    rest, rest_post = build_rest(chat, body_bytes_max=body_bytes_max, authenticate=authenticate)
+    return App(
+        chat,
+        connections=connections,
+        origins=origins,
+        graphql_http=GraphQLHTTP(
+            chat,
+            operations,
+            origins=origins,
+            body_bytes_max=body_bytes_max,
+            connections=connections,
+            authenticate=authenticate,
+            playground=pages.playground,
+        ),
+        graphql_socket=GraphQLWebSocket(
+            operations,
+            chat,
+            connections=connections,
+            authenticate=authenticate,
+            allow=origins.allow,
+            subscriptions_max=max_subscriptions_per_connection,
+        ),
+        plain_socket=PlainWebSocket(chat, connections=connections, authenticate=authenticate, allow=origins.allow),
+        rest=rest,
+        rest_post=rest_post,
+        pages=Router(routes=pages.routes(), redirect_slashes=False),
+    )
+
+
+class FromAllowedOrigins:
+    """Serves allowed origins only, answers their preflights, and lets their pages read the answers."""
+
+    def __init__(self, app: ASGIApp, origins: Origins) -> None:
+        self._app = app
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin")
+        if origin is None:
+            await self._app(scope, receive, send)
+            return
+        if not self._origins.allows(origin, headers.get(b"host")):
+            refusal = {"detail": "This origin may not use this server.", "code": "FORBIDDEN"}
+            await respond(send, 403, _JSON, encode_body(refusal), [])
+            return
+        if scope["method"] == "OPTIONS":
+            preflight = preflight_headers(origin, headers.get(b"access-control-request-headers"))
+            await send({"type": "http.response.start", "status": 204, "headers": preflight})
+            await send({"type": "http.response.body", "body": b""})
+            return
+
+        async def send_with_cors(event: Message) -> None:
+            if event["type"] == "http.response.start":
+                event = {**event, "headers": [*event.get("headers", ()), *cors_headers(origin)]}
+            await send(event)
+
+        await self._app(scope, receive, send_with_cors)
+
+
+async def _alive(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, 200, _JSON, b'{"status":"ok"}', [(b"cache-control", b"no-store")])
+
+
+async def _no_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    # Before it is accepted, a close is answered with 403.
+    await send({"type": "websocket.close", "code": 1008})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Whoever runs the server opens and closes the log; there is nothing to do here but to say so."""
+    while True:
+        event = await receive()
+        await send({"type": f"{event['type']}.complete"})
+        if event["type"] == "lifespan.shutdown":
+            return

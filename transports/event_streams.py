@@ -1,0 +1,163 @@
+"""Subscriptions over one HTTP response: server-sent events and multipart.
+
+SSE follows the graphql-sse protocol, distinct connections mode; multipart follows Apollo's protocol of multipart
+subscriptions, `subscriptionSpec=1.0`. Lines of SSE end in LF: urql splits on that alone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Receive, Send
+
+from delivery.sink import Batch
+from transports.json_codec import encode_json
+from transports.mailbox import Mailbox
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 12.0
+"""Silence after which a stream says that it lives; proxies cut silent connections after 30 s and more."""
+STUCK_SECONDS = 60.0
+"""A client that takes nothing for this long is left: its connection ends and it resumes elsewhere."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFormat:
+    """A wire format of subscriptions over HTTP."""
+
+    name: str
+    content_type: bytes
+    opening: bytes
+    heartbeat: bytes
+    completed: bytes
+    """The subscription is over: the client shall not come back."""
+    interrupted: bytes
+    """The server has to go, the subscription is not over: the client shall come back. Usually nothing."""
+    batch: Callable[[Batch], bytes]
+    result: Callable[[dict[str, Any]], bytes]
+    """A whole GraphQL result."""
+    failure: Callable[[list[dict[str, Any]]], bytes]
+    """The errors that ended the subscription."""
+
+
+def _sse_batch(batch: Batch) -> bytes:
+    return b"".join(
+        b"event: next\nid: %b\ndata: %b\n\n" % (message.cursor.encode(), payload)
+        for message, payload in zip(batch.messages, batch.payloads, strict=True)
+    )
+
+
+def _sse_result(result: dict[str, Any]) -> bytes:
+    return b"event: next\ndata: %b\n\n" % encode_json(result).encode()
+
+
+SSE = StreamFormat(
+    "sse",
+    b"text/event-stream; charset=utf-8",
+    opening=b":\n\n",
+    heartbeat=b":\n\n",
+    # The empty `data` line matters: without one, EventSource drops the event.
+    completed=b"event: complete\ndata:\n\n",
+    interrupted=b"",
+    batch=_sse_batch,
+    result=_sse_result,
+    failure=lambda errors: _sse_result({"errors": errors}),
+)
+
+# A part is delivered when the delimiter after it arrives, so each part sends the next delimiter with it.
+_DELIMITER = b"\r\n--graphql"
+_PART = b"\r\nContent-Type: application/json\r\n\r\n%b" + _DELIMITER
+
+
+def _multipart_batch(batch: Batch) -> bytes:
+    return b"".join(_PART % (b'{"payload":%b}' % payload) for payload in batch.payloads)
+
+
+def _multipart_json(value: dict[str, Any]) -> bytes:
+    return _PART % encode_json(value).encode()
+
+
+MULTIPART = StreamFormat(
+    "multipart",
+    b'multipart/mixed;boundary="graphql";subscriptionSpec=1.0',
+    opening=_DELIMITER,
+    heartbeat=_PART % b"{}",
+    completed=b"--\r\n",
+    interrupted=b"",
+    batch=_multipart_batch,
+    result=lambda result: _multipart_json({"payload": result}),
+    failure=lambda errors: _multipart_json({"payload": None, "errors": errors}),
+)
+
+FORMATS = {"sse": SSE, "multipart": MULTIPART}
+
+
+async def start_stream(send: Send, form: StreamFormat, headers: Headers) -> None:
+    """Begins the response, so that the client knows its subscription stands."""
+    start = [
+        (b"content-type", form.content_type),
+        (b"cache-control", b"no-cache, no-transform"),
+        # nginx would gather the stream in its buffers.
+        (b"x-accel-buffering", b"no"),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": start})
+    await _write(send, form.opening)
+
+
+async def end_stream(send: Send, last: bytes) -> None:
+    await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+async def run_stream(
+    receive: Receive,
+    send: Send,
+    form: StreamFormat,
+    mailbox: Mailbox,
+    *,
+    format_errors: Callable[[Exception], list[dict[str, Any]]],
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    stuck_seconds: float = STUCK_SECONDS,
+) -> None:
+    """Writes what the mailbox gets until the subscription ends, the client goes, or it takes nothing any more."""
+    watch = asyncio.get_running_loop().create_task(_watch(receive, mailbox))
+    try:
+        async with asyncio.timeout(None) as patience:
+            loop = asyncio.get_running_loop()
+            while True:
+                batch = await mailbox.take(heartbeat_seconds)
+                patience.reschedule(loop.time() + stuck_seconds)
+                if batch is not None:
+                    await _write(send, batch.wire(form.name, form.batch))
+                elif mailbox.gone:
+                    await end_stream(send, form.interrupted)
+                    return
+                elif mailbox.ended:
+                    if mailbox.error is None:
+                        await end_stream(send, form.interrupted)
+                    else:
+                        await end_stream(send, form.failure(format_errors(mailbox.error)) + form.completed)
+                    return
+                else:
+                    await _write(send, form.heartbeat)
+                patience.reschedule(None)
+    except TimeoutError:
+        logger.info("A stream's client has taken nothing for %g s; it is left", stuck_seconds)
+    finally:
+        watch.cancel()
+
+
+async def _write(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _watch(receive: Receive, mailbox: Mailbox) -> None:
+    """Notices that the client has gone. What is left of a request body does not matter."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    mailbox.leave()

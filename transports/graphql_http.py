@@ -1,0 +1,326 @@
+"""GraphQL over HTTP: POST and GET by the GraphQL-over-HTTP specification, subscriptions as SSE or multipart.
+
+Strawberry's view is not used: it ignores `Accept` where the specification asks for it, ends lines of SSE in CRLF, which
+urql cannot read, and takes about five times as long for a post.
+"""
+
+import logging
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from errors import (
+    BadUserInput,
+    DocumentError,
+    Forbidden,
+    PersistedQueryNotFound,
+    RaqcoonError,
+    RetryLater,
+    Unauthenticated,
+)
+from resolvers.chat import Chat
+from schema.context import Context
+from schema.errors import format_errors
+from schema.operations import Operations, Prepared
+from transports.connections import Connections
+from transports.event_streams import FORMATS, HEARTBEAT_SECONDS, StreamFormat, end_stream, run_stream, start_stream
+from transports.http_exchange import (
+    Disconnected,
+    Headers,
+    Refused,
+    encode_body,
+    read_body,
+    request_headers,
+    respond,
+    retry_after,
+)
+from transports.json_codec import decode_json
+from transports.mailbox import Mailbox
+from transports.media_types import GRAPHQL_JSON, JSON, Accepted, accepted, content_type
+from transports.origins import Origins, cors_headers, preflight_headers
+from transports.sockets import Authenticate, anyone, client_address
+
+logger = logging.getLogger(__name__)
+
+_CONTENT_TYPES = {
+    JSON: b"application/json; charset=utf-8",
+    GRAPHQL_JSON: b"application/graphql-response+json; charset=utf-8",
+}
+
+
+class GraphQLRequest(NamedTuple):
+    query: str | None
+    operation_name: str | None
+    variables: dict[str, Any] | None
+    extensions: dict[str, Any] | None
+
+
+class GraphQLHTTP:
+    """The endpoint.
+
+    Args:
+        chat: what operations run on.
+        operations: what runs them.
+        origins: which browser origins are served.
+        body_bytes_max: longest body of a POST, in bytes.
+        connections: where open streams are registered, with the sockets; its limits hold for both.
+        authenticate: who the client is, by the request's headers.
+        playground: answers browsers that open the endpoint as a page.
+        heartbeat_seconds: silence after which a stream says that it lives.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        operations: Operations,
+        *,
+        origins: Origins,
+        body_bytes_max: int = 1024 * 1024,
+        connections: Connections | None = None,
+        authenticate: Authenticate = anyone,
+        playground: ASGIApp | None = None,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self._chat = chat
+        self._operations = operations
+        self._origins = origins
+        self._body_bytes_max = body_bytes_max
+        self._connections = Connections() if connections is None else connections
+        self._authenticate = authenticate
+        self._playground = playground
+        self._heartbeat_seconds = heartbeat_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = request_headers(scope)
+        accept = headers.get(b"accept")
+        exchange = _Exchange(
+            self, scope, receive, send, headers, accepted(None if accept is None else accept.decode("latin-1"))
+        )
+        origin = headers.get(b"origin")
+        try:
+            if not self._origins.allows(origin, headers.get(b"host")):
+                raise Forbidden("This origin may not use this server.")
+            if origin is not None:
+                exchange.cors = cors_headers(origin)
+            method = scope["method"]
+            if method == "POST":
+                await exchange.run(await exchange.read_post(), may_change=True)
+            elif method == "GET" or method == "HEAD":
+                query = scope["query_string"]
+                if self._playground is not None and exchange.accepts.html and not _names_query(query):
+                    await self._playground(scope, receive, send)
+                elif method == "GET":
+                    await exchange.run(read_query_string(query), may_change=False)
+                else:
+                    raise Refused(405, "Operations are sent by POST or GET.", [(b"allow", b"GET, POST, OPTIONS")])
+            elif method == "OPTIONS":
+                allowed = [(b"allow", b"GET, POST, OPTIONS")]
+                if origin is not None:
+                    allowed += preflight_headers(origin, headers.get(b"access-control-request-headers"))
+                await send({"type": "http.response.start", "status": 204, "headers": allowed})
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                raise Refused(405, "Operations are sent by POST or GET.", [(b"allow", b"GET, POST, OPTIONS")])
+        except Disconnected:
+            pass
+        except Refused as refused:
+            await exchange.refuse(refused)
+        except RaqcoonError as error:
+            await exchange.fail(error)
+        except Exception as error:
+            logger.exception("A GraphQL request failed")
+            if exchange.begun:
+                raise
+            await exchange.answer(500, {"errors": format_errors(error)})
+
+
+class _Exchange:
+    """One request on its way to an answer."""
+
+    __slots__ = ("_endpoint", "_headers", "_receive", "_scope", "_send", "accepts", "begun", "cors")
+
+    def __init__(
+        self,
+        endpoint: GraphQLHTTP,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: dict[bytes, bytes],
+        accepts: Accepted,
+    ) -> None:
+        self._endpoint = endpoint
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._headers = headers
+        self.accepts = accepts
+        self.cors: Headers = []
+        self.begun = False
+
+    async def read_post(self) -> GraphQLRequest:
+        media_type, charset = content_type(self._headers.get(b"content-type", b""))
+        if media_type != JSON or charset not in ("utf-8", "utf8"):
+            raise Refused(415, "The body must be application/json in UTF-8.", [(b"accept-post", b"application/json")])
+        body = await read_body(self._receive, self._headers, self._endpoint._body_bytes_max)
+        try:
+            parameters = decode_json(body)
+        except ValueError:
+            raise Refused(400, "The body is not valid JSON.") from None
+        if isinstance(parameters, list):
+            raise Refused(400, "Batches are not run: send each operation in a request of its own.")
+        return _request(parameters)
+
+    async def run(self, request: GraphQLRequest, *, may_change: bool) -> None:
+        endpoint = self._endpoint
+        viewer = await endpoint._authenticate(None, self._scope)
+        prepared = endpoint._operations.prepare(request.query, request.operation_name, request.extensions)
+        context = Context(endpoint._chat, viewer, client_address(self._scope))
+        if prepared.kind == "subscription":
+            await self._subscribe(prepared, request.variables, context)
+            return
+        if prepared.kind == "mutation" and not may_change:
+            raise Refused(405, "Mutations are sent by POST.", [(b"allow", b"POST")])
+        if self.accepts.json is None and self.accepts.stream is None:
+            raise Refused(406, "Results are application/json or application/graphql-response+json.")
+        result = await endpoint._operations.execute(prepared, request.variables, context)
+        if self.accepts.json is None:
+            await self._stream_result(result)
+            return
+        await self.answer(200 if "data" in result or self.accepts.json == JSON else 400, result)
+
+    async def answer(self, status: int, result: dict[str, Any], headers: Headers | None = None) -> None:
+        """A result as JSON, also where the client would rather have something else: an error must be told somehow."""
+        self.begun = True
+        media_type = _CONTENT_TYPES[self.accepts.json or JSON]
+        await respond(self._send, status, media_type, encode_body(result), [*self.cors, *(headers or ())])
+
+    async def refuse(self, refused: Refused) -> None:
+        """An answer to what is not even a request."""
+        error = {"message": str(refused), "extensions": {"code": BadUserInput.code}}
+        await self.answer(refused.status, {"errors": [error]}, refused.headers)
+
+    async def fail(self, error: RaqcoonError) -> None:
+        """An answer to a request that was not executed."""
+        status, headers = 400, []
+        if isinstance(error, DocumentError):
+            # What is wrong with a document is a result like any other, says the specification, under this media type.
+            status = 200 if self.accepts.json == JSON else 400
+        elif isinstance(error, PersistedQueryNotFound | Unauthenticated | Forbidden | RetryLater):
+            status = error.http_status
+        if isinstance(error, Unauthenticated):
+            headers.append((b"www-authenticate", b"Bearer"))
+        elif isinstance(error, RetryLater):
+            headers.append(retry_after(error))
+        await self.answer(status, {"errors": format_errors(error)}, headers)
+
+    async def _stream_result(self, result: dict[str, Any]) -> None:
+        assert self.accepts.stream is not None
+        form = FORMATS[self.accepts.stream]
+        self.begun = True
+        await start_stream(self._send, form, self.cors)
+        await end_stream(self._send, form.result(result) + form.completed)
+
+    async def _subscribe(self, prepared: Prepared, variables: dict[str, Any] | None, context: Context) -> None:
+        if self.accepts.stream is None:
+            raise Refused(406, "Subscriptions are text/event-stream or multipart/mixed;subscriptionSpec=1.0.")
+        connections = self._endpoint._connections
+        refusal = connections.refusal(context.address)
+        if refusal is not None:
+            status, text = refusal
+            raise Refused(status, text, [(b"retry-after", b"1")])
+        stream = _OpenStream()
+        connections.add(stream, context.address)
+        try:
+            await self._run_stream(FORMATS[self.accepts.stream], stream, prepared, variables, context)
+        finally:
+            connections.remove(stream)
+
+    async def _run_stream(
+        self,
+        form: StreamFormat,
+        stream: "_OpenStream",
+        prepared: Prepared,
+        variables: dict[str, Any] | None,
+        context: Context,
+    ) -> None:
+        endpoint = self._endpoint
+        last_seen = self._headers.get(b"last-event-id")
+        try:
+            subscriber = await endpoint._operations.subscribe(
+                prepared,
+                variables,
+                context,
+                stream.mailbox,
+                after=last_seen.decode("latin-1") if last_seen else None,
+            )
+        except RaqcoonError as error:
+            # A stream was asked for: EventSource and its kin cannot see the body of another answer.
+            self.begun = True
+            await start_stream(self._send, form, self.cors)
+            await end_stream(self._send, form.failure(format_errors(error)) + form.completed)
+            return
+        try:
+            self.begun = True
+            await start_stream(self._send, form, self.cors)
+            await run_stream(
+                self._receive,
+                self._send,
+                form,
+                stream.mailbox,
+                format_errors=format_errors,
+                heartbeat_seconds=endpoint._heartbeat_seconds,
+            )
+        finally:
+            subscriber.close()
+
+
+class _OpenStream:
+    """A stream in the registry of connections."""
+
+    __slots__ = ("mailbox",)
+
+    def __init__(self) -> None:
+        self.mailbox = Mailbox()
+
+    def close(self, code: int, reason: str) -> None:
+        self.mailbox.leave()
+
+
+def read_query_string(query_string: bytes) -> GraphQLRequest:
+    """The request of a GET.
+
+    Raises:
+        Refused: a parameter is not what it has to be.
+    """
+    parameters: dict[str, Any] = dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
+    for name in ("variables", "extensions"):
+        if name in parameters:
+            try:
+                parameters[name] = decode_json(parameters[name] or "null")
+            except ValueError:
+                raise Refused(400, f"{name} is not valid JSON.") from None
+    return _request(parameters)
+
+
+def _names_query(query_string: bytes) -> bool:
+    return any(name in ("query", "extensions") for name, _ in parse_qsl(query_string.decode("latin-1")))
+
+
+def _request(parameters: Any) -> GraphQLRequest:
+    if not isinstance(parameters, dict):
+        raise Refused(400, "The body must be a JSON object.")
+    operation_name = parameters.get("operationName")
+    if operation_name is not None and not isinstance(operation_name, str):
+        raise BadUserInput("operationName", "must be a string")
+    for name in ("variables", "extensions"):
+        value = parameters.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise BadUserInput(name, "must be an object")
+    return GraphQLRequest(
+        parameters.get("query"),
+        # Forms send an empty name for none.
+        operation_name or None,
+        parameters.get("variables"),
+        parameters.get("extensions"),
+    )

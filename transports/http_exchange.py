@@ -1,0 +1,87 @@
+"""One HTTP request and its answer over bare ASGI: headers, a body within its limit, a whole response."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from errors import RetryLater
+from transports.json_codec import encode_json
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Refused(Exception):
+    """Raised to answer with an HTTP status and text instead of going on."""
+
+    def __init__(self, status: int, problem: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(problem)
+        self.status = status
+        self.headers = list(headers)
+
+
+class Disconnected(Exception):
+    """Raised when the client has gone before its request was complete: there is nobody to answer."""
+
+
+def request_headers(scope: Scope) -> dict[bytes, bytes]:
+    """The headers by lower-case name; of repeated ones the last, but every `Accept` of them."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name == b"accept" and name in headers:
+            headers[name] += b"," + value
+        else:
+            headers[name] = value
+    return headers
+
+
+async def read_body(receive: Receive, headers: dict[bytes, bytes], bytes_max: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        Refused: 413, it is or says it is over `bytes_max` long; 415, it is compressed.
+        Disconnected: the client has gone.
+    """
+    length = headers.get(b"content-length")
+    if length is not None and length.isdigit() and int(length) > bytes_max:
+        raise _too_large(bytes_max)
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Refused(415, "Compressed bodies are not read.")
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise Disconnected
+        part = event.get("body", b"")
+        size += len(part)
+        if size > bytes_max:
+            raise _too_large(bytes_max)
+        parts.append(part)
+        if not event.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(bytes_max: int) -> Refused:
+    # What is left of the body will not be read, so the connection cannot be used again.
+    return Refused(413, f"The body must be at most {bytes_max} bytes long.", [(b"connection", b"close")])
+
+
+def encode_body(value: Any) -> bytes:
+    """JSON in UTF-8. What a client sent may come back in an error, lone surrogates too: they leave as escapes."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return encode_json(value).encode()
+
+
+async def respond(send: Send, status: int, content_type: bytes, body: bytes, headers: Headers) -> None:
+    start = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": start})
+    await send({"type": "http.response.body", "body": body})
+
+
+def retry_after(error: RetryLater) -> tuple[bytes, bytes]:
+    """The header that tells when a retry is worth while, in whole seconds."""
+    return b"retry-after", b"%d" % max(1, -(-error.retry_after_ms // 1000))

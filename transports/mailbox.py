@@ -1,0 +1,64 @@
+"""A sink for streams that are written by a task: one batch waits here while the one before is on its way."""
+
+import asyncio
+
+from delivery.sink import Batch
+from errors import RaqcoonError
+
+
+class Mailbox:
+    """The side of a stream that the engine writes to, and the side that a task reads.
+
+    It holds one batch. While that has not been taken `write` refuses the next, so the subscriber falls back to reading
+    the log at its own pace and nothing piles up.
+    """
+
+    __slots__ = ("_batch", "_changed", "_emptied", "ended", "error", "gone")
+
+    def __init__(self) -> None:
+        self.ended = False
+        """The engine has ended the subscription; `error` says why, None when the server is done with it."""
+        self.error: RaqcoonError | None = None
+        self.gone = False
+        """The reader has left, or was sent away."""
+        self._batch: Batch | None = None
+        self._changed = asyncio.Event()
+        self._emptied = asyncio.Event()
+
+    def write(self, batch: Batch) -> bool:
+        if self._batch is not None or self.gone:
+            self._emptied.clear()
+            return False
+        # A batch of which the filter let nothing through has no bytes: there is nothing to wait for.
+        if batch.payloads:
+            self._batch = batch
+            self._changed.set()
+        return True
+
+    async def writable(self) -> None:
+        await self._emptied.wait()
+
+    def end(self, error: RaqcoonError | None) -> None:
+        self.ended = True
+        self.error = error
+        self._changed.set()
+
+    def leave(self) -> None:
+        """Wakes the reader for good: the client has gone, or has to go."""
+        self.gone = True
+        self._changed.set()
+
+    async def take(self, seconds: float) -> Batch | None:
+        """The next batch; None after `seconds` without one, or when the stream is at its end."""
+        if self._batch is None and not self.ended and not self.gone:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+            except TimeoutError:
+                return None
+        if self.gone:
+            return None
+        batch, self._batch = self._batch, None
+        self._emptied.set()
+        return batch

@@ -1,0 +1,118 @@
+"""Which browser origins may use the server (design 2.5), and the CORS headers that tell browsers so.
+
+CORS does not cover WebSockets, so their handshakes ask here too.
+"""
+
+import ipaddress
+from collections.abc import Collection, Iterable
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from starlette.types import Scope
+
+PREFLIGHT_SECONDS = 7200
+"""How long a browser may remember a preflight's answer; browsers cap it at about this."""
+_EXPOSED = b"retry-after"
+_METHODS = b"GET, POST, OPTIONS"
+_HEADERS_DEFAULT = (
+    b"content-type, authorization, apollo-require-preflight, x-apollo-operation-name, idempotency-key, last-event-id"
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine only."""
+    host = host.strip("[]").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def origin_allowed(origin: str | None, host: str | None, bound_host: str, allowed: Collection[str]) -> bool:
+    """Whether a request with these `Origin` and `Host` headers may be served by a server bound to `bound_host`.
+
+    Allowed are an absent origin, those listed, loopback origins while bound to loopback, else the same origin. A
+    server bound to loopback does not trust the `Host` header: a foreign page whose name was made to point to this
+    machine (DNS rebinding) sends its own name in both headers.
+    """
+    if origin is None:
+        return True
+    origin = origin.lower()
+    if origin in allowed:
+        return True
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
+        return False
+    if is_loopback(bound_host):
+        return is_loopback(parts.hostname)
+    # Behind a proxy that ends TLS the scheme is not ours to compare; default ports are left out by both sides.
+    default = _DEFAULT_PORTS[parts.scheme]
+    return host is not None and (parts.hostname, port or default) == _host_and_port(host, default)
+
+
+def _host_and_port(host: str, default_port: int) -> tuple[str | None, int]:
+    try:
+        parts = urlsplit(f"//{host.lower()}")
+        return parts.hostname, parts.port or default_port
+    except ValueError:
+        return None, default_port
+
+
+class Origins:
+    """The rule for one server. `allowed` are full origins: `https://chat.example`, without a path."""
+
+    def __init__(self, bound_host: str, allowed: Iterable[str] = ()) -> None:
+        listed = frozenset(origin.strip().rstrip("/").lower() for origin in allowed)
+
+        # Every request asks, and nearly always about the same few pairs.
+        @lru_cache(maxsize=256)
+        def decide(origin: str, host: str | None) -> bool:
+            return origin_allowed(origin, host, bound_host, listed)
+
+        self._decide = decide
+
+    def allows(self, origin: bytes | None, host: bytes | None) -> bool:
+        if origin is None:
+            return True
+        if len(origin) > 1024:
+            return False
+        return self._decide(origin.decode("latin-1"), None if host is None else host.decode("latin-1"))
+
+    def allow(self, scope: Scope) -> bool:
+        """Whether the request or handshake of an ASGI scope may be served."""
+        origin = host = None
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                origin = value
+            elif name == b"host":
+                host = value
+        return self.allows(origin, host)
+
+
+def cors_headers(origin: bytes) -> Headers:
+    """What an answer to an allowed origin carries, so that its page may read it."""
+    return [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-allow-credentials", b"true"),
+        (b"access-control-expose-headers", _EXPOSED),
+        (b"vary", b"Origin"),
+    ]
+
+
+def preflight_headers(origin: bytes, requested_headers: bytes | None) -> Headers:
+    """The answer to an allowed origin's preflight: what it may send."""
+    return [
+        *cors_headers(origin),
+        (b"access-control-allow-methods", _METHODS),
+        (b"access-control-allow-headers", requested_headers or _HEADERS_DEFAULT),
+        (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
+    ]

@@ -1,0 +1,327 @@
+"""The REST shim of the earlier server (design 2.3): the same resolvers under other names.
+
+FastAPI describes every call for `/openapi.json`. The one that is called all the time, posting, is handled by
+`RestPost`, past FastAPI's dependency machinery, which costs more than the post itself.
+"""
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from starlette.types import Receive, Scope, Send
+
+from errors import (
+    BadUserInput,
+    CursorExpired,
+    CursorInvalid,
+    InternalError,
+    RaqcoonError,
+    RetryLater,
+    Unauthenticated,
+)
+from messages import Viewer
+from resolvers import history
+from resolvers.chat import Chat
+from resolvers.post_message import post_message
+from transports.http_exchange import (
+    Disconnected,
+    Headers,
+    Refused,
+    encode_body,
+    read_body,
+    request_headers,
+    respond,
+    retry_after,
+)
+from transports.items import message_item
+from transports.media_types import JSON, content_type
+from transports.sockets import Authenticate, anyone
+
+logger = logging.getLogger(__name__)
+
+POST_PATH = "/api/messages"
+LIMIT_DEFAULT = 200
+LIMIT_MAX = 1000
+_JSON = b"application/json"
+_FIELDS = {
+    "channelId": "channel_id",
+    "tokenCount": "token_count",
+    "idempotencyKey": "idempotency_key",
+}
+
+
+class Post(BaseModel):
+    """A message to post."""
+
+    channel_id: str = Field(description="1 to 128 characters; no white space, no `/`, no control characters.")
+    author: str = Field(description="1 to 128 characters.")
+    content: str = Field(description="1 to 65,536 bytes of UTF-8, unless set otherwise.")
+    lane: str | None = Field(None, description="Up to 64 characters; the empty string is null.")
+    provider: str | None = Field(None, description="Up to 64 characters; the empty string is null.")
+    token_count: int | None = Field(None, description="0 to 2,147,483,647.")
+    idempotency_key: str | None = Field(
+        None, description="1 to 128 characters; the header `Idempotency-Key` works too. A repeat posts nothing."
+    )
+
+
+class Item(BaseModel):
+    """A message as stored."""
+
+    channel_id: str
+    author: str
+    content: str
+    timestamp: str = Field(description="When the log accepted it, ISO 8601, UTC.")
+    lane: str | None
+    provider: str | None
+    token_count: int | None
+    id: str
+    sequence: int = Field(description="Its number in its channel: 1, 2, 3 … without gaps.")
+    cursor: str = Field(description="Pass it as `after`.")
+
+
+class Posted(BaseModel):
+    success: bool
+    message: Item
+
+
+class Messages(BaseModel):
+    messages: list[Item]
+
+
+class Channels(BaseModel):
+    channels: list[str]
+
+
+class Totals(BaseModel):
+    total_messages: int
+    total_tokens: int
+    by_provider: dict[str, int] = Field(description="Messages by provider; null is left out.")
+    by_lane: dict[str, int] = Field(description="Messages by lane; null is left out.")
+
+
+class Summary(BaseModel):
+    summary: Totals
+
+
+class Health(BaseModel):
+    status: str
+
+
+_POST = TypeAdapter(Post)
+
+
+class RestPost:
+    """`POST /api/messages` as a bare ASGI application."""
+
+    def __init__(self, chat: Chat, *, body_bytes_max: int, authenticate: Authenticate) -> None:
+        self._chat = chat
+        self._body_bytes_max = body_bytes_max
+        self._authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            status, body, headers = await self._post(scope, receive)
+        except Disconnected:
+            return
+        except Refused as refused:
+            status, body, headers = refused.status, encode_body({"detail": str(refused)}), refused.headers
+        except ValidationError as error:
+            status, body, headers = 422, _validation_detail(error.errors(include_url=False), "body"), []
+        except RaqcoonError as error:
+            status, body, headers = error_answer(error, "body")
+        except Exception:
+            logger.exception("A post failed")
+            status, body, headers = error_answer(InternalError(), "body")
+        await respond(send, status, _JSON, body, headers)
+
+    async def _post(self, scope: Scope, receive: Receive) -> tuple[int, bytes, Headers]:
+        headers = request_headers(scope)
+        viewer = await self._authenticate(None, scope)
+        declared = headers.get(b"content-type")
+        if declared is not None and not _is_json(content_type(declared)[0]):
+            raise BadUserInput("body", "must be application/json")
+        post = _POST.validate_json(await read_body(receive, headers, self._body_bytes_max))
+        message = await post_message(
+            self._chat,
+            viewer,
+            channel_id=post.channel_id,
+            author=post.author,
+            content=post.content,
+            lane=post.lane,
+            provider=post.provider,
+            token_count=post.token_count,
+            idempotency_key=_idempotency_key(headers.get(b"idempotency-key"), post.idempotency_key),
+        )
+        return 200, encode_body({"success": True, "message": message_item(message)}), []
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == JSON or media_type.endswith("+json")
+
+
+def _idempotency_key(header: bytes | None, member: str | None) -> str | None:
+    if header is None:
+        return member
+    try:
+        key = header.decode()
+    except UnicodeDecodeError:
+        key = header.decode("latin-1")
+    if member is not None and member != key:
+        raise BadUserInput("idempotencyKey", "differs from the Idempotency-Key header")
+    return key
+
+
+def _validation_detail(problems: Any, place: str | None = None) -> bytes:
+    """FastAPI's body of a 422. What was sent is not sent back: it may be long, or no Unicode."""
+    return encode_body(
+        {
+            "detail": [
+                {
+                    "type": problem["type"],
+                    "loc": [*((place,) if place else ()), *problem["loc"]],
+                    "msg": problem["msg"],
+                }
+                for problem in problems
+            ]
+        }
+    )
+
+
+def error_answer(error: RaqcoonError, place: str) -> tuple[int, bytes, Headers]:
+    """Status, body and headers that stand for an error; `place` is where its argument came from."""
+    if isinstance(error, BadUserInput | CursorInvalid):
+        name = _FIELDS.get(error.argument, error.argument)
+        location = [place] if name == place else [place, name]
+        detail: Any = [{"type": "value_error", "loc": location, "msg": f"{name} {error.problem}"}]
+        return error.http_status, encode_body({"detail": detail}), []
+    headers: Headers = []
+    if isinstance(error, RetryLater):
+        headers.append(retry_after(error))
+    elif isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b"Bearer"))
+    answer = {"detail": str(error), "code": error.code}
+    if isinstance(error, CursorExpired):
+        answer["resume_cursor"] = error.resume_cursor
+    return error.http_status, encode_body(answer), headers
+
+
+def build_rest(
+    chat: Chat, *, body_bytes_max: int = 1024 * 1024, authenticate: Authenticate = anyone
+) -> tuple[FastAPI, RestPost]:
+    """The shim's application, and its way to post, which may be called past the application's routing."""
+    post = RestPost(chat, body_bytes_max=body_bytes_max, authenticate=authenticate)
+
+    async def viewer(request: Request) -> Viewer:
+        return await authenticate(None, request.scope)
+
+    class PostRoute(APIRoute):
+        """Described by its endpoint's signature, handled by `RestPost`."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            async def handle(request: Request) -> Response:
+                return _Through(post)
+
+            return handle
+
+    # FastAPI's documentation pages load their scripts from a CDN; the description itself is here.
+    app = FastAPI(
+        title="RAQCOON",
+        description="The REST shim. The contract is GraphQL, at `/graphql`.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+
+    @app.exception_handler(RaqcoonError)
+    async def refused(request: Request, error: Exception) -> Response:
+        status, body, headers = error_answer(error if isinstance(error, RaqcoonError) else InternalError(), "query")
+        return _json(body, status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: Exception) -> Response:
+        problems = error.errors() if isinstance(error, RequestValidationError) else []
+        return _json(_validation_detail(problems), 422)
+
+    Asking = Annotated[Viewer, Depends(viewer)]
+
+    async def describe_post(post: Post) -> None:
+        """Appends a message to a channel and answers it as stored."""
+
+    app.router.add_api_route(
+        POST_PATH,
+        describe_post,
+        methods=["POST"],
+        response_model=Posted,
+        name="post_message",
+        route_class_override=PostRoute,
+        responses={
+            401: {"description": "A valid token is required."},
+            403: {"description": "This may not be posted here, or not under this name."},
+            409: {"description": "The idempotency key was used for another message."},
+            413: {"description": "The body is too long."},
+            429: {"description": "Too many posts; see Retry-After."},
+            503: {"description": "The log cannot be reached, or the server is shutting down; see Retry-After."},
+        },
+    )
+
+    @app.get("/api/messages", response_model=Messages)
+    async def list_messages(
+        asking: Asking,
+        channel_id: Annotated[str | None, Query(description="Of one channel; left out, of all channels.")] = None,
+        after: Annotated[str | None, Query(description="What follows this cursor; with channel_id only.")] = None,
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+    ) -> Response:
+        """The oldest messages, ascending: of a channel by sequence, of all by (timestamp, channel_id, sequence)."""
+        if channel_id is not None:
+            found = await history.messages_after(chat, asking, channel_id, after=after, limit=limit)
+        elif after is not None:
+            raise BadUserInput("after", "must not be given without channel_id")
+        else:
+            found = await history.oldest_messages(chat, asking, limit=limit)
+        return _json(encode_body({"messages": [message_item(message) for message in found]}))
+
+    @app.get("/api/channels", response_model=Channels)
+    async def list_channels(asking: Asking) -> Response:
+        """The ids of all channels that were posted to, sorted."""
+        return _json(encode_body({"channels": await history.all_channels(chat, asking)}))
+
+    @app.get("/api/summary", response_model=Summary)
+    async def summarise(asking: Asking) -> Response:
+        """How many messages and tokens there are."""
+        totals = await history.summary(chat, asking)
+        summary = {
+            "total_messages": totals.messages,
+            "total_tokens": totals.tokens,
+            "by_provider": dict(totals.messages_by_provider),
+            "by_lane": dict(totals.messages_by_lane),
+        }
+        return _json(encode_body({"summary": summary}))
+
+    @app.get("/api/health", response_model=Health)
+    async def health() -> Response:
+        """Whether the server runs at all."""
+        return _json(b'{"status":"ok"}')
+
+    return app, post
+
+
+def _json(body: bytes, status: int = 200, headers: Headers | None = None) -> Response:
+    response = Response(body, status, media_type="application/json")
+    response.raw_headers += headers or []
+    return response
+
+
+class _Through(Response):
+    """A response that lets an ASGI application answer."""
+
+    def __init__(self, app: RestPost) -> None:
+        super().__init__()
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
