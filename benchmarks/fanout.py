@@ -1,0 +1,42 @@
+"""How fast, how soon and at what cost messages reach subscribers, beside other servers, in one run.
+
+    uv run python -m benchmarks.fanout [--quick] [--only thousand paced] [--servers raqcoon floor]
+
+Prints a Markdown table, writes `benchmarks/results/fanout.json` and the plots in `docs/images/`.
+"""
+
+import sys
+
+from benchmarks import plots, report
+from benchmarks.native import CompilerMissing
+from benchmarks.runner import RESULTS, Outcome, arguments, chosen, measure
+from benchmarks.scenarios import FANOUT
+from benchmarks.servers import ROOT, SERVERS
+
+
+def main() -> int:
+    parsed = arguments(__doc__)
+    scenarios = chosen(FANOUT, parsed)
+    if parsed.list:
+        for scenario in scenarios:
+            print(f"{scenario.key:16} {scenario.title}: {', '.join(scenario.servers)}")
+        print("servers:", ", ".join(SERVERS))
+        return 0
+    partial = bool(parsed.only or parsed.servers or parsed.label)
+    name = f"fanout-{parsed.label}" if parsed.label else "fanout.tmp" if partial else "fanout"
+    results = RESULTS / f"{name}.json"
+    try:
+        outcome = Outcome.read(results) if parsed.render else measure(scenarios, parsed, results)
+    except CompilerMissing as missing:
+        print(missing, file=sys.stderr)
+        return 2
+    print(report.render(outcome, scenarios))
+    folder = RESULTS if partial else ROOT / "docs" / "images"
+    for plot in plots.draw_fanout(outcome, folder, suffix=".tmp" if partial else ""):
+        print(f"wrote {plot.relative_to(ROOT)}", file=sys.stderr)
+    print(f"wrote {results.relative_to(ROOT)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

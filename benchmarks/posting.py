@@ -1,0 +1,39 @@
+"""How many posts a second are taken and acknowledged, beside other servers, in one run.
+
+    uv run python -m benchmarks.posting [--quick] [--only mutation] [--servers raqcoon strawberry]
+
+One subscriber, 16 publishers that each wait for their answer. RAQCOON has committed a post to its log before it
+answers; the peers keep it in memory. Prints a Markdown table and writes `benchmarks/results/posting.json`.
+"""
+
+import sys
+
+from benchmarks import report
+from benchmarks.native import CompilerMissing
+from benchmarks.runner import RESULTS, Outcome, arguments, chosen, measure
+from benchmarks.scenarios import POSTING
+from benchmarks.servers import ROOT
+
+
+def main() -> int:
+    parsed = arguments(__doc__)
+    scenarios = chosen(POSTING, parsed)
+    if parsed.list:
+        for scenario in scenarios:
+            print(f"{scenario.key:16} {scenario.title}: {', '.join(scenario.servers)}")
+        return 0
+    partial = bool(parsed.only or parsed.servers or parsed.label)
+    name = f"posting-{parsed.label}" if parsed.label else "posting.tmp" if partial else "posting"
+    results = RESULTS / f"{name}.json"
+    try:
+        outcome = Outcome.read(results) if parsed.render else measure(scenarios, parsed, results)
+    except CompilerMissing as missing:
+        print(missing, file=sys.stderr)
+        return 2
+    print(report.render(outcome, scenarios))
+    print(f"wrote {results.relative_to(ROOT)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""What is measured: each scenario's load, the servers it makes sense for, and what RAQCOON has to reach."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmarks.load_generator import Load
+
+Report = dict[str, Any]
+NODE_GRAPHQL = ("yoga", "mercurius", "mercurius-jit")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column: how it is read from a report, and whether more is better."""
+
+    label: str
+    read: Callable[[Report], float]
+    better: Literal["more", "less"] = "more"
+    digits: int = 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """RAQCOON's value of the scenario's metric (by index) must be at least (at most, where less is better) `factor`
+    times the best of `rivals`; without rivals, `factor` is the bound itself."""
+
+    factor: float
+    rivals: tuple[str, ...] = ()
+    metric: int = 0
+    subject: str = "raqcoon"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row group of the table. `load` is at full length; `--seconds` shortens it."""
+
+    key: str
+    title: str
+    load: Load
+    servers: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    targets: tuple[Target, ...] = ()
+    curve: str | None = None
+    """Scenarios of one curve differ in one number, `at`."""
+    at: int = 0
+
+
+def _per_subscriber(report: Report) -> float:
+    return float(report["rss_idle_kib"] - report["rss_before_kib"]) / max(1, int(report["subscribers"]))
+
+
+def _growth_mib(report: Report) -> float:
+    """Resident memory at the end over that at a quarter of the deliveries, when pools and caches have filled."""
+    quarter = next(kib for _, done, kib in report["samples"] if done * 4 >= report["deliveries"])
+    return float(report["rss_end_kib"] - quarter) / 1024
+
+
+DELIVERIES = Metric("deliveries/s", lambda r: r["deliveries_per_second"])
+CPU = Metric("CPU µs/delivery", lambda r: r["server_cpu_us_per_delivery"], "less", 2)
+P50 = Metric("p50 ms", lambda r: r["latency_ms"]["p50"], "less", 1)
+P99 = Metric("p99 ms", lambda r: r["latency_ms"]["p99"], "less", 1)
+LOAD = Metric("load's CPU share", lambda r: r["load_cpu_share"], "less", 2)
+SET_UP = Metric("set-up s", lambda r: r["connect_seconds"], "less", 2)
+SET_UP_CPU = Metric("set-up CPU s", lambda r: r["connect_server_cpu_seconds"], "less", 2)
+MEMORY = Metric("KiB/subscriber", _per_subscriber, "less", 1)
+GROWTH = Metric("growth MiB", _growth_mib, "less", 1)
+MILLIONS = Metric("million deliveries", lambda r: r["deliveries"] / 1e6, "more", 2)
+PING_P99 = Metric("ping p99 ms", lambda r: r["ping_probe_ms"]["p99"], "less", 1)
+POST_P99 = Metric("post p99 ms", lambda r: r["post_probe_ms"]["p99"], "less", 1)
+CPU_PER_POST = Metric("CPU ms/post", lambda r: r["server_cpu_seconds"] * 1e3 / max(1, r["posts"]), "less", 2)
+POSTS = Metric("posts/s", lambda r: r["posts_per_second"])
+ANSWER_P50 = Metric("answer p50 ms", lambda r: r["post_ms"]["p50"], "less", 2)
+ANSWER_P99 = Metric("answer p99 ms", lambda r: r["post_ms"]["p99"], "less", 2)
+
+_RATE = (DELIVERIES, CPU, P50, P99, LOAD)
+_ALL = (
+    "raqcoon",
+    "raqcoon-plain",
+    "strawberry",
+    "strawberry-tuned",
+    "ariadne",
+    *NODE_GRAPHQL,
+    "connection-manager",
+    "broadcast",
+    "floor",
+)
+_CURVE = ("raqcoon", "strawberry-tuned", "mercurius-jit", "broadcast", "floor")
+
+
+def _cost(subscribers: int) -> Scenario:
+    return Scenario(
+        f"cost-{subscribers}",
+        f"cost per delivery: {subscribers:,} subscribers, 4 publishers",
+        Load(subscribers),
+        _CURVE,
+        (CPU, DELIVERIES, P99),
+        curve="cost",
+        at=subscribers,
+    )
+
+
+def _selections(count: int) -> Scenario:
+    return Scenario(
+        f"selections-{count}",
+        f"{count} selection{'s' if count > 1 else ''} among 1,000 subscribers, 5 posts/s",
+        Load(1000, selections=count, rate=5),
+        ("raqcoon", "mercurius-jit") if count in (1, 20) else ("raqcoon",),
+        (CPU_PER_POST, P50, P99),
+        curve="selections",
+        at=count,
+    )
+
+
+def _idle(subscribers: int) -> Scenario:
+    return Scenario(
+        f"idle-{subscribers}",
+        f"{subscribers:,} idle subscriptions: set-up and memory",
+        Load(subscribers, publishers=1, seconds=0, settle_seconds=3),
+        (*_CURVE, "ariadne", "yoga") if subscribers == 10_000 else ("raqcoon",),
+        (MEMORY, SET_UP, SET_UP_CPU),
+        (Target(16, metric=0), Target(10, metric=2)) if subscribers == 10_000 else (),
+        curve="idle",
+        at=subscribers,
+    )
+
+
+FANOUT: tuple[Scenario, ...] = (
+    Scenario(
+        "thousand",
+        "1,000 subscribers, 4 publishers",
+        Load(1000),
+        _ALL,
+        _RATE,
+        (Target(100, ("strawberry",)), Target(30, NODE_GRAPHQL), Target(2.5, ("floor",))),
+    ),
+    Scenario(
+        "five-thousand",
+        "5,000 subscribers, 4 publishers",
+        Load(5000),
+        ("raqcoon", "raqcoon-plain", "strawberry", "strawberry-tuned", "mercurius-jit", "broadcast", "floor"),
+        _RATE,
+        (Target(60, ("strawberry",)), Target(2, ("floor",))),
+    ),
+    Scenario(
+        "one-publisher",
+        "500 subscribers, 1 publisher",
+        Load(500, publishers=1),
+        _ALL,
+        _RATE,
+        (Target(16, ("strawberry",)), Target(1, ("broadcast",))),
+    ),
+    Scenario(
+        "paced-5",
+        "1,000 subscribers, 5 posts/s",
+        Load(1000, rate=5),
+        _ALL,
+        (P50, P99, CPU, DELIVERIES),
+        (Target(2, ("floor",), 0), Target(2, ("floor",), 1)),
+    ),
+    Scenario(
+        "paced-50",
+        "1,000 subscribers, 50 posts/s",
+        Load(1000, rate=50),
+        ("raqcoon", "raqcoon-plain", "broadcast", "floor"),
+        (P50, P99, CPU, DELIVERIES),
+        (Target(2, ("floor",), 0), Target(2, ("floor",), 1)),
+    ),
+    Scenario(
+        "channels",
+        "200 channels of 25 subscribers, 4 publishers",
+        Load(5000, channels=200),
+        ("raqcoon", "strawberry", "strawberry-tuned", "mercurius-jit", "broadcast", "floor"),
+        _RATE,
+        (Target(12, ("strawberry",)),),
+    ),
+    Scenario(
+        "sse",
+        "1,000 SSE subscribers, 4 publishers",
+        Load(1000),
+        ("raqcoon-sse", "strawberry-sse", "strawberry-sse-tuned", "yoga-sse"),
+        _RATE,
+        (Target(8, ("strawberry-sse",), subject="raqcoon-sse"),),
+    ),
+    Scenario(
+        "alive",
+        "others' sign of life: 5,000 subscribers, 4 publishers",
+        Load(5000, ping_interval_ms=20, post_probe_interval_ms=50),
+        _CURVE,
+        (PING_P99, POST_P99, DELIVERIES),
+        (Target(100, metric=0), Target(200, metric=1)),
+    ),
+    Scenario(
+        "million",
+        "1,000,000 deliveries to 1,000 subscribers: memory",
+        Load(1000, posts=1000, seconds=600),
+        ("raqcoon",),
+        (GROWTH, MILLIONS, DELIVERIES),
+        (Target(8, metric=0),),
+    ),
+    *(_selections(count) for count in (1, 2, 5, 10, 20)),
+    *(_cost(subscribers) for subscribers in (10, 100, 1000, 10_000)),
+    *(_idle(subscribers) for subscribers in (1000, 2000, 5000, 10_000)),
+)
+
+POSTING: tuple[Scenario, ...] = (
+    Scenario(
+        "mutation",
+        "postMessage over HTTP: 16 publishers, 1 subscriber",
+        Load(1, publishers=16),
+        ("raqcoon", "strawberry", "strawberry-tuned", "ariadne", *NODE_GRAPHQL),
+        (POSTS, ANSWER_P50, ANSWER_P99, LOAD),
+        (Target(8, ("strawberry",)), Target(1, ("mercurius", "mercurius-jit"))),
+    ),
+    Scenario(
+        "rest",
+        "POST /api/messages: 16 publishers, 1 subscriber",
+        Load(1, publishers=16),
+        ("raqcoon-plain", "connection-manager", "broadcast", "floor"),
+        (POSTS, ANSWER_P50, ANSWER_P99, LOAD),
+        (Target(0.5, ("connection-manager",), subject="raqcoon-plain"),),
+    ),
+)
