@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
-_OLDEST_MAJOR = 20
+_OLDEST_MAJOR = 22
 
 
 def node_directory() -> Path:

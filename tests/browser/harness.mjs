@@ -16,7 +16,7 @@ const DEADLINE_MS = 20_000;
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
 const SERVER_COMMAND = process.env.SERVER_COMMAND ?? '[".venv/bin/python", "server.py"]';
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();

@@ -1,0 +1,45 @@
+import { ApolloClient, InMemoryCache, type ApolloCache, type FieldMergeFunction, type Reference } from '@apollo/client';
+import { GraphQLWsLink } from '@apollo/client/link/subscriptions';
+import { setConnectionState } from '../../reconnect/badge';
+import { createReconnectingClient } from '../../reconnect/reconnect';
+import type { MessageFieldsFragment } from './gql/graphql';
+
+interface Connection {
+  edges: { node: Reference }[];
+  pageInfo: object;
+}
+
+/** Pages in one list: each message once, by id, in the order of the channel. */
+const mergePages: FieldMergeFunction<Connection> = (existing, incoming, { args, readField }) => {
+  const edges = new Map([...(existing?.edges ?? []), ...incoming.edges].map((edge) => [readField<string>('id', edge.node), edge]));
+  const sequence = (edge: { node: Reference }) => readField<number>('sequence', edge.node) ?? 0;
+  return {
+    ...incoming,
+    edges: [...edges.values()].sort((one, other) => sequence(one) - sequence(other)),
+    // Only an older page says anything new about what lies before.
+    pageInfo: existing && !args?.before ? existing.pageInfo : incoming.pageInfo,
+  };
+};
+
+export const client = new ApolloClient({
+  link: new GraphQLWsLink(createReconnectingClient(`${location.origin.replace('http', 'ws')}/graphql`, setConnectionState)),
+  cache: new InMemoryCache({
+    typePolicies: { Channel: { fields: { messages: { keyArgs: ['filter'], merge: mergePages } } } },
+  }),
+});
+
+/** Puts a message in its place in the channel's list, unless it is there. Its fields are in the cache already. */
+export function addMessage(cache: ApolloCache, channelId: string, { id, sequence, cursor }: MessageFieldsFragment): void {
+  cache.modify({
+    id: cache.identify({ __typename: 'Channel', id: channelId }),
+    fields: {
+      messages(connection, { readField, toReference }) {
+        const { edges } = connection as Connection;
+        const before = edges.findLastIndex((edge) => readField<number>('sequence', edge.node)! <= sequence);
+        if (readField('id', edges[before]?.node) === id) return connection;
+        const edge = { __typename: 'MessageEdge', cursor, node: toReference({ __typename: 'Message', id })! };
+        return { ...connection, edges: edges.toSpliced(before + 1, 0, edge) };
+      },
+    },
+  });
+}

@@ -1,0 +1,25 @@
+import { StrictMode, useState } from 'react';
+import { createRoot } from 'react-dom/client';
+import { Provider } from 'urql';
+import { Page, channelFromAddress } from '../../ui';
+import { Channel } from './Channel';
+import { client } from './client';
+
+function App() {
+  const [epoch, setEpoch] = useState(0);
+  // The server does not know the cursor any more: its log was replaced, and nothing read before is of use.
+  const startOver = () => setEpoch((epoch) => epoch + 1);
+  return (
+    <Page title="urql">
+      <Channel key={epoch} channelId={channelFromAddress()} onReplaced={startOver} />
+    </Page>
+  );
+}
+
+createRoot(document.getElementById('app')!).render(
+  <StrictMode>
+    <Provider value={client}>
+      <App />
+    </Provider>
+  </StrictMode>,
+);

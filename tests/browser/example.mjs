@@ -1,0 +1,100 @@
+// An example app (argument: its folder in examples/), built and served by Vite, in two windows: older pages, posts, and
+// kill -9 in the middle of a stream. Nothing is missing and nothing is there twice.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { freePort, openWindow, scenario, until } from './harness.mjs';
+
+const [app] = process.argv.slice(2);
+const CHANNEL = 'den';
+const FEW = 120;
+const STREAM = 1000;
+const KILL_AT = [200, 500, 800];
+const POST = `mutation ($content: String!, $key: String!) {
+  postMessage(channelId: "${CHANNEL}", author: "stream", content: $content, idempotencyKey: $key) { sequence }
+}`;
+
+async function preview(server) {
+  const port = await freePort();
+  const folder = fileURLToPath(new URL(`../../examples/${app}/`, import.meta.url));
+  const vite = fileURLToPath(new URL('../../examples/node_modules/vite/bin/vite.js', import.meta.url));
+  const child = spawn(process.execPath, [vite, 'preview', '--host', '127.0.0.1', '--port', String(port), '--strictPort'], {
+    cwd: folder,
+    env: { ...process.env, RAQCOON_URL: server.url },
+    stdio: 'ignore',
+  });
+  const url = `http://127.0.0.1:${port}`;
+  await until('vite preview', () => fetch(url).then((response) => response.ok, () => false));
+  return { url, stop: () => (child.kill(), once(child, 'exit')) };
+}
+
+/** Posts until it is answered, however often the server dies meanwhile: the key makes it one message. */
+async function postThrough(server, content) {
+  for (;;) {
+    try {
+      return await server.graphql(POST, { content, key: content });
+    } catch {
+      await sleep(50);
+    }
+  }
+}
+
+const rows = (page) => page.$$eval('.message', (rows) => rows.map((row) => [row.querySelector('.sequence').textContent, row.querySelector('p').textContent]));
+
+await scenario(async ({ server, browser }) => {
+  const site = await preview(server);
+  try {
+    for (let n = 1; n <= FEW; n++) await server.post({ channelId: CHANNEL, author: 'seed', content: `seed ${n}` });
+    const here = await openWindow(browser, `${site.url}/?channel=${CHANNEL}`);
+    const there = await openWindow(browser, `${site.url}/?channel=${CHANNEL}`);
+    for (const page of [here, there]) await page.waitForSelector('.badge.live');
+    await until('the first page', async () => (await rows(here)).length === 50);
+    await here.click('.older button');
+    await until('an older page', async () => (await rows(here)).length === 100);
+    await here.click('.older button');
+    await until('the whole history', async () => (await rows(here)).length === FEW);
+    assert.equal(await here.locator('.older').count(), 0);
+
+    await here.fill('[name=content]', 'from a window');
+    await here.click('form button');
+    for (const page of [here, there]) await page.locator('.message:not(.unstored)', { hasText: 'from a window' }).waitFor();
+
+    let next = 0;
+    const expected = [...Array.from({ length: FEW }, (_, n) => `seed ${n + 1}`), 'from a window'];
+    for (let n = 0; n < STREAM; n++) expected.push(`stream ${n}`);
+    const stream = async () => {
+      while (next < STREAM) await postThrough(server, `stream ${next++}`);
+    };
+    const nemesis = async () => {
+      for (const moment of KILL_AT) {
+        await until(`message ${moment} of the stream`, () => next >= moment);
+        await server.kill();
+        await server.run();
+      }
+    };
+    await Promise.all([stream(), nemesis()]);
+
+    for (const [page, first] of [[here, 0], [there, FEW - 50]]) {
+      await until('the end of the stream', async () => (await rows(page)).at(-1)?.[1] === `stream ${STREAM - 1}`);
+      const shown = await rows(page);
+      assert.deepEqual(shown, expected.map((content, index) => [String(index + 1), content]).slice(first));
+      await page.waitForSelector('.badge.live');
+    }
+
+    // Another database: the app reads the new history and goes on there.
+    await server.kill();
+    await server.forget();
+    await server.run();
+    await server.post({ channelId: CHANNEL, author: 'seed', content: 'a new log' });
+    for (const page of [here, there]) await until('the new log', async () => JSON.stringify(await rows(page)) === '[["1","a new log"]]');
+    await there.fill('[name=content]', 'goes on');
+    await there.click('form button');
+    for (const page of [here, there]) await until('a post in the new log', async () => JSON.stringify(await rows(page)) === '[["1","a new log"],["2","goes on"]]');
+    assert.deepEqual([...here.faults, ...there.faults], []);
+  } finally {
+    await site.stop();
+  }
+});
