@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return copy_command(arguments[1:])
         settings = parse_settings(arguments)
         logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         for warning in unknown_variables():
             logger.warning(warning)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -1,0 +1,84 @@
+"""Settings: the README's table is the code's, and what is unusable is said in one line."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from settings import Settings, parse_settings, unknown_variables
+
+ROOT = Path(__file__).parent.parent
+
+
+def shown(value: object) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_readme_table_is_the_settings() -> None:
+    rows = re.findall(r"^\| `(RAQCOON_\w+)` \| (.+?) \| (.+) \|$", (ROOT / "README.md").read_text(), re.M)
+    assert [
+        (f"RAQCOON_{name.upper()}", f"`{shown(field.default)}`", field.description)
+        for name, field in Settings.model_fields.items()
+    ] == rows
+
+
+def test_settings_flag_wins_over_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAQCOON_PORT", "9001")
+    assert parse_settings([]).port == 9001
+    assert parse_settings(["--port", "9002"]).port == 9002
+
+
+def test_settings_origins_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAQCOON_ALLOWED_ORIGINS", "https://a.example, https://b.example")
+    assert parse_settings([]).allowed_origins == ("https://a.example", "https://b.example")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--port", "70000"], ["--drain-seconds", "-1"], ["--sweep-interval-seconds", "0"]]
+)
+def test_settings_out_of_bounds_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(ValidationError):
+        parse_settings(arguments)
+
+
+def test_unknown_variable_is_told_with_the_name_that_was_meant() -> None:
+    assert unknown_variables({"RAQCOON_PROT": "1", "HOME": "/", "RAQCOON_PORT": "1"}) == [
+        "unknown setting RAQCOON_PROT is ignored; did you mean RAQCOON_PORT?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"RAQCOON_PORT": "eighty"}, "RAQCOON_PORT: "),
+        ({"RAQCOON_DATABASE_URL": "mysql://x"}, "mysql"),
+        ({"RAQCOON_HOST": "203.0.113.7", "RAQCOON_PORT": "1"}, "cannot listen on 203.0.113.7:1"),
+    ],
+)
+def test_server_unusable_setting_ends_it_with_one_line_and_exit_code_2(
+    variables: dict[str, str], problem: str, tmp_path: Path
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAQCOON_")} | variables
+    environment.setdefault("RAQCOON_PORT", "0")
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "server.py")],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("raqcoon: ")
+    assert problem in line
+    assert ended.stdout == ""
