@@ -14,6 +14,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import uvicorn
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from pydantic_settings import SettingsError
 
 from delivery.hub import Hub
 from errors import StartupError
+from message_log.retention import Retention, RetentionPolicy
 from message_log.sql import SqlMessageLog
 from resolvers.chat import Chat
 from schema.operations import Operations
@@ -82,6 +84,9 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(log.close)
         await hub.start()
         stack.push_async_callback(hub.stop)
+        retention = Retention(log, _retention_policy(settings))
+        retention.start()
+        stack.push_async_callback(retention.stop)
         chat = Chat(log=log, hub=hub, content_bytes_max=settings.content_bytes_max)
         app = build_app(
             chat,
@@ -117,6 +122,13 @@ async def serve(settings: Settings) -> None:
         gc.freeze()
         _announce(host, port, log.location)
         await server.serve(sockets=[listener])
+
+
+def _retention_policy(settings: Settings) -> RetentionPolicy:
+    seconds = settings.retention_max_age_seconds
+    return RetentionPolicy(
+        max_age=None if seconds is None else timedelta(seconds=seconds), max_messages=settings.retention_max_messages
+    )
 
 
 def _announce(host: str, port: int, location: str) -> None:

@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     sweep_interval_seconds: float = Field(
         0.25, gt=0, le=60, description="How often the heads of subscribed channels are read, in case a hint was lost."
     )
+    retention_max_age_seconds: float | None = Field(
+        None, gt=0, le=3.2e9, description="Messages older than this are removed in the background; unset, none is."
+    )
+    retention_max_messages: int | None = Field(
+        None, ge=1, description="Messages that a channel keeps; older ones are removed in the background. Unset, all."
+    )
     max_subscriptions_per_connection: int = Field(100, ge=1, description="Live subscriptions on one WebSocket.")
     max_cohorts: int = Field(
         10_000, ge=1, description="Distinct subscription operations that share executions; past it each runs alone."
