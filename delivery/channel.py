@@ -12,6 +12,7 @@ From these follows exactly once and in order: whoever moves a position has looke
 """
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Hashable, Sequence
 
@@ -105,7 +106,8 @@ class Channel:
         if self._delivery is not None:
             return
         if self._opening is None or (self._opening.done() and self._delivery is None):
-            self._opening = asyncio.get_running_loop().create_task(self._open())
+            # It serves every subscriber, not the request that happened to come first.
+            self._opening = asyncio.get_running_loop().create_task(self._open(), context=contextvars.Context())
             # Whoever waits for it may be gone by the time it fails.
             self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._opening)
@@ -300,7 +302,7 @@ class Channel:
             if subscriber.position == start and (not batch.payloads or subscriber.sink.write(batch)):
                 subscriber.position = batch.position
                 failures = 0
-                self._figures.caught_up(batch)
+                self._figures.caught_up(batch, self.head - start)
 
     async def _page(self, position: int) -> Sequence[Message]:
         """What follows `position`, up to the head at most; never empty.

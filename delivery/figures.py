@@ -7,6 +7,7 @@ from delivery.sink import Batch
 
 LATENCY_BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 BATCH_BOUNDS_MESSAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+LAG_BOUNDS_MESSAGES = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 
 
 class Histogram:
@@ -28,6 +29,12 @@ class Figures:
     """Counters of one hub since it started."""
 
     def __init__(self) -> None:
+        self.commits = 0
+        """Commits of this process that stored at least one message."""
+        self.messages_posted = 0
+        self.posts_per_commit = Histogram(BATCH_BOUNDS_MESSAGES)
+        self.hints = 0
+        """Heads heard of from other processes, and from the sweep of heads."""
         self.messages_delivered = 0
         self.slow_falls = 0
         """Times a subscriber could not take a sweep's batch and fell back to the log."""
@@ -35,6 +42,14 @@ class Figures:
         self.batch_messages = Histogram(BATCH_BOUNDS_MESSAGES)
         self.latency_seconds = Histogram(LATENCY_BOUNDS_SECONDS)
         """From the log's timestamp to the write, for the newest message of a batch, once per subscriber."""
+        self.lag_messages = Histogram(LAG_BOUNDS_MESSAGES)
+        """How far behind its channel's head a subscriber was when it took a page."""
+
+    def committed(self, messages: int) -> None:
+        """A commit of this process stored so many messages."""
+        self.commits += 1
+        self.messages_posted += messages
+        self.posts_per_commit.observe(messages)
 
     def swept(self, batch: Batch, subscribers: int) -> None:
         """A sweep wrote `batch` to so many subscribers of one cohort."""
@@ -44,7 +59,8 @@ class Figures:
             latency = (datetime.now(UTC) - batch.messages[-1].timestamp).total_seconds()
             self.latency_seconds.observe(max(0.0, latency), subscribers)
 
-    def caught_up(self, batch: Batch) -> None:
-        """One subscriber took a page on its way to the head."""
+    def caught_up(self, batch: Batch, lag_messages: int) -> None:
+        """One subscriber, `lag_messages` behind, took a page on its way to the head."""
         self.catch_up_pages += 1
+        self.lag_messages.observe(lag_messages)
         self.messages_delivered += len(batch.payloads)

@@ -69,12 +69,14 @@ class Hub:
     # -- LogListener ------------------------------------------------------------------------------------------
 
     def committed(self, messages: Sequence[Message]) -> None:
+        self.figures.committed(len(messages))
         for message in messages:
             channel = self.channels.get(message.channel_id)
             if channel is not None:
                 channel.offer(message)
 
     def hinted(self, channel_id: str, sequence: int) -> None:
+        self.figures.hints += 1
         channel = self.channels.get(channel_id)
         if channel is not None:
             channel.hint(sequence)

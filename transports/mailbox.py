@@ -13,9 +13,10 @@ class Mailbox:
     the log at its own pace and nothing piles up.
     """
 
-    __slots__ = ("_batch", "_changed", "_emptied", "ended", "error", "gone")
+    __slots__ = ("_batch", "_changed", "_emptied", "delivered", "ended", "error", "gone")
 
     def __init__(self) -> None:
+        self.delivered = 0
         self.ended = False
         """The engine has ended the subscription; `error` says why, None when the server is done with it."""
         self.error: RaqcoonError | None = None
@@ -27,16 +28,18 @@ class Mailbox:
 
     def write(self, batch: Batch) -> bool:
         if self._batch is not None or self.gone:
-            self._emptied.clear()
             return False
         # A batch of which the filter let nothing through has no bytes: there is nothing to wait for.
         if batch.payloads:
             self._batch = batch
+            self.delivered += len(batch.payloads)
             self._changed.set()
         return True
 
     async def writable(self) -> None:
-        await self._emptied.wait()
+        while self._batch is not None or self.gone:
+            self._emptied.clear()
+            await self._emptied.wait()
 
     def end(self, error: RaqcoonError | None) -> None:
         self.ended = True

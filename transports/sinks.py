@@ -20,6 +20,13 @@ DIRECT = "raqcoon.direct"
 """Name of the ASGI scope extension under which our uvicorn protocol offers itself; see `uvicorn_protocol`."""
 
 
+class CountingSink(Sink, Protocol):
+    """A sink that knows how much it took."""
+
+    delivered: int
+    """Messages taken so far."""
+
+
 class Direct(Protocol):
     """What our uvicorn protocol offers beyond ASGI."""
 
@@ -69,9 +76,10 @@ def _next_head(operation_id: str) -> bytes:
 class DirectSink:
     """`next` frames of one operation, written straight to the transport."""
 
-    __slots__ = ("_direct", "_head", "_on_end")
+    __slots__ = ("_direct", "_head", "_on_end", "delivered")
 
     def __init__(self, direct: Direct, operation_id: str, on_end: OnEnd) -> None:
+        self.delivered = 0
         self._direct = direct
         self._head = _next_head(operation_id)
         self._on_end = on_end
@@ -80,7 +88,10 @@ class DirectSink:
         head = self._head
         length = len(head)
         frames = batch.wire(length, lambda shared: _NextFrames(shared.payloads, length))
-        return self._direct.write_frames(frames.joined(head))
+        if self._direct.write_frames(frames.joined(head)):
+            self.delivered += len(batch.payloads)
+            return True
+        return False
 
     async def writable(self) -> None:
         await self._direct.drained()
@@ -96,14 +107,18 @@ def _plain_frames(batch: Batch) -> bytes:
 class DirectPlainSink:
     """Frames that are the payloads themselves: the same bytes for every socket of the channel."""
 
-    __slots__ = ("_direct", "_on_end")
+    __slots__ = ("_direct", "_on_end", "delivered")
 
     def __init__(self, direct: Direct, on_end: OnEnd) -> None:
+        self.delivered = 0
         self._direct = direct
         self._on_end = on_end
 
     def write(self, batch: Batch) -> bool:
-        return self._direct.write_frames(batch.wire("plain", _plain_frames))
+        if self._direct.write_frames(batch.wire("plain", _plain_frames)):
+            self.delivered += len(batch.payloads)
+            return True
+        return False
 
     async def writable(self) -> None:
         await self._direct.drained()
@@ -118,7 +133,7 @@ class SendSink:
     `head` and `tail` enclose each payload. A batch is taken when the one before it has been sent.
     """
 
-    __slots__ = ("_head", "_on_end", "_send", "_sending", "_tail")
+    __slots__ = ("_head", "_on_end", "_send", "_sending", "_tail", "delivered")
 
     def __init__(self, send: Send, head: str, tail: str, on_end: OnEnd) -> None:
         self._send = send
@@ -126,11 +141,13 @@ class SendSink:
         self._tail = tail
         self._on_end = on_end
         self._sending: asyncio.Task[None] | None = None
+        self.delivered = 0
 
     def write(self, batch: Batch) -> bool:
         if self._sending is not None:
             return False
         self._sending = asyncio.get_running_loop().create_task(self._send_batch(batch))
+        self.delivered += len(batch.payloads)
         return True
 
     async def _send_batch(self, batch: Batch) -> None:
@@ -148,7 +165,7 @@ class SendSink:
         self._on_end(error)
 
 
-def make_sink(scope: MutableMapping[str, Any], send: Send, operation_id: str, on_end: OnEnd) -> Sink:
+def make_sink(scope: MutableMapping[str, Any], send: Send, operation_id: str, on_end: OnEnd) -> CountingSink:
     """The sink of a graphql-transport-ws operation on the connection of `scope`."""
     direct = scope.get("extensions", {}).get(DIRECT)
     if direct is not None:
@@ -156,7 +173,7 @@ def make_sink(scope: MutableMapping[str, Any], send: Send, operation_id: str, on
     return SendSink(send, _next_head(operation_id).decode(), "}", on_end)
 
 
-def make_plain_sink(scope: MutableMapping[str, Any], send: Send, on_end: OnEnd) -> Sink:
+def make_plain_sink(scope: MutableMapping[str, Any], send: Send, on_end: OnEnd) -> CountingSink:
     """The sink of a plain WebSocket on the connection of `scope`."""
     direct = scope.get("extensions", {}).get(DIRECT)
     if direct is not None:
