@@ -68,7 +68,8 @@ class Hints:
                     pause = first
                     await work(connection)
             except (psycopg.Error, OSError) as error:
-                logger.warning("hints pause for %.1f s: %s", pause, " ".join(str(error).split()))
+                level = logging.WARNING if pause == first else logging.DEBUG  # once an outage
+                logger.log(level, "hints pause: %s", " ".join(str(error).split()))
             self._reached.clear()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, longest)

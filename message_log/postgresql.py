@@ -172,8 +172,10 @@ class PostgresqlDialect:
                 self._write(connection, planned, rows, drafts, heads)
                 connection.execute("COMMIT")
         except psycopg.Error as error:
-            if batch is not None and (self.lost(driver) or _is_fatal(error)):
-                raise InDoubt(self._commits, batch) from error
+            if _ended_session(error):
+                connection.close()
+                if batch is not None:
+                    raise InDoubt(self._commits, batch) from error
             self._roll_back(connection)
             raise
         except BaseException:
@@ -259,6 +261,12 @@ def _message_rows(batch: Batch, microseconds: int) -> str:
     ).decode()
 
 
-def _is_fatal(error: psycopg.Error) -> bool:
-    """Whether the server ended the session with this error, though the socket may not show it yet."""
+def _ended_session(error: psycopg.Error) -> bool:
+    """Whether the session is over, or in a state that only a new one gets out of.
+
+    An error that carries no SQLSTATE comes from this side of the connection and says nothing of the transaction; one
+    that is FATAL ended the session, though the socket may not show it yet. Any other is the server's "no".
+    """
+    if error.sqlstate is None:
+        return not isinstance(error, psycopg.DataError)  # refused by the driver, before it was sent
     return error.diag.severity_nonlocalized in ("FATAL", "PANIC")

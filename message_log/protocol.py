@@ -116,11 +116,17 @@ class MessageLog(Protocol):
     async def oldest_sequence(self, channel_id: str) -> int:
         """The sequence of the oldest message still held; the head + 1 when none is."""
 
-    async def oldest_of_all(self, *, limit: int) -> list[Message]:
-        """The oldest messages of all channels by (timestamp, channel_id, sequence), at most `limit`."""
+    async def oldest_of_all(self, *, limit: int, channel_ids: Collection[str] | None = None) -> list[Message]:
+        """The oldest messages of all channels, or of those named, by (timestamp, channel_id, sequence).
+
+        At most `limit`. Over named channels the time it takes grows with what they and their neighbours hold.
+        """
 
     async def message(self, channel_id: str, sequence: int) -> Message | None:
         """One message, or None when it was never posted or is no longer held."""
+
+    async def first_with_key(self, channel_id: str, author: str, idempotency_key: str) -> Message | None:
+        """The message that an idempotency key names, or None while it names none."""
 
     async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:
         """Channels that were posted to, by code point order of their ids, ids > `after`, at most `limit`."""

@@ -47,6 +47,9 @@ def _end(order: ColumnElement[int]) -> Any:
 
 _LAST_SEQUENCE = select(channels.c.last_sequence).where(channels.c.channel_id == bindparam("channel_id"))
 _MESSAGE = select(*_COLUMNS).where(_IN_CHANNEL, messages.c.sequence == bindparam("sequence"))
+_FIRST_WITH_KEY = select(*_COLUMNS).where(
+    _IN_CHANNEL, messages.c.author == bindparam("author"), messages.c.idempotency_key == bindparam("idempotency_key")
+)
 _FORWARDS = select(*_COLUMNS).where(_IN_RANGE).order_by(_SEQUENCE).limit(bindparam("limit"))
 _BACKWARDS = select(*_COLUMNS).where(_IN_RANGE).order_by(_SEQUENCE.desc()).limit(bindparam("limit"))
 _RANGE_ENDS = select(_end(_SEQUENCE.asc()), _end(_SEQUENCE.desc()))
@@ -163,6 +166,12 @@ class Queries:
             return None
         rows = connection.execute(_MESSAGE, {"channel_id": channel_id, "sequence": sequence})
         return next(self._messages(rows), None)
+
+    def first_with_key(
+        self, connection: Connection, channel_id: str, author: str, idempotency_key: str
+    ) -> Message | None:
+        named = {"channel_id": channel_id, "author": author, "idempotency_key": idempotency_key}
+        return next(self._messages(connection.execute(_FIRST_WITH_KEY, named)), None)
 
     def channels(self, connection: Connection, after: str | None, limit: int) -> list[ChannelHead]:
         rows = connection.execute(_CHANNELS, {"after": after or "", "limit": limit})

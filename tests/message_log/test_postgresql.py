@@ -113,10 +113,13 @@ async def test_sessions_ended_while_posting_lose_and_repeat_nothing(
                 refused.append(content)
 
     posters = [asyncio.create_task(poster(f"poster{i}")) for i in range(8)]
-    for i in range(60):
-        await asyncio.sleep(0.01 + i % 7 * 0.003)  # at every moment of a commit, sooner or later
-        await end_sessions(admin)
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(50):
+        for i in range(40):
+            goal = len(acknowledged) + i
+            while len(acknowledged) < goal:
+                await asyncio.sleep(0.002)
+            await asyncio.sleep(0.0005 * (i % 5))  # at every moment of a commit, sooner or later
+            await end_sessions(admin)
     done = True
     await asyncio.gather(*posters)
     held = await everything(log)

@@ -39,7 +39,6 @@ def upgrade() -> None:
         sa.Column("token_count", sa.Integer),
         sa.Column("idempotency_key", _text()),
         sa.Column("content", _text(), nullable=False),
-        sqlite_with_rowid=False,
     )
     op.create_index("messages_by_time", "messages", ["timestamp", "channel_id", "sequence"])
     with_key = sa.text("idempotency_key IS NOT NULL")
