@@ -23,7 +23,6 @@ class _Slot:
 
     def write(self, batch: Batch) -> bool:
         if self.messages:
-            self.emptied.clear()
             return False
         if batch.messages:
             self.messages.extend(batch.messages)
@@ -31,7 +30,9 @@ class _Slot:
         return True
 
     async def writable(self) -> None:
-        await self.emptied.wait()
+        while self.messages:
+            self.emptied.clear()
+            await self.emptied.wait()
 
     def end(self, error: RaqcoonError | None) -> None:
         self.ended = True

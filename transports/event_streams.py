@@ -121,8 +121,8 @@ async def run_stream(
     mailbox: Mailbox,
     *,
     format_errors: Callable[[Exception], list[dict[str, Any]]],
-    heartbeat_seconds: float = HEARTBEAT_SECONDS,
-    stuck_seconds: float = STUCK_SECONDS,
+    heartbeat_seconds: float,
+    stuck_seconds: float,
 ) -> None:
     """Writes what the mailbox gets until the subscription ends, the client goes, or it takes nothing any more."""
     watch = asyncio.get_running_loop().create_task(_watch(receive, mailbox))

@@ -21,10 +21,18 @@ from errors import (
 )
 from resolvers.chat import Chat
 from schema.context import Context
-from schema.errors import format_errors
+from schema.errors import count_errors, format_errors
 from schema.operations import Operations, Prepared
 from transports.connections import Connections
-from transports.event_streams import FORMATS, HEARTBEAT_SECONDS, StreamFormat, end_stream, run_stream, start_stream
+from transports.event_streams import (
+    FORMATS,
+    HEARTBEAT_SECONDS,
+    STUCK_SECONDS,
+    StreamFormat,
+    end_stream,
+    run_stream,
+    start_stream,
+)
 from transports.http_exchange import (
     Disconnected,
     Headers,
@@ -36,6 +44,7 @@ from transports.http_exchange import (
     retry_after,
 )
 from transports.json_codec import decode_json
+from transports.logs import ConnectionFigures
 from transports.mailbox import Mailbox
 from transports.media_types import GRAPHQL_JSON, JSON, Accepted, accepted, content_type
 from transports.origins import Origins, cors_headers, preflight_headers
@@ -68,6 +77,7 @@ class GraphQLHTTP:
         authenticate: who the client is, by the request's headers.
         playground: answers browsers that open the endpoint as a page.
         heartbeat_seconds: silence after which a stream says that it lives.
+        stuck_seconds: a stream whose client takes nothing for this long is left.
     """
 
     def __init__(
@@ -81,6 +91,7 @@ class GraphQLHTTP:
         authenticate: Authenticate = anyone,
         playground: ASGIApp | None = None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        stuck_seconds: float = STUCK_SECONDS,
     ) -> None:
         self._chat = chat
         self._operations = operations
@@ -90,6 +101,7 @@ class GraphQLHTTP:
         self._authenticate = authenticate
         self._playground = playground
         self._heartbeat_seconds = heartbeat_seconds
+        self._stuck_seconds = stuck_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = request_headers(scope)
@@ -212,7 +224,7 @@ class _Exchange:
             headers.append((b"www-authenticate", b"Bearer"))
         elif isinstance(error, RetryLater):
             headers.append(retry_after(error))
-        await self.answer(status, {"errors": format_errors(error)}, headers)
+        await self.answer(status, {"errors": count_errors(self._endpoint._chat, format_errors(error))}, headers)
 
     async def _stream_result(self, result: dict[str, Any]) -> None:
         assert self.accepts.stream is not None
@@ -225,11 +237,13 @@ class _Exchange:
         if self.accepts.stream is None:
             raise Refused(406, "Subscriptions are text/event-stream or multipart/mixed;subscriptionSpec=1.0.")
         connections = self._endpoint._connections
+        if not context.chat.accepting:
+            raise Refused(503, "This server is shutting down.", [(b"retry-after", b"1")])
         refusal = connections.refusal(context.address)
         if refusal is not None:
             status, text = refusal
             raise Refused(status, text, [(b"retry-after", b"1")])
-        stream = _OpenStream()
+        stream = OpenStream()
         connections.add(stream, context.address)
         try:
             await self._run_stream(FORMATS[self.accepts.stream], stream, prepared, variables, context)
@@ -239,7 +253,7 @@ class _Exchange:
     async def _run_stream(
         self,
         form: StreamFormat,
-        stream: "_OpenStream",
+        stream: "OpenStream",
         prepared: Prepared,
         variables: dict[str, Any] | None,
         context: Context,
@@ -258,8 +272,10 @@ class _Exchange:
             # A stream was asked for: EventSource and its kin cannot see the body of another answer.
             self.begun = True
             await start_stream(self._send, form, self.cors)
-            await end_stream(self._send, form.failure(format_errors(error)) + form.completed)
+            errors = count_errors(endpoint._chat, format_errors(error))
+            await end_stream(self._send, form.failure(errors) + form.completed)
             return
+        stream.figures.subscriptions = 1
         try:
             self.begun = True
             await start_stream(self._send, form, self.cors)
@@ -270,20 +286,24 @@ class _Exchange:
                 stream.mailbox,
                 format_errors=format_errors,
                 heartbeat_seconds=endpoint._heartbeat_seconds,
+                stuck_seconds=endpoint._stuck_seconds,
             )
         finally:
             subscriber.close()
+            stream.figures.delivered = stream.mailbox.delivered
 
 
-class _OpenStream:
+class OpenStream:
     """A stream in the registry of connections."""
 
-    __slots__ = ("mailbox",)
+    __slots__ = ("figures", "mailbox")
 
     def __init__(self) -> None:
         self.mailbox = Mailbox()
+        self.figures = ConnectionFigures("stream")
 
     def close(self, code: int, reason: str) -> None:
+        """Ends the response without a word, so that the client comes back and resumes. Codes are for sockets."""
         self.mailbox.leave()
 
 

@@ -1,0 +1,309 @@
+"""The REST shim, call by call (design 2.3)."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from errors import Forbidden, RateLimited, Unauthenticated
+from messages import ANYONE, Viewer, encode_cursor
+from resolvers.chat import Chat
+from tests.fakes import MemoryLog, fill
+from tests.transports.http_client import in_process, over_a_socket
+from transports import rest
+
+GOOD = {"channel_id": "c", "author": "ann", "content": "hello"}
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[tuple[Chat, httpx.AsyncClient]]:
+    async with in_process() as served:
+        yield served
+
+
+@pytest.fixture
+def client(served: tuple[Chat, httpx.AsyncClient]) -> httpx.AsyncClient:
+    return served[1]
+
+
+@pytest.fixture
+def chat(served: tuple[Chat, httpx.AsyncClient]) -> Chat:
+    return served[0]
+
+
+async def test_post_answers_the_item_as_stored(client: httpx.AsyncClient, chat: Chat) -> None:
+    response = await client.post("/api/messages", json={**GOOD, "lane": "", "provider": "openai", "token_count": 3})
+    stored = await chat.log.message("c", 1)
+    assert stored is not None
+    assert response.status_code == 200
+    assert response.json() == {
+        "success": True,
+        "message": {
+            "channel_id": "c",
+            "author": "ann",
+            "content": "hello",
+            "timestamp": stored.timestamp.isoformat(),
+            "lane": None,
+            "provider": "openai",
+            "token_count": 3,
+            "id": "c:1",
+            "sequence": 1,
+            "cursor": stored.cursor,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"channel_id": "a b"}, "channel_id"),
+        ({"channel_id": None}, "channel_id"),
+        ({"author": ""}, "author"),
+        ({"author": 7}, "author"),
+        ({"content": ""}, "content"),
+        ({"content": "x" * 65_537}, "content"),
+        ({"content": "a\0"}, "content"),
+        ({"lane": "x" * 65}, "lane"),
+        ({"provider": []}, "provider"),
+        ({"token_count": -1}, "token_count"),
+        ({"token_count": 2**31}, "token_count"),
+        ({"token_count": 2**70}, "token_count"),
+        ({"token_count": "many"}, "token_count"),
+        ({"idempotency_key": ""}, "idempotency_key"),
+    ],
+)
+async def test_post_with_a_wrong_field_is_422_and_names_it(
+    client: httpx.AsyncClient, chat: Chat, wrong: dict[str, Any], field: str
+) -> None:
+    response = await client.post("/api/messages", json={**GOOD, **wrong})
+    assert response.status_code == 422
+    (problem,) = response.json()["detail"]
+    assert problem["loc"] == ["body", field]
+    assert problem["type"]
+    assert problem["msg"]
+    assert await chat.log.last_sequence("c") == 0
+
+
+async def test_post_without_its_fields_names_all_of_them(client: httpx.AsyncClient) -> None:
+    response = await client.post("/api/messages", json={})
+    assert response.status_code == 422
+    problems = response.json()["detail"]
+    assert [problem["loc"] for problem in problems] == [["body", name] for name in ("channel_id", "author", "content")]
+    assert {problem["type"] for problem in problems} == {"missing"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        json.dumps({**GOOD, "content": "HERE"}).replace("HERE", "\\ud800").encode(),
+        json.dumps({**GOOD, "author": "HERE"}).replace("HERE", "\\udfff").encode(),
+    ],
+)
+async def test_post_of_a_body_that_is_no_post_is_422(client: httpx.AsyncClient, chat: Chat, body: bytes) -> None:
+    response = await client.post("/api/messages", content=body, headers=JSON)
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"][0] == "body"
+    assert await chat.log.last_sequence("c") == 0
+
+
+async def test_post_as_a_form_could_send_it_is_refused(client: httpx.AsyncClient, chat: Chat) -> None:
+    response = await client.post(
+        "/api/messages", content=json.dumps(GOOD).encode(), headers={"content-type": "text/plain"}
+    )
+    assert response.status_code == 422
+    assert await chat.log.last_sequence("c") == 0
+
+
+async def test_post_repeated_with_a_key_in_header_or_body_is_the_first_message(
+    client: httpx.AsyncClient, chat: Chat
+) -> None:
+    first = await client.post("/api/messages", json=GOOD, headers={"Idempotency-Key": "k"})
+    again = await client.post("/api/messages", json={**GOOD, "idempotency_key": "k"})
+    both = await client.post("/api/messages", json={**GOOD, "idempotency_key": "k"}, headers={"Idempotency-Key": "k"})
+    assert first.json() == again.json() == both.json()
+    assert await chat.log.last_sequence("c") == 1
+    conflict = await client.post("/api/messages", json={**GOOD, "content": "x"}, headers={"Idempotency-Key": "k"})
+    assert conflict.status_code == 409
+    assert conflict.json()["code"] == "IDEMPOTENCY_CONFLICT"
+
+
+async def test_post_with_two_different_keys_is_422(client: httpx.AsyncClient) -> None:
+    response = await client.post(
+        "/api/messages", json={**GOOD, "idempotency_key": "a"}, headers={"Idempotency-Key": "b"}
+    )
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["body", "idempotency_key"]
+
+
+async def test_post_over_the_limit_is_413() -> None:
+    async with over_a_socket(body_bytes_max=1000) as (_, client, _app):
+        response = await client.post("/api/messages", json={**GOOD, "content": "x" * 1000})
+        assert response.status_code == 413
+        assert (await client.post("/api/messages", json=GOOD)).status_code == 200
+
+
+async def test_post_while_draining_or_without_a_log_is_503_with_retry_after(
+    client: httpx.AsyncClient, chat: Chat
+) -> None:
+    chat.accepting = False
+    draining = await client.post("/api/messages", json=GOOD)
+    assert (draining.status_code, draining.headers["retry-after"]) == (503, "1")
+    assert draining.json()["code"] == "UNAVAILABLE"
+    chat.accepting = True
+    assert isinstance(chat.log, MemoryLog)
+    chat.log.failing = True
+    for response in (await client.post("/api/messages", json=GOOD), await client.get("/api/channels")):
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "headers"),
+    [
+        (Unauthenticated(), 401, {"www-authenticate": "Bearer"}),
+        (Forbidden(), 403, {}),
+        (RateLimited("author", 5, 1200), 429, {"retry-after": "2"}),
+    ],
+)
+async def test_error_has_its_status_and_headers(error: Exception, status: int, headers: dict[str, str]) -> None:
+    async def authenticate(_params: Any, _scope: Any) -> Viewer:
+        raise error
+
+    async with in_process(authenticate=authenticate) as (_, client):
+        for response in (await client.post("/api/messages", json=GOOD), await client.get("/api/messages")):
+            assert response.status_code == status
+            assert headers.items() <= dict(response.headers).items()
+
+
+async def test_failure_nobody_foresaw_is_masked(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_args: Any, **_kwargs: Any) -> None:
+        raise RuntimeError("/secret.py")
+
+    monkeypatch.setattr(rest, "post_message", fail)
+    response = await client.post("/api/messages", json=GOOD)
+    assert response.status_code == 500
+    assert response.json() == {"detail": "Internal server error.", "code": "INTERNAL_SERVER_ERROR"}
+
+
+async def test_messages_of_a_channel_are_the_oldest_first_page_by_page(client: httpx.AsyncClient, chat: Chat) -> None:
+    messages = await fill(chat, "c", 5)
+    first = (await client.get("/api/messages", params={"channel_id": "c", "limit": 3})).json()["messages"]
+    assert [item["sequence"] for item in first] == [1, 2, 3]
+    params = {"channel_id": "c", "after": first[-1]["cursor"]}
+    rest_of_it = (await client.get("/api/messages", params=params)).json()["messages"]
+    assert [item["id"] for item in rest_of_it] == [message.id for message in messages[3:]]
+    at_head = await client.get("/api/messages", params={"channel_id": "c", "after": messages[-1].cursor})
+    assert at_head.json() == {"messages": []}
+    assert (await client.get("/api/messages", params={"channel_id": "new"})).json() == {"messages": []}
+
+
+async def test_messages_are_200_by_default_and_1000_at_most(client: httpx.AsyncClient, chat: Chat) -> None:
+    await fill(chat, "c", 1001)
+    for params, count in (({}, 200), ({"limit": 1000}, 1000), ({"channel_id": "c"}, 200)):
+        assert len((await client.get("/api/messages", params=params)).json()["messages"]) == count
+    for limit in ("1001", "0", "-1", "many", "1.5", ""):
+        response = await client.get("/api/messages", params={"limit": limit})
+        assert response.status_code == 422, limit
+        assert response.json()["detail"][0]["loc"] == ["query", "limit"]
+
+
+async def test_messages_of_all_channels_are_in_the_order_of_time(client: httpx.AsyncClient, chat: Chat) -> None:
+    for channel in ("b", "a", "b"):
+        await fill(chat, channel, 1)
+    items = (await client.get("/api/messages")).json()["messages"]
+    assert [item["id"] for item in items] == ["b:1", "a:1", "b:2"]
+
+
+async def test_cursor_that_leads_nowhere_is_422_or_410(client: httpx.AsyncClient, chat: Chat) -> None:
+    messages = await fill(chat, "c", 5)
+    past_the_head = encode_cursor(chat.log.epoch, "c", 6)
+    for params in (
+        {"after": messages[0].cursor},
+        {"channel_id": "c", "after": "junk"},
+        {"channel_id": "c", "after": past_the_head},
+        {"channel_id": "d", "after": messages[0].cursor},
+    ):
+        response = await client.get("/api/messages", params=params)
+        assert response.status_code == 422
+        assert response.json()["detail"][0]["loc"] == ["query", "after"]
+    assert isinstance(chat.log, MemoryLog)
+    chat.log.forget("c", up_to=3)
+    expired = await client.get("/api/messages", params={"channel_id": "c", "after": messages[0].cursor})
+    assert expired.status_code == 410
+    assert expired.json()["resume_cursor"] == messages[2].cursor
+
+
+async def test_bad_channel_id_is_422(client: httpx.AsyncClient) -> None:
+    for channel in ("a b", "", "x" * 129):
+        response = await client.get("/api/messages", params={"channel_id": channel})
+        assert response.status_code == 422
+        assert response.json()["detail"][0]["loc"] == ["query", "channel_id"]
+
+
+async def test_channels_are_sorted(client: httpx.AsyncClient, chat: Chat) -> None:
+    assert (await client.get("/api/channels")).json() == {"channels": []}
+    for channel in ("b", "a", "C"):
+        await fill(chat, channel, 1)
+    assert (await client.get("/api/channels")).json() == {"channels": ["C", "a", "b"]}
+
+
+async def test_summary_counts_by_provider_and_lane(client: httpx.AsyncClient, chat: Chat) -> None:
+    await fill(chat, "c", 2, provider="p", token_count=5)
+    await fill(chat, "d", 1, lane="l", provider="")
+    assert (await client.get("/api/summary")).json() == {
+        "summary": {"total_messages": 3, "total_tokens": 10, "by_provider": {"p": 2}, "by_lane": {"l": 1}}
+    }
+
+
+async def test_health_is_ok(client: httpx.AsyncClient) -> None:
+    response = await client.get("/api/health")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+async def test_viewer_sees_only_what_it_may_use() -> None:
+    async def authenticate(_params: Any, _scope: Any) -> Viewer:
+        return Viewer(author="ann", channels=("open*",))
+
+    async with in_process(authenticate=authenticate) as (chat, client):
+        await fill(chat, "open", 1, token_count=1)
+        await fill(chat, "shut", 1, token_count=1)
+        assert (await client.get("/api/channels")).json() == {"channels": ["open"]}
+        items = (await client.get("/api/messages")).json()["messages"]
+        assert [item["channel_id"] for item in items] == ["open"]
+        assert (await client.get("/api/messages", params={"channel_id": "shut"})).json() == {"messages": []}
+        assert (await client.get("/api/summary")).json()["summary"]["total_messages"] == 1
+        assert (await client.post("/api/messages", json={**GOOD, "channel_id": "shut"})).status_code == 403
+        assert (await client.post("/api/messages", json={**GOOD, "channel_id": "open"})).status_code == 200
+        assert ANYONE.may_use("shut")
+
+
+async def test_openapi_describes_every_call_without_foreign_pages(client: httpx.AsyncClient) -> None:
+    description = (await client.get("/openapi.json")).json()
+    calls = {(path, method) for path, methods in description["paths"].items() for method in methods}
+    assert calls == {
+        ("/api/messages", "post"),
+        ("/api/messages", "get"),
+        ("/api/channels", "get"),
+        ("/api/summary", "get"),
+        ("/api/health", "get"),
+    }
+    body = description["paths"]["/api/messages"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/Post"}
+    for path in ("/docs", "/redoc"):
+        assert (await client.get(path)).status_code == 404
+
+
+async def test_post_by_the_described_route_is_the_same_post(chat: Chat) -> None:
+    app, _ = rest.build_rest(chat)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        response = await client.post("/api/messages", json=GOOD)
+    assert response.json()["message"]["id"] == "c:1"
