@@ -8,6 +8,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
 _OLDEST_MAJOR = 22
+_BUILT = {"node_modules", "dist", "gql", "__pycache__"}
 
 
 def node_directory() -> Path:
@@ -45,10 +46,11 @@ def install(directory: Path) -> None:
             npm(directory, "ci")
 
 
-def build(directory: Path) -> None:
-    """Builds `directory` into its `dist/`, unless that is newer than every source."""
+def build(directory: Path, *outputs: str) -> None:
+    """Builds `directory`, unless each of `outputs` (the pages that come out) is newer than every source."""
     install(directory)
-    built = directory / "dist" / "index.html"
-    sources = [path for path in directory.iterdir() if path.is_file()] + list((directory / "src").rglob("*"))
-    if not built.exists() or built.stat().st_mtime < max(path.stat().st_mtime for path in sources):
+    sources = [path for path in directory.rglob("*") if path.is_file() and not _BUILT & set(path.parts)]
+    newest = max(path.stat().st_mtime for path in sources)
+    pages = [directory / output for output in outputs]
+    if not all(page.exists() and page.stat().st_mtime >= newest for page in pages):
         npm(directory, "run", "build")

@@ -2,11 +2,8 @@
 // kill -9 in the middle of a stream. Nothing is missing and nothing is there twice.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { freePort, openWindow, scenario, until } from './harness.mjs';
+import { openWindow, preview, scenario, until } from './harness.mjs';
 
 const [app] = process.argv.slice(2);
 const CHANNEL = 'den';
@@ -16,20 +13,6 @@ const KILL_AT = [200, 500, 800];
 const POST = `mutation ($content: String!, $key: String!) {
   postMessage(channelId: "${CHANNEL}", author: "stream", content: $content, idempotencyKey: $key) { sequence }
 }`;
-
-async function preview(server) {
-  const port = await freePort();
-  const folder = fileURLToPath(new URL(`../../examples/${app}/`, import.meta.url));
-  const vite = fileURLToPath(new URL('../../examples/node_modules/vite/bin/vite.js', import.meta.url));
-  const child = spawn(process.execPath, [vite, 'preview', '--host', '127.0.0.1', '--port', String(port), '--strictPort'], {
-    cwd: folder,
-    env: { ...process.env, RAQCOON_URL: server.url },
-    stdio: 'ignore',
-  });
-  const url = `http://127.0.0.1:${port}`;
-  await until('vite preview', () => fetch(url).then((response) => response.ok, () => false));
-  return { url, stop: () => (child.kill(), once(child, 'exit')) };
-}
 
 /** Posts until it is answered, however often the server dies meanwhile: the key makes it one message. */
 async function postThrough(server, content) {
@@ -45,7 +28,7 @@ async function postThrough(server, content) {
 const rows = (page) => page.$$eval('.message', (rows) => rows.map((row) => [row.querySelector('.sequence').textContent, row.querySelector('p').textContent]));
 
 await scenario(async ({ server, browser }) => {
-  const site = await preview(server);
+  const site = await preview(app, server);
   try {
     for (let n = 1; n <= FEW; n++) await server.post({ channelId: CHANNEL, author: 'seed', content: `seed ${n}` });
     const here = await openWindow(browser, `${site.url}/?channel=${CHANNEL}`);

@@ -12,11 +12,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 40_000;
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
 const SERVER_COMMAND = process.env.SERVER_COMMAND ?? '[".venv/bin/python", "server.py"]';
 
-export async function freePort() {
+async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();
@@ -25,7 +25,7 @@ export async function freePort() {
   return port;
 }
 
-/** Waits until `condition()` is truthy and returns what it gave; fails with `what` after 20 s. */
+/** Waits until `condition()` is truthy and returns what it gave; fails with `what` after 40 s. */
 export async function until(what, condition) {
   const deadline = Date.now() + DEADLINE_MS;
   for (;;) {
@@ -106,6 +106,20 @@ export class Server {
     }`;
     return (await this.graphql(query, message)).postMessage;
   }
+}
+
+/** Serves a built example app (its folder in examples/) by Vite, which hands /graphql on to the server. */
+export async function preview(app, server) {
+  const port = await freePort();
+  const vite = join(REPOSITORY, 'examples/node_modules/vite/bin/vite.js');
+  const child = spawn(process.execPath, [vite, 'preview', '--host', '127.0.0.1', '--port', String(port), '--strictPort'], {
+    cwd: join(REPOSITORY, 'examples', app),
+    env: { ...process.env, RAQCOON_URL: server.url },
+    stdio: 'ignore',
+  });
+  const url = `http://127.0.0.1:${port}`;
+  await until('vite preview', () => fetch(url).then((response) => response.ok, () => false));
+  return { url, stop: () => (child.kill(), once(child, 'exit')) };
 }
 
 /** The system's Chromium, headless, without its calls home. CHROMIUM names the program. */

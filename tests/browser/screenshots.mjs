@@ -1,11 +1,12 @@
-// Makes the pictures of docs/images, once the playground is built: node tests/browser/screenshots.mjs
+// Makes the pictures of docs/images, once playground and examples are built: node tests/browser/screenshots.mjs
 
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openWindow, scenario, until } from './harness.mjs';
+import { openWindow, preview, scenario, until } from './harness.mjs';
 
 const images = fileURLToPath(new URL('../../docs/images/', import.meta.url));
+await mkdir(images, { recursive: true });
 
 const talk = [
   ['mara', 'The night build is green again. What was it?', {}],
@@ -18,7 +19,6 @@ const talk = [
   ['herald', 'Release 0.1.0 tagged. Three nodes drain and restart one after the other; nobody should notice.', { lane: 'release', provider: 'ops', tokenCount: 41 }],
 ];
 
-await mkdir(images, { recursive: true });
 await scenario(async ({ server, browser }) => {
   for (let n = 1; n <= 120; n++) await server.post({ channelId: 'night-shift', author: 'herald', content: `Nightly check ${n} of 120: all quiet.`, lane: 'release' });
   const pages = [];
@@ -42,7 +42,7 @@ await scenario(async ({ server, browser }) => {
     await page.screenshot({ path: `${images}${name}.png` });
   }
 
-  const playground = await openWindow(browser, `${server.url}/graphql`, { colorScheme: 'light', viewport: { width: 1280, height: 800 } });
+  const playground = await openWindow(browser, `${server.url}/graphql`, { colorScheme: 'light', viewport: { width: 1280, height: 800 }, deviceScaleFactor: 2 });
   await playground.waitForSelector('.graphiql-editor .view-lines');
   await sleep(1500); // the editor's workers colour the text
   await playground.click('.graphiql-execute-button');
@@ -52,5 +52,23 @@ await scenario(async ({ server, browser }) => {
   await playground.waitForFunction(() => document.querySelector('.result-window')?.textContent.includes('sequence'));
   await sleep(500);
   await playground.screenshot({ path: `${images}playground.png` });
-  for (const page of [...pages.map(([, page]) => page), playground]) if (page.faults.length) throw new Error(page.faults.join('\n'));
+
+  const all = [...pages.map(([, page]) => page), playground];
+  for (const app of ['apollo', 'urql']) {
+    const site = await preview(app, server);
+    const page = await openWindow(browser, `${site.url}/?channel=night-shift`, { viewport: { width: 800, height: 640 }, deviceScaleFactor: 2 });
+    await until('the history', async () => (await page.locator('.message').count()) >= 50);
+    await page.screenshot({ path: `${images}example-${app}.png` });
+    await site.stop();
+    all.push(page);
+  }
+
+  // Last, because nobody answers any more: a post that waits for the server.
+  await server.kill();
+  const [, page] = pages[0];
+  await page.press('#content', 'Enter');
+  await page.locator('#state', { hasText: 'Next try in' }).waitFor();
+  await page.screenshot({ path: `${images}console-reconnecting.png` });
+  const faults = all.flatMap((page) => page.faults);
+  if (faults.length) throw new Error(faults.join('\n'));
 });

@@ -21,13 +21,17 @@ pytestmark = [
 ]
 
 
-def run_scenario(name: str) -> None:
+def run_scenario(name: str, *arguments: str) -> None:
     node.install(HERE)
-    node.build(node.REPOSITORY / "playground")
     command = json.dumps([sys.executable, str(node.REPOSITORY / "server.py")])
     environment = node.environment(SERVER_COMMAND=os.environ.get("SERVER_COMMAND", command), CHROMIUM=str(CHROMIUM))
     done = subprocess.run(
-        ["node", str(HERE / name)], env=environment, cwd=node.REPOSITORY, capture_output=True, text=True, timeout=240
+        ["node", str(HERE / name), *arguments],
+        env=environment,
+        cwd=node.REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == 0, f"{name}\n{done.stdout}\n{done.stderr}"
 
@@ -36,5 +40,16 @@ def test_console_two_windows_and_kill_9_show_everything_once() -> None:
     run_scenario("console.mjs")
 
 
+def test_console_cursor_refused_or_connection_dead_goes_on_sensibly() -> None:
+    run_scenario("console_faults.mjs")
+
+
 def test_playground_first_tab_runs_as_it_is() -> None:
+    node.build(node.REPOSITORY / "playground", "dist/index.html")
     run_scenario("playground.mjs")
+
+
+@pytest.mark.parametrize("app", ["apollo", "urql"])
+def test_example_kill_9_in_mid_stream_misses_and_repeats_nothing(app: str) -> None:
+    node.build(node.REPOSITORY / "examples", "apollo/dist/index.html", "urql/dist/index.html")
+    run_scenario("example.mjs", app)

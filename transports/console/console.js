@@ -161,8 +161,10 @@ by('channel-form').onsubmit = (event) => {
 addEventListener('popstate', openFromAddress);
 
 by('channel').onfocus = async () => {
-  const { channels } = await socket.request('query Channels { channels(first: 200) { edges { node { id } } } }', {});
-  by('channels').replaceChildren(...channels.edges.map(({ node }) => Object.assign(element('option'), { value: node.id })));
+  const query = 'query Channels { channels(first: 200) { edges { node { id } } } }';
+  const answer = await socket.request(query, {}).catch(() => null); // these are suggestions only
+  if (!answer) return;
+  by('channels').replaceChildren(...answer.channels.edges.map(({ node }) => Object.assign(element('option'), { value: node.id })));
 };
 
 by('older').onclick = async () => {

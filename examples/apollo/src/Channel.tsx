@@ -1,7 +1,7 @@
 import { useMutation, useQuery, useSubscription } from '@apollo/client/react';
 import { useState } from 'react';
 import { Composer, Messages } from '../../ui';
-import { addMessage } from './client';
+import { addMessage, addSoon } from './client';
 import { HISTORY, LIVE, POST } from './operations';
 
 const LAST_OF_ALL = 2 ** 31 - 1; // sorts a message that has no sequence yet behind the others
@@ -16,8 +16,9 @@ export function Channel({ channelId, onReplaced }: { channelId: string; onReplac
   useSubscription(LIVE, {
     variables: { channelId, after: after! },
     skip: after === undefined,
-    ignoreResults: true, // the list below comes from the cache
-    onData: ({ client, data: { data } }) => data && addMessage(client.cache, channelId, data.messages),
+    ignoreResults: true, // the list below comes from the cache,
+    fetchPolicy: 'no-cache', // to which onData adds what arrives
+    onData: ({ client, data: { data } }) => data && addSoon(client.cache, channelId, data.messages),
     onError: onReplaced,
   });
 

@@ -28,18 +28,28 @@ export const client = new ApolloClient({
   }),
 });
 
-/** Puts a message in its place in the channel's list, unless it is there. Its fields are in the cache already. */
-export function addMessage(cache: ApolloCache, channelId: string, { id, sequence, cursor }: MessageFieldsFragment): void {
+/** Puts a message in its place in the channel's list, unless it is there. */
+export function addMessage(cache: ApolloCache, channelId: string, message: MessageFieldsFragment): void {
   cache.modify({
     id: cache.identify({ __typename: 'Channel', id: channelId }),
     fields: {
       messages(connection, { readField, toReference }) {
         const { edges } = connection as Connection;
-        const before = edges.findLastIndex((edge) => readField<number>('sequence', edge.node)! <= sequence);
-        if (readField('id', edges[before]?.node) === id) return connection;
-        const edge = { __typename: 'MessageEdge', cursor, node: toReference({ __typename: 'Message', id })! };
+        const before = edges.findLastIndex((edge) => readField<number>('sequence', edge.node)! <= message.sequence);
+        if (readField('id', edges[before]?.node) === message.id) return connection;
+        const node = toReference({ ...message, __typename: 'Message' }, true)!;
+        const edge = { __typename: 'MessageEdge', cursor: message.cursor, node };
         return { ...connection, edges: edges.toSpliced(before + 1, 0, edge) };
       },
     },
   });
+}
+
+const FRAME_MS = 16;
+const arrived: (() => void)[] = [];
+
+/** Adds what a subscription delivers, a frame's worth at once: each change makes Apollo look at the whole list. */
+export function addSoon(cache: ApolloCache, channelId: string, message: MessageFieldsFragment): void {
+  if (arrived.push(() => addMessage(cache, channelId, message)) > 1) return;
+  setTimeout(() => cache.batch({ update: () => arrived.splice(0).forEach((add) => add()) }), FRAME_MS);
 }

@@ -1,0 +1,116 @@
+// What the console does when things go wrong that a real server does rarely: a GraphQL server of three frames, played by
+// the browser's driver. A dead connection is given up, an expired cursor is explained, a passing error is sat out.
+
+import assert from 'node:assert/strict';
+import { openWindow, scenario, until } from './harness.mjs';
+
+const message = (sequence) => ({ sequence, cursor: `cursor-${sequence}`, author: 'mara', content: `message ${sequence}`, lane: null, provider: null, tokenCount: null, timestamp: new Date().toISOString() });
+const history = (...sequences) => ({
+  channel: { headCursor: 'cursor-0', lastSequence: sequences.at(-1) ?? 0, messages: { edges: sequences.map((sequence) => ({ node: message(sequence) })), pageInfo: { hasPreviousPage: false } } },
+});
+const shown = (page) => page.$$eval('#timeline .message .sequence', (cells) => cells.map((cell) => Number(cell.textContent)));
+
+/** Opens the console on a played server. `answer(operation, send, connection)` plays it after the ack. */
+async function play(browser, server, answer) {
+  const page = await openWindow(browser, 'about:blank');
+  const connections = [];
+  await page.routeWebSocket(/graphql$/, (socket) => {
+    const connection = { number: connections.length + 1, pings: 0, answersPings: true };
+    connections.push(connection);
+    socket.onMessage((text) => {
+      const { id, type, payload } = JSON.parse(text);
+      const send = (kind, payload) => socket.send(JSON.stringify({ id, type: kind, payload }));
+      if (type === 'connection_init') socket.send('{"type":"connection_ack"}');
+      else if (type === 'ping') {
+        connection.pings += 1;
+        if (connection.answersPings) socket.send('{"type":"pong"}');
+      } else if (type === 'subscribe') answer(payload, send, connection);
+    });
+  });
+  await page.clock.install();
+  await page.goto(`${server.url}/?channel=den`);
+  return { page, connections };
+}
+
+const refuse = (send, code, extensions = {}) => send('error', [{ message: 'refused', extensions: { code, ...extensions } }]);
+
+await scenario(async ({ server, browser }) => {
+  const faults = [];
+
+  // The connection dies without a word: two pings are answered, the third is not, and a new connection resumes.
+  {
+    const asked = [];
+    const { page, connections } = await play(browser, server, ({ query, variables }, send, connection) => {
+      if (query.startsWith('query')) return send('next', { data: history(1, 2) });
+      asked.push(variables.after);
+      if (connection.number === 1) send('next', { data: { messages: message(3) } });
+      // The second connection repeats one message before it goes on.
+      else for (const sequence of [3, 4]) send('next', { data: { messages: message(sequence) } });
+    });
+    await until('three messages', async () => (await shown(page)).length === 3);
+    for (const pings of [1, 2]) {
+      await page.clock.runFor(10_000);
+      await until('a ping', () => connections[0].pings === pings);
+    }
+    assert.equal(connections.length, 1);
+    connections[0].answersPings = false;
+    await page.clock.runFor(10_000);
+    await until('the last ping', () => connections[0].pings === 3);
+    await page.clock.runFor(5_000);
+    await page.locator('#state', { hasText: 'no answer to a ping' }).waitFor();
+    await page.click('#retry');
+    await until('the fourth message', async () => (await shown(page)).length === 4);
+    assert.deepEqual(await shown(page), [1, 2, 3, 4]);
+    assert.deepEqual(asked, ['cursor-2', 'cursor-3']);
+    faults.push(...page.faults);
+  }
+
+  // Retention was faster: the page says so and goes on from where the server says.
+  {
+    const asked = [];
+    const { page } = await play(browser, server, ({ query, variables }, send) => {
+      if (query.startsWith('query')) return send('next', { data: history(1, 2) });
+      asked.push(variables.after);
+      if (variables.after === 'cursor-2') refuse(send, 'CURSOR_EXPIRED', { resumeCursor: 'cursor-89' });
+      else send('next', { data: { messages: message(90) } });
+    });
+    await page.locator('.note', { hasText: 'removed by retention' }).waitFor();
+    await until('the oldest message kept', async () => (await shown(page)).at(-1) === 90);
+    assert.equal(await page.locator('.note.bad').count(), 0);
+    assert.deepEqual(asked, ['cursor-2', 'cursor-89']);
+    faults.push(...page.faults);
+  }
+
+  // The log is away for a while: the history and the subscription are asked for again when the error says.
+  {
+    const asked = [];
+    const { page } = await play(browser, server, ({ query }, send) => {
+      const kind = query.split(' ')[0];
+      asked.push(kind);
+      if (asked.filter((other) => other === kind).length === 1) return refuse(send, 'UNAVAILABLE', { retryAfterMs: 700 });
+      if (kind === 'query') return send('next', { data: history() });
+      return send('next', { data: { messages: message(1) } });
+    });
+    await until('all four attempts', async () => {
+      await page.clock.runFor(800);
+      return (await shown(page)).length === 1;
+    });
+    assert.deepEqual(asked, ['query', 'query', 'subscription', 'subscription']);
+    faults.push(...page.faults);
+  }
+
+  // A channel that may not be read: said once, not tried again; and a gap would not be hidden.
+  {
+    const { page } = await play(browser, server, ({ query, variables }, send) => {
+      if (query.startsWith('query')) return variables.channelId === 'den' ? send('next', { data: history(1) }) : refuse(send, 'FORBIDDEN');
+      for (const sequence of [2, 5]) send('next', { data: { messages: message(sequence) } });
+    });
+    await page.locator('.note.bad', { hasText: 'Messages 3 to 4 did not arrive.' }).waitFor();
+    await page.fill('#channel', 'vault');
+    await page.press('#channel', 'Enter');
+    await page.locator('.note.bad', { hasText: 'FORBIDDEN' }).waitFor();
+    assert.deepEqual(await shown(page), []);
+    faults.push(...page.faults);
+  }
+  assert.deepEqual(faults, []);
+});
