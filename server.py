@@ -29,6 +29,7 @@ from schema.operations import Operations
 from settings import Settings, parse_settings, unknown_variables
 from transports.app import build_app
 from transports.draining import DrainingServer
+from transports.logs import log_handler
 from transports.uvicorn_protocol import WebSocketProtocol
 
 logger = logging.getLogger("raqcoon")
@@ -37,6 +38,10 @@ OPEN_FILES = 65_536
 """Soft limit of open files that the server asks for: a socket each, and a few of its own."""
 SWITCH_INTERVAL_SECONDS = 0.0005
 """How long the event loop may keep the GIL from the log's writer thread. With Python's 5 ms a busy loop starves it."""
+COLLECTOR_THRESHOLDS = (5_000, 5, 1_000)
+"""Cyclic garbage of a connection's first moments is found by the young collections. A full one takes 0.5 s at 9,000
+connections and finds nothing: closed connections go by reference counts. So full ones are rare (once in 25 million
+allocations that outlive others); setting up 5,000 connections then takes 0.3 s of collecting instead of 1.0."""
 LISTEN_BACKLOG = 4096
 
 
@@ -49,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return copy_command(arguments[1:])
         settings = parse_settings(arguments)
-        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(level=settings.log_level.upper(), handlers=[log_handler(settings.log_format)])
         logging.getLogger("alembic").setLevel(logging.WARNING)
         for warning in unknown_variables():
             logger.warning(warning)
@@ -95,6 +100,7 @@ async def serve(settings: Settings) -> None:
             bound_host=settings.host,
             body_bytes_max=settings.body_bytes_max,
             max_subscriptions_per_connection=settings.max_subscriptions_per_connection,
+            metrics=settings.metrics,
         )
         server = DrainingServer(
             uvicorn.Config(
@@ -114,12 +120,16 @@ async def serve(settings: Settings) -> None:
             ),
             chat,
             slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds,
+            keepalive_seconds=settings.keepalive_seconds,
             drain_seconds=settings.drain_seconds,
             drain_sockets_per_second=settings.drain_sockets_per_second,
         )
+        if app.metrics is not None:
+            app.metrics.keepalive = server.keepalive
         # What stands now stands until the end: no collection need look at it.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECTOR_THRESHOLDS)
         _announce(host, port, log.location)
         await server.serve(sockets=[listener])
 
