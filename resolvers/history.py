@@ -3,7 +3,6 @@
 A channel that the viewer may not use does not exist here: it looks like one that nobody has posted to.
 """
 
-import heapq
 from dataclasses import dataclass
 
 from errors import BadUserInput, CursorExpired, CursorInvalid
@@ -12,12 +11,10 @@ from messages import ChannelHead, Message, MessageFilter, Totals, Viewer, encode
 from resolvers import input_rules
 from resolvers.chat import Chat
 from resolvers.subscribe import position_of
+from resolvers.usable_channels import usable_channels
 
 PAGE_DEFAULT = 50
 PAGE_MAX = 200
-CHANNELS_LOOKED_AT_MAX = 10_000
-"""How many channels one page of channels may pass over because the viewer may not use them."""
-_CHANNELS_PER_READ = 1000
 _NO_TOTALS = Totals(0, 0, {}, {})
 
 
@@ -38,7 +35,7 @@ class MessagePage:
 
 @dataclass(frozen=True, slots=True)
 class ChannelPage:
-    """Channels by code point order of their ids; `end_cursor` is the id where the search stopped."""
+    """Channels by code point order of their ids; `end_cursor` is the last one's id, of no other channel."""
 
     channels: list[ChannelHead]
     has_next: bool
@@ -145,45 +142,23 @@ async def channels_page(
 
     Raises:
         BadUserInput: `first` is negative or over 200, or `after` is no text.
+        Forbidden: the viewer's patterns are too wide to be listed (`usable_channels`).
         Unavailable: the log cannot answer.
     """
     limit = page_size(first=first)
-    reached = None if after is None else input_rules.well_formed("after", after)
-    has_previous = reached is not None and await _channel_up_to(chat, viewer, reached)
-    wanted: list[ChannelHead] = []
-    looked_at = 0
-    while looked_at < CHANNELS_LOOKED_AT_MAX:
-        # One more than wanted tells whether another page follows.
-        size = limit + 1 if viewer.channels is None else _CHANNELS_PER_READ
-        found = await chat.log.channels(after=reached, limit=size)
-        for head in found:
-            if viewer.may_use(head.channel_id):
-                if len(wanted) == limit:
-                    return ChannelPage(wanted, True, has_previous, reached)
-                wanted.append(head)
-            reached = head.channel_id
-        if len(found) < size:
-            return ChannelPage(wanted, False, has_previous, reached)
-        looked_at += len(found)
-    return ChannelPage(wanted, True, has_previous, reached)
-
-
-async def _channel_up_to(chat: Chat, viewer: Viewer, channel_id: str) -> bool:
-    """Whether the viewer may use a channel with an id up to this one, as far as a look at the first ones tells."""
-    found = await chat.log.channels(limit=1 if viewer.channels is None else _CHANNELS_PER_READ)
-    return any(viewer.may_use(head.channel_id) and head.channel_id <= channel_id for head in found)
+    start = None if after is None else input_rules.well_formed("after", after)
+    has_previous = False
+    if start is not None:
+        has_previous = any(head.channel_id <= start for head in await usable_channels(chat, viewer, limit=1))
+    # One more than wanted tells whether another page follows.
+    found = await usable_channels(chat, viewer, after=start, limit=limit + 1)
+    page = found[:limit]
+    return ChannelPage(page, len(found) > limit, has_previous, page[-1].channel_id if page else start)
 
 
 async def all_channels(chat: Chat, viewer: Viewer) -> list[str]:
     """The ids of all channels that were posted to and that the viewer may use, by code point order."""
-    ids: list[str] = []
-    reached: str | None = None
-    while True:
-        found = await chat.log.channels(after=reached, limit=_CHANNELS_PER_READ)
-        ids += [head.channel_id for head in found if viewer.may_use(head.channel_id)]
-        if len(found) < _CHANNELS_PER_READ:
-            return ids
-        reached = found[-1].channel_id
+    return [head.channel_id for head in await usable_channels(chat, viewer)]
 
 
 async def message_by_id(chat: Chat, viewer: Viewer, message_id: str) -> Message | None:
@@ -226,13 +201,8 @@ async def oldest_messages(chat: Chat, viewer: Viewer, *, limit: int) -> list[Mes
     """The oldest `limit` messages of all channels the viewer may use, by (timestamp, channel_id, sequence)."""
     if viewer.channels is None:
         return await chat.log.oldest_of_all(limit=limit)
-    oldest: list[Message] = []
-    for channel in await all_channels(chat, viewer):
-        page = await chat.log.history(channel, limit=limit)
-        oldest = heapq.nsmallest(
-            limit, [*oldest, *page.messages], key=lambda m: (m.timestamp, m.channel_id, m.sequence)
-        )
-    return oldest
+    channels = await all_channels(chat, viewer)
+    return await chat.log.oldest_of_all(limit=limit, channel_ids=channels) if channels else []
 
 
 async def summary(chat: Chat, viewer: Viewer) -> Totals:

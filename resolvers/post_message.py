@@ -1,7 +1,9 @@
 """The one way in: every transport's posts end here."""
 
-from errors import Forbidden, Unavailable
-from messages import Message, Viewer
+import time
+
+from errors import Forbidden, IdempotencyConflict, RateLimited, Unavailable
+from messages import Draft, Message, Viewer
 from resolvers import input_rules
 from resolvers.chat import Chat
 
@@ -17,15 +19,17 @@ async def post_message(
     provider: object = None,
     token_count: object = None,
     idempotency_key: object = None,
+    address: str | None = None,
 ) -> Message:
     """Appends a message to its channel and returns it as stored, or the first one its idempotency key named.
 
     Arguments may come straight from JSON; the input rules check them. A refused post stores nothing. A caller that is
-    cancelled may still have posted.
+    cancelled may still have posted. `address` is where the post came from, for its rate; None is not counted.
 
     Raises:
         BadUserInput: an argument breaks its rule.
         Forbidden: the viewer may not use the channel, or may not post under this name.
+        RateLimited: the author or the address posts too fast; a repeat is never refused for that, nor counted.
         IdempotencyConflict: the key already names a message that says something else.
         Unavailable: the server drains, or the log cannot answer: the outcome is then unknown.
     """
@@ -45,5 +49,26 @@ async def post_message(
         raise Forbidden("You may not post under this name.")
     if not chat.accepting:
         raise Unavailable("The server is shutting down and takes no posts; nothing was stored.")
+    if chat.post_rate is not None:
+        return await _append_at_rate(chat, draft, address)
+    return (await chat.log.append(draft)).message
+
+
+async def _append_at_rate(chat: Chat, draft: Draft, address: str | None) -> Message:
+    rate = chat.post_rate
+    assert rate is not None
+    try:
+        rate.charge(draft.author, address, time.monotonic())
+    except RateLimited:
+        first = None
+        if draft.idempotency_key is not None:
+            first = await chat.log.first_with_key(draft.channel_id, draft.author, draft.idempotency_key)
+        if first is None:
+            raise
+        if not draft.same_post(first):
+            raise IdempotencyConflict from None
+        return first
     appended = await chat.log.append(draft)
+    if not appended.created:
+        rate.give_back(draft.author, address)
     return appended.message

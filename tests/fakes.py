@@ -135,14 +135,19 @@ class MemoryLog:
         held = self._held.get(channel_id)
         return held[0].sequence if held else self._heads.get(channel_id, 0) + 1
 
-    async def oldest_of_all(self, *, limit: int) -> list[Message]:
+    async def oldest_of_all(self, *, limit: int, channel_ids: Collection[str] | None = None) -> list[Message]:
         await self._answer()
-        everything = [message for held in self._held.values() for message in held]
+        held = self._held if channel_ids is None else {id_: self._held.get(id_, []) for id_ in set(channel_ids)}
+        everything = [message for messages in held.values() for message in messages]
         return sorted(everything, key=lambda m: (m.timestamp, m.channel_id, m.sequence))[:limit]
 
     async def message(self, channel_id: str, sequence: int) -> Message | None:
         await self._answer()
         return next((m for m in self._held.get(channel_id, []) if m.sequence == sequence), None)
+
+    async def first_with_key(self, channel_id: str, author: str, idempotency_key: str) -> Message | None:
+        await self._answer()
+        return self._keys.get((channel_id, author, idempotency_key))
 
     async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:
         await self._answer()

@@ -215,6 +215,7 @@ async def test_queries_walk_an_index_and_never_sort(sqlite_url: str) -> None:
         await log.history("c1", after=1, before=9, limit=5, backwards=backwards)
         await log.history("c1", after=1, before=9, limit=5, backwards=backwards, filter=filter)
     await log.message("c1", 2)
+    await log.first_with_key("c1", "ada", "k")
     await log.oldest_sequence("c1")
     await log.oldest_of_all(limit=5)
     await log.channels(after="c0", limit=5)
