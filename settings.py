@@ -63,6 +63,14 @@ class Settings(BaseSettings):
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         "info", description="How much the server tells on standard error."
     )
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people, or one JSON object a line.")
+    keepalive_seconds: float = Field(
+        20.0, gt=0, description="How often a WebSocket is pinged; one that says nothing until the next ping is cut."
+    )
+    metrics: bool = Field(True, description="Serve `/metrics` for Prometheus; no label holds what a client sent.")
+    tracing: bool = Field(
+        False, description="OpenTelemetry spans from post to delivery; needs `opentelemetry-sdk`, set up by `OTEL_*`."
+    )
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 from graphql import GraphQLError, VariableDefinitionNode, print_ast
 
 from errors import BadUserInput, DocumentError, DocumentInvalid, DocumentUnparsable, InternalError, RaqcoonError
+from resolvers.chat import Chat
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,12 @@ def format_error(error: Exception) -> dict[str, Any]:
 def format_errors(error: Exception) -> list[dict[str, Any]]:
     """All that an exception has to say: a document may have several problems, everything else has one."""
     return error.errors if isinstance(error, DocumentError) else [format_error(error)]
+
+
+def count_errors(chat: Chat, errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Counts formatted errors that a client is about to be told, by code; returns them."""
+    chat.refusals.update(error["extensions"]["code"] for error in errors)
+    return errors
 
 
 def format_graphql_error(error: GraphQLError, arguments: Mapping[str, str] = _NO_ARGUMENTS) -> dict[str, Any]:

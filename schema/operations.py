@@ -19,7 +19,7 @@ from schema.context import Context
 from schema.contract import Schema, build_schema
 from schema.contract import schema as contract
 from schema.documents import Documents, Prepared
-from schema.errors import format_graphql_error, format_graphql_errors
+from schema.errors import count_errors, format_graphql_error, format_graphql_errors
 from schema.persisted_queries import PersistedQueries
 from schema.rendering import SharedRenders, build_executor
 
@@ -76,7 +76,7 @@ class Operations:
                 context_value=context,
                 operation_name=prepared.operation_name,
             )
-            return _formatted(outcome.data, outcome.errors, prepared)
+            return _formatted(outcome.data, outcome.errors, prepared, context)
         result = execute(
             self._graphql_schema,
             prepared.document,
@@ -86,7 +86,7 @@ class Operations:
             is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
         )
         done: ExecutionResult = await result if isawaitable(result) else result
-        return _formatted(done.data, done.errors, prepared)
+        return _formatted(done.data, done.errors, prepared, context)
 
     async def subscribe(
         self,
@@ -135,10 +135,10 @@ class Operations:
         )
 
 
-def _formatted(data: Any, errors: list[GraphQLError] | None, prepared: Prepared) -> dict[str, Any]:
+def _formatted(data: Any, errors: list[GraphQLError] | None, prepared: Prepared, context: Context) -> dict[str, Any]:
     if not errors:
         return {"data": data}
-    formatted = format_graphql_errors(errors, prepared.arguments)
+    formatted = count_errors(context.chat, format_graphql_errors(errors, prepared.arguments))
     if data is None and all(error.path is None for error in errors):
         # A request error: nothing was executed, so there is no data to be null.
         return {"errors": formatted}

@@ -13,9 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from resolvers.chat import Chat
 from schema.operations import Operations
 from transports.connections import Connections
-from transports.graphql_http import GraphQLHTTP
+from transports.graphql_http import GraphQLHTTP, OpenStream
 from transports.graphql_ws.endpoint import GraphQLWebSocket
 from transports.http_exchange import encode_body, respond
+from transports.logs import REQUEST_ID, REQUEST_ID_HEADER, request_id
+from transports.metrics import Metrics
 from transports.origins import Origins, cors_headers, preflight_headers
 from transports.pages import Pages
 from transports.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
@@ -44,8 +46,10 @@ class App:
         rest: ASGIApp,
         rest_post: ASGIApp,
         pages: ASGIApp,
+        metrics: Metrics | None,
     ) -> None:
         self.connections = connections
+        self.metrics = metrics
         self._chat = chat
         self._graphql_http = graphql_http
         self._graphql_socket = graphql_socket
@@ -57,11 +61,20 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self._route(scope)(scope, receive, send)
+            id_ = request_id(scope["headers"])
+            REQUEST_ID.set(id_)
+            await self._route(scope)(scope, receive, _with_id(send, id_.encode()))
         elif kind == "websocket":
+            REQUEST_ID.set(request_id(scope["headers"]))
             await self._socket(scope)(scope, receive, send)
         elif kind == "lifespan":
             await _lifespan(receive, send)
+
+    def end_streams(self) -> None:
+        """Sends the clients of all event streams away, to resume elsewhere. A drain reaches sockets by itself."""
+        for connection in self.connections:
+            if isinstance(connection, OpenStream):
+                connection.close(1012, "Service restart")
 
     def _route(self, scope: Scope) -> ASGIApp:
         path = scope["path"]
@@ -75,6 +88,8 @@ class App:
             return _alive
         if path == "/readyz":
             return self._ready
+        if path == "/metrics" and self.metrics is not None:
+            return self.metrics
         return self._pages
 
     def _socket(self, scope: Scope) -> ASGIApp:
@@ -107,6 +122,7 @@ def build_app(
     connections: Connections | None = None,
     authenticate: Authenticate = anyone,
     pages: Pages | None = None,
+    metrics: bool = True,
 ) -> App:
     """The application of one server.
 
@@ -120,6 +136,7 @@ def build_app(
         connections: where open sockets and streams are registered, with their limits.
         authenticate: who a client is.
         pages: the console and the playground.
+        metrics: whether `/metrics` is served.
     """
     origins = Origins(bound_host, allowed_origins)
     connections = Connections() if connections is None else connections
@@ -150,6 +167,7 @@ def build_app(
         rest=rest,
         rest_post=rest_post,
         pages=Router(routes=pages.routes(), redirect_slashes=False),
+        metrics=Metrics(chat, connections) if metrics else None,
     )
 
 
@@ -182,6 +200,15 @@ class FromAllowedOrigins:
             await send(event)
 
         await self._app(scope, receive, send_with_cors)
+
+
+def _with_id(send: Send, id_: bytes) -> Send:
+    async def send_with_id(event: Message) -> None:
+        if event["type"] == "http.response.start":
+            event = {**event, "headers": [*event.get("headers", ()), (REQUEST_ID_HEADER, id_)]}
+        await send(event)
+
+    return send_with_id
 
 
 async def _alive(scope: Scope, receive: Receive, send: Send) -> None:

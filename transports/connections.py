@@ -4,9 +4,19 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
+from transports.logs import ConnectionFigures
+
+KINDS = ("graphql-ws", "plain", "stream")
+_RFC_6455 = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013}
+_GRAPHQL_WS = {4400, 4401, 4403, 4406, 4408, 4409, 4429, 4500}
+_CODES = _RFC_6455 | _GRAPHQL_WS
+"""Close codes that are counted apart; a client may make up others."""
+
 
 class Connection(Protocol):
     """An open socket, as the registry sees it."""
+
+    figures: ConnectionFigures
 
     def close(self, code: int, reason: str) -> None:
         """Begins to end the socket with a close frame. Returns at once, never raises, idempotent."""
@@ -25,6 +35,8 @@ class Connections:
         self._max_per_address = max_per_address
         self._open: dict[Connection, str | None] = {}
         self._by_address: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
+        """Connections that ended since the start, by close code; `none` for streams, `other` for clients' own codes."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -32,6 +44,13 @@ class Connections:
     def __iter__(self) -> Iterator[Connection]:
         """The open sockets at this moment; they may be closed while iterating."""
         return iter(tuple(self._open))
+
+    def by_kind(self) -> dict[str, int]:
+        """How many are open of each of `KINDS`."""
+        counts = dict.fromkeys(KINDS, 0)
+        for connection in self._open:
+            counts[connection.figures.kind] += 1
+        return counts
 
     def at_address(self, address: str) -> int:
         """How many sockets are open from one client address."""
@@ -59,10 +78,13 @@ class Connections:
             self._by_address[address] += 1
 
     def remove(self, connection: Connection) -> None:
-        """Forgets a socket. Idempotent."""
+        """Forgets a socket and tells the log what it did. Idempotent."""
         if connection not in self._open:
             return
         address = self._open.pop(connection)
+        code = connection.figures.close_code
+        self.ended["none" if code is None else str(code) if code in _CODES else "other"] += 1
+        connection.figures.log()
         if address is not None:
             self._by_address[address] -= 1
             if not self._by_address[address]:

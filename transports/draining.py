@@ -36,6 +36,7 @@ class DrainingServer(uvicorn.Server):
         chat: Chat,
         *,
         slow_subscriber_timeout_seconds: float,
+        keepalive_seconds: float = 20.0,
         drain_seconds: float,
         drain_sockets_per_second: int,
     ) -> None:
@@ -43,7 +44,11 @@ class DrainingServer(uvicorn.Server):
         self._chat = chat
         self._drain_seconds = drain_seconds
         self._drain_sockets_per_second = drain_sockets_per_second
-        self.keepalive = Keepalive(self.server_state.connections, slow_timeout_seconds=slow_subscriber_timeout_seconds)
+        self.keepalive = Keepalive(
+            self.server_state.connections,
+            slow_timeout_seconds=slow_subscriber_timeout_seconds,
+            ping_seconds=keepalive_seconds,
+        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

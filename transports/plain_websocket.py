@@ -12,7 +12,6 @@ from urllib.parse import parse_qs
 
 from starlette.types import Message, Receive, Scope, Send
 
-from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from errors import BadUserInput, InternalError, RaqcoonError, RetryLater, Unauthenticated
 from messages import ANYONE, Viewer
@@ -22,6 +21,8 @@ from resolvers.subscribe import subscribe
 from transports.connections import Connections
 from transports.items import encode_message_frame
 from transports.json_codec import decode_json, encode_json
+from transports.logs import ConnectionFigures, request_id_headers
+from transports.sinks import CountingSink
 from transports.sinks import make_plain_sink as default_make_plain_sink
 from transports.sockets import (
     Allow,
@@ -42,7 +43,7 @@ COHORT = "plain-websocket"
 """The cohort of all plain subscribers of a channel: they are sent the same bytes."""
 _FIELD_NAMES = {"channelId": "channel_id", "tokenCount": "token_count"}
 
-MakePlainSink = Callable[[Scope, Send, Callable[[RaqcoonError | None], None]], Sink]
+MakePlainSink = Callable[[Scope, Send, Callable[[RaqcoonError | None], None]], CountingSink]
 """Makes a subscriber's side of a socket: (scope, send, on_end). `send` drops frames once the socket is closed."""
 
 
@@ -97,9 +98,11 @@ class PlainConnection:
         "_expiry",
         "_scope",
         "_send",
+        "_sink",
         "_subscriber",
         "_tasks",
         "_viewer",
+        "figures",
     )
 
     def __init__(self, endpoint: PlainWebSocket, scope: Scope, send: Send) -> None:
@@ -112,6 +115,8 @@ class PlainConnection:
         self._expiry = Expiry()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._sink: CountingSink | None = None
+        self.figures = ConnectionFigures("plain")
 
     async def welcome(self) -> bool:
         """Answers the handshake; False when the client was turned away by an HTTP status."""
@@ -121,7 +126,7 @@ class PlainConnection:
         except RaqcoonError as error:
             await refuse(self._scope, self._send, error.http_status, str(error))
             return False
-        await transmit(self._send, {"type": "websocket.accept"})
+        await transmit(self._send, {"type": "websocket.accept", "headers": request_id_headers()})
         return True
 
     async def run(self, receive: Receive) -> None:
@@ -162,19 +167,22 @@ class PlainConnection:
             subscriber.close()
             return False
         self._subscriber = subscriber
+        self._sink = sink
+        self.figures.subscriptions = 1
         return True
 
     async def _take(self, event: Message) -> bool:
         """Handles one ASGI event to its end; False when it was the last."""
         if event["type"] != "websocket.receive":
+            self._note_close(event.get("code", 1006))
             return False
         try:
             await self._post(event.get("text"))
         except RaqcoonError as error:
-            await self._send_if_open(_error_event(error))
+            await self._send_if_open(self._error_event(error))
         except Exception:
             logger.exception("A post over a plain WebSocket failed")
-            await self._send_if_open(_error_event(InternalError()))
+            await self._send_if_open(self._error_event(InternalError()))
         return not self._closed
 
     async def _post(self, text: str | None) -> None:
@@ -201,6 +209,7 @@ class PlainConnection:
             provider=frame.get("provider"),
             token_count=frame.get("token_count"),
         )
+        self.figures.posts += 1
 
     async def _send_if_open(self, event: Message) -> None:
         if not self._closed:
@@ -232,8 +241,9 @@ class PlainConnection:
         task.add_done_callback(self._tasks.discard)
 
     async def _send_end(self, errors: list[RaqcoonError], code: int, reason: str) -> None:
+        self._note_close(code)
         for error in errors:
-            await transmit(self._send, _error_event(error))
+            await transmit(self._send, self._error_event(error))
         await transmit(self._send, {"type": "websocket.close", "code": code, "reason": reason})
 
     async def _leave(self) -> None:
@@ -241,10 +251,20 @@ class PlainConnection:
         self._expiry.cancel()
         if self._subscriber is not None:
             self._subscriber.close()
+        if self._sink is not None:
+            self.figures.delivered = self._sink.delivered
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _error_event(self, error: RaqcoonError) -> dict[str, Any]:
+        self._endpoint.chat.refusals[error.code] += 1
+        return _error_event(error)
+
+    def _note_close(self, code: int) -> None:
+        if self.figures.close_code is None:
+            self.figures.close_code = code
 
 
 def _error_event(error: RaqcoonError) -> dict[str, Any]:

@@ -132,6 +132,7 @@ class RestPost:
         except ValidationError as error:
             status, body, headers = 422, _validation_detail(error.errors(include_url=False), "body"), []
         except RaqcoonError as error:
+            self._chat.refusals[error.code] += 1
             status, body, headers = error_answer(error, "body")
         except Exception:
             logger.exception("A post failed")
@@ -239,7 +240,9 @@ def build_rest(
 
     @app.exception_handler(RaqcoonError)
     async def refused(request: Request, error: Exception) -> Response:
-        status, body, headers = error_answer(error if isinstance(error, RaqcoonError) else InternalError(), "query")
+        refusal = error if isinstance(error, RaqcoonError) else InternalError()
+        chat.refusals[refusal.code] += 1
+        status, body, headers = error_answer(refusal, "query")
         return _json(body, status, headers)
 
     @app.exception_handler(RequestValidationError)

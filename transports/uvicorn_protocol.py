@@ -266,14 +266,15 @@ class Keepalive:
     def __init__(self, connections: set[Any], *, slow_timeout_seconds: float, ping_seconds: float = 20.0) -> None:
         self._connections = connections
         self._slow_timeout_seconds = slow_timeout_seconds
-        self._beats = max(1, round(ping_seconds / self.TICK_SECONDS))
+        self._tick_seconds = min(self.TICK_SECONDS, slow_timeout_seconds / 4, ping_seconds / 2)
+        self._beats = max(1, round(ping_seconds / self._tick_seconds))
         self._ticks = 0
         self.slow_cut = 0
         self.silent_cut = 0
 
     async def run(self) -> None:
         """Works until it is cancelled."""
-        tick_seconds = min(self.TICK_SECONDS, self._slow_timeout_seconds / 4)
+        tick_seconds = self._tick_seconds
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(tick_seconds)

@@ -1,9 +1,13 @@
 """The registry of open sockets: its counts and its limits."""
 
 from transports.connections import Connections
+from transports.logs import ConnectionFigures
 
 
 class FakeConnection:
+    def __init__(self) -> None:
+        self.figures = ConnectionFigures("plain")
+
     def close(self, code: int, reason: str) -> None:
         raise AssertionError("the registry closes nothing by itself")
 

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from delivery.sink import Sink
+from delivery.subscriber import Subscriber
 from errors import BadUserInput, Forbidden, RaqcoonError, RetryLater, Unauthenticated
 from messages import Viewer
 from schema.context import Context
 from schema.documents import Prepared
-from schema.errors import format_errors
+from schema.errors import count_errors, format_errors
 from transports.graphql_ws import protocol
 from transports.graphql_ws.frames import CloseCode, SubscribePayload
 from transports.graphql_ws.protocol import Authenticate, Close, Operation, ServerProtocol, Start, Stop
 from transports.json_codec import encode_json
+from transports.logs import ConnectionFigures
+from transports.sinks import CountingSink
 from transports.sockets import Expiry, client_address, forget_handshake, transmit
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ logger = logging.getLogger(__name__)
 OPERATIONS_MAX = 32
 """Queries and mutations running at once on one socket: enough posts to fill a group commit, and a bound on the results
 that a client which does not read can make the server hold."""
-MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], Sink]
+MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], CountingSink]
 """Makes a subscriber's side of this socket: (scope, send, operation id, on_end). `on_end` is called at most once, after
 everything the sink took has been handed to the transport. `send` drops whatever comes after the operation's end."""
 
@@ -40,7 +42,7 @@ everything the sink took has been handed to the transport. `send` drops whatever
 class SocketConnection:
     """The shell around one `ServerProtocol`. It has no task of its own while nothing happens."""
 
-    __slots__ = ("__weakref__", "_endpoint", "_expiry", "_protocol", "_scope", "_send", "_tasks", "_viewer")
+    __slots__ = ("__weakref__", "_endpoint", "_expiry", "_protocol", "_scope", "_send", "_tasks", "_viewer", "figures")
 
     def __init__(self, endpoint: "GraphQLWebSocket", scope: Scope, send: Send) -> None:
         self._endpoint = endpoint
@@ -50,6 +52,7 @@ class SocketConnection:
         self._viewer: Viewer | None = None
         self._expiry = Expiry()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.figures = ConnectionFigures("graphql-ws")
 
     async def run(self, receive: Receive) -> None:
         """Serves the socket until it is closed by either side; leaves no subscriber and no task behind."""
@@ -79,6 +82,7 @@ class SocketConnection:
                 while True:
                     event = await receive()
                     if event["type"] != "websocket.receive":
+                        self._note_close(event.get("code", 1006))
                         return False
                     action = self._decide(event)
                     if isinstance(action, Authenticate):
@@ -116,6 +120,7 @@ class SocketConnection:
     async def _take(self, event: Message) -> bool:
         """Handles one ASGI event to its end; False when it was the last."""
         if event["type"] != "websocket.receive":
+            self._note_close(event.get("code", 1006))
             return False
         action = self._decide(event)
         match action:
@@ -131,7 +136,7 @@ class SocketConnection:
         try:
             prepared = self._endpoint.operations.prepare(payload.query, payload.operation_name, payload.extensions)
         except Exception as error:
-            await self._act(self._protocol.fail(operation, format_errors(error)))
+            await self._act(self._protocol.fail(operation, self._errors(error)))
             return
         if prepared.kind == "subscription":
             await self._subscribe(operation, prepared, payload.variables)
@@ -152,29 +157,45 @@ class SocketConnection:
             sink = endpoint.make_sink(self._scope, send, operation.id, partial(self._ended, operation))
             subscriber = await endpoint.operations.subscribe(prepared, variables, self._context(), sink)
         except Exception as error:
-            await self._act(core.fail(operation, format_errors(error)))
+            await self._act(core.fail(operation, self._errors(error)))
             return
+        self.figures.subscriptions += 1
         if core.is_live(operation):
-            operation.stop = subscriber.close
+            operation.stop = partial(self._unsubscribe, subscriber, sink)
         else:
-            subscriber.close()
+            self._unsubscribe(subscriber, sink)
+
+    def _unsubscribe(self, subscriber: Subscriber, sink: CountingSink) -> None:
+        subscriber.close()
+        self.figures.delivered += sink.delivered
 
     async def _execute(self, operation: Operation, prepared: Prepared, variables: dict[str, Any] | None) -> None:
         core = self._protocol
         try:
-            result = encode_json(await self._endpoint.operations.execute(prepared, variables, self._context()))
+            outcome = await self._endpoint.operations.execute(prepared, variables, self._context())
+            result = encode_json(outcome)
         except Exception as error:
-            await self._act(core.fail(operation, format_errors(error)))
+            await self._act(core.fail(operation, self._errors(error)))
             return
+        if prepared.kind == "mutation":
+            self.figures.posts += len(outcome.get("data") or ())
         await self._act(core.next_result(operation, result))
         await self._act(core.complete(operation))
 
     def _ended(self, operation: Operation, error: RaqcoonError | None) -> None:
         """The engine has ended a subscription: tells the client, unless it has left that subscription meanwhile."""
         core = self._protocol
-        send = core.complete(operation) if error is None else core.fail(operation, format_errors(error))
+        _stop(operation)  # It is closed already; this counts what it was sent.
+        send = core.complete(operation) if error is None else core.fail(operation, self._errors(error))
         if send is not None:
             self._spawn(self._act(send))
+
+    def _errors(self, error: Exception) -> list[dict[str, Any]]:
+        return count_errors(self._endpoint.chat, format_errors(error))
+
+    def _note_close(self, code: int) -> None:
+        if self.figures.close_code is None:
+            self.figures.close_code = int(code)
 
     def _context(self) -> Context:
         assert self._viewer is not None
@@ -185,7 +206,7 @@ class SocketConnection:
             self._spawn(self._expire(error))
 
     async def _expire(self, error: Unauthenticated) -> None:
-        ended = self._protocol.fail_all(format_errors(error))
+        ended = self._protocol.fail_all(self._errors(error))
         close = self._protocol.close(CloseCode.FORBIDDEN, "Forbidden")
         for operation, _ in ended:
             _stop(operation)
@@ -199,6 +220,7 @@ class SocketConnection:
                 if not self._protocol.closed:
                     await transmit(self._send, {"type": "websocket.send", "text": text})
             case Close(code, reason):
+                self._note_close(code)
                 self._stop_all()
                 await transmit(self._send, {"type": "websocket.close", "code": int(code), "reason": reason})
 

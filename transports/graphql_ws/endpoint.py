@@ -7,6 +7,7 @@ from schema.operations import Operations
 from transports.connections import Connections
 from transports.graphql_ws.connection import OPERATIONS_MAX, MakeSink, SocketConnection
 from transports.graphql_ws.frames import SUBPROTOCOL, CloseCode
+from transports.logs import request_id_headers
 from transports.sinks import make_sink as default_make_sink
 from transports.sockets import Allow, Authenticate, anyone, client_address, everywhere, refuse, transmit
 
@@ -70,7 +71,8 @@ class GraphQLWebSocket:
         connection = SocketConnection(self, scope, send)
         self.connections.add(connection, address)
         try:
-            await transmit(send, {"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
+            headers = request_id_headers()
+            await transmit(send, {"type": "websocket.accept", "subprotocol": SUBPROTOCOL, "headers": headers})
             await connection.run(receive)
         finally:
             self.connections.remove(connection)

@@ -1,0 +1,130 @@
+"""`/metrics` in Prometheus' text format: what the engine and the connections count of themselves, read when asked.
+
+Nothing is counted here, so a server that nobody scrapes pays nothing. No label takes a value that a client can make up:
+codes come from `errors.py`, everything else from this file.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import Receive, Scope, Send
+
+from delivery.figures import Histogram
+from resolvers.chat import Chat
+from transports.connections import Connections
+from transports.http_exchange import respond
+from transports.uvicorn_protocol import Keepalive
+
+
+class Metrics:
+    """The endpoint, with a registry of its own.
+
+    `keepalive` is the one of the server that serves it; on a server without one its counters are left out.
+    """
+
+    def __init__(self, chat: Chat, connections: Connections) -> None:
+        self.keepalive: Keepalive | None = None
+        self._registry = CollectorRegistry()
+        self._registry.register(_Server(chat, connections, self))
+        ProcessCollector(namespace="raqcoon", registry=self._registry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = generate_latest(self._registry)
+        content_type = CONTENT_TYPE_PLAIN_0_0_4.encode()
+        await respond(send, 200, content_type, body, [(b"cache-control", b"no-store")])
+
+
+class _Server(Collector):
+    """Reads the figures of one server."""
+
+    def __init__(self, chat: Chat, connections: Connections, metrics: Metrics) -> None:
+        self._chat = chat
+        self._connections = connections
+        self._metrics = metrics
+
+    def describe(self) -> list[Metric]:
+        return []  # Else registering would collect once, before there is a loop.
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._now()
+        yield from self._connected()
+        yield from self._engine()
+
+    def _now(self) -> Iterator[Metric]:
+        hub = self._chat.hub
+        behind = catching_up = 0
+        for channel in hub.channels.values():
+            for cohort in channel.cohorts.values():
+                for subscriber in cohort.members:
+                    behind += subscriber.position < channel.head
+                    catching_up += subscriber.catch_up is not None
+        yield _gauge("accepting", "1 while posts are taken, 0 while the server drains.", int(self._chat.accepting))
+        yield _gauge("channels", "Channels with a subscriber in this process.", len(hub.channels))
+        yield _gauge("subscribers", "Live subscriptions.", hub.subscribers)
+        yield _gauge("subscribers_behind", "Subscriptions whose position is not at the head.", behind)
+        yield _gauge("catch_ups", "Subscriptions that read their way to the head.", catching_up)
+        yield _gauge("cohorts", "Groups of subscriptions that share executions.", hub.cohorts)
+        yield _gauge("tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
+
+    def _connected(self) -> Iterator[Metric]:
+        connections = self._connections
+        family = GaugeMetricFamily("raqcoon_connections", "Open sockets and streams.", labels=["kind"])
+        for kind, count in connections.by_kind().items():
+            family.add_metric([kind], count)
+        yield family
+        ended = CounterMetricFamily(
+            "raqcoon_connections_ended", "Sockets and streams that ended, by close code.", labels=["code"]
+        )
+        for code, count in connections.ended.items():
+            ended.add_metric([code], count)
+        yield ended
+        refusals = CounterMetricFamily("raqcoon_refusals", "Errors told to clients, by code.", labels=["code"])
+        for code, count in self._chat.refusals.items():
+            refusals.add_metric([code], count)
+        yield refusals
+        keepalive = self._metrics.keepalive
+        if keepalive is not None:
+            cut = CounterMetricFamily(
+                "raqcoon_connections_cut", "Connections cut: they took nothing, or said nothing.", labels=["reason"]
+            )
+            cut.add_metric(["slow"], keepalive.slow_cut)
+            cut.add_metric(["silent"], keepalive.silent_cut)
+            yield cut
+
+    def _engine(self) -> Iterator[Metric]:
+        hub, figures = self._chat.hub, self._chat.hub.figures
+        yield _counter("messages_posted", "Messages stored by this process.", figures.messages_posted)
+        yield _counter("messages_delivered", "Messages handed to subscribers.", figures.messages_delivered)
+        yield _counter("commits", "Commits that stored at least one message.", figures.commits)
+        yield _counter("hints", "Heads heard of from other processes or the sweep.", figures.hints)
+        yield _counter("slow_falls", "Times a live subscription could not take a batch.", figures.slow_falls)
+        yield _counter("catch_up_pages", "Pages taken by subscriptions behind the head.", figures.catch_up_pages)
+        yield _counter("log_reads", "Reads of the log for subscriptions behind the head.", hub.pages.reads)
+        yield _histogram("posts_per_commit", "Messages stored by one commit.", figures.posts_per_commit)
+        yield _histogram("batch_messages", "Messages of one sweep to one cohort.", figures.batch_messages)
+        yield _histogram(
+            "delivery_latency_seconds", "From the log's timestamp to the write, live.", figures.latency_seconds
+        )
+        yield _histogram("lag_messages", "Distance to the head when a page was taken.", figures.lag_messages)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"raqcoon_{name}", text, value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"raqcoon_{name}", text, value)
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    bounds = [*map(float, histogram.bounds), float("inf")]
+    buckets = [
+        ("+Inf" if bound == float("inf") else repr(bound), count)
+        for bound, count in zip(bounds, accumulate(histogram.counts), strict=True)
+    ]
+    return HistogramMetricFamily(f"raqcoon_{name}", text, buckets=buckets, sum_value=histogram.sum)
