@@ -90,11 +90,12 @@ class Committer:
             Unavailable: the database failed; nothing was removed.
         """
         try:
-            if self._connection is None:
-                self._connection = self._engine.connect()
-            return self._connection.execute(
-                _REMOVE, {"channel_id": channel_id, "before": before, "batch": batch}
-            ).rowcount
+            with self._driver():
+                assert self._connection is not None
+                removed = self._connection.execute(
+                    _REMOVE, {"channel_id": channel_id, "before": before, "batch": batch}
+                )
+                return removed.rowcount
         except SQLAlchemyError as error:
             self.close()
             self._note_failure(error)

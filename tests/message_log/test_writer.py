@@ -1,0 +1,145 @@
+"""Group commit, its bounds and its end, with a commit that the test controls."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from errors import Unavailable
+from message_log.batch import plan
+from message_log.committer import Committed
+from message_log.writer import Writer, WriterLimits
+from messages import Draft, Message
+
+
+class Gate:
+    """Stands for the database: commits when it is let, and remembers the batches."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.entered = threading.Event()
+        self.batches: list[list[str]] = []
+        self.heads: dict[str, int] = {}
+        self.aborts = 0
+
+    def commit(self, drafts: Sequence[Draft]) -> Committed:
+        self.entered.set()
+        self.open.wait(10)
+        self.batches.append([draft.content for draft in drafts])
+        batch = plan(drafts, self.heads, {}, timestamp=datetime.now(UTC), epoch="e")
+        self.heads |= batch.heads
+        return Committed(batch.outcomes, batch.messages)
+
+    def abort(self) -> None:
+        self.aborts += 1
+
+
+def draft(content: str) -> Draft:
+    return Draft("general", "ada", content)
+
+
+def nobody(_messages: Sequence[Message]) -> None:
+    """A listener that does not care."""
+
+
+async def entered(gate: Gate) -> None:
+    assert await asyncio.to_thread(gate.entered.wait, 10)
+
+
+async def test_posts_that_wait_share_the_next_commit_within_its_bounds() -> None:
+    gate = Gate()
+    writer = Writer(gate.commit, gate.abort, nobody, WriterLimits(batch_messages=4, batch_bytes=100))
+    futures = [writer.post(draft("first"), 1)]
+    await entered(gate)
+    futures += [writer.post(draft(str(i)), 1) for i in range(6)]
+    futures += [writer.post(draft(content), 60) for content in "abc"]
+    gate.open.set()
+    await asyncio.gather(*futures)
+    assert gate.batches == [["first"], ["0", "1", "2", "3"], ["4", "5", "a", "b"], ["c"]]
+    await writer.stop()
+
+
+async def test_cancelled_post_that_waits_is_not_tried() -> None:
+    gate = Gate()
+    writer = Writer(gate.commit, gate.abort, nobody, WriterLimits())
+    first = writer.post(draft("first"), 1)
+    await entered(gate)
+    second, third = writer.post(draft("second"), 1), writer.post(draft("third"), 1)
+    second.cancel()
+    gate.open.set()
+    await asyncio.gather(first, third)
+    assert gate.batches == [["first"], ["third"]]
+    await writer.stop()
+
+
+async def test_commit_that_hangs_is_aborted_and_waiting_posts_give_up_untried() -> None:
+    gate = Gate()
+    writer = Writer(gate.commit, gate.abort, nobody, WriterLimits(timeout_seconds=0.1, backlog_messages=2))
+    futures = [writer.post(draft("hangs"), 1)]
+    await entered(gate)
+    futures.append(writer.post(draft("waits"), 1))
+    results = await asyncio.gather(*futures, return_exceptions=True)
+    assert [type(result) for result in results] == [Unavailable, Unavailable]
+    assert gate.aborts >= 1
+    with pytest.raises(Unavailable):  # they still stand in the backlog: it is what bounds the memory
+        writer.post(draft("refused"), 1)
+    gate.open.set()
+    await writer.stop()
+    assert gate.batches == [["hangs"]]
+
+
+async def test_backlog_is_bounded_in_bytes() -> None:
+    gate = Gate()
+    writer = Writer(gate.commit, gate.abort, nobody, WriterLimits(backlog_bytes=100))
+    futures = [writer.post(draft("a"), 60), writer.post(draft("b"), 60)]
+    with pytest.raises(Unavailable):
+        writer.post(draft("c"), 1)
+    gate.open.set()
+    await asyncio.gather(*futures)
+    assert (await writer.post(draft("d"), 1)).created
+    await writer.stop()
+
+
+async def test_commit_or_listener_that_raises_answers_the_posts_and_the_writer_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate = Gate()
+    gate.open.set()
+    faults = iter([True, False, False])
+
+    def commit(drafts: Sequence[Draft]) -> Committed:
+        if next(faults):
+            raise RuntimeError("commit broke")
+        return gate.commit(drafts)
+
+    def publish(_messages: Sequence[Message]) -> None:
+        raise RuntimeError("listener broke")
+
+    writer = Writer(commit, gate.abort, publish, WriterLimits())
+    with pytest.raises(Unavailable):
+        await writer.post(draft("a"), 1)
+    assert (await writer.post(draft("b"), 1)).message.sequence == 1
+    assert (await writer.post(draft("c"), 1)).message.sequence == 2
+    assert "commit broke" in caplog.text
+    assert "listener broke" in caplog.text
+    await writer.stop()
+
+
+async def test_work_runs_between_batches_and_reports_its_own_error() -> None:
+    gate = Gate()
+    gate.open.set()
+    writer = Writer(gate.commit, gate.abort, nobody, WriterLimits())
+
+    def fail() -> None:
+        raise Unavailable("no")
+
+    assert await writer.run(threading.current_thread) is not threading.current_thread()
+    with pytest.raises(Unavailable, match="no"):
+        await writer.run(fail)
+    await writer.stop()
+    with pytest.raises(Unavailable):
+        await writer.run(fail)
+    await writer.stop()
+    assert not writer.alive
