@@ -26,6 +26,7 @@ from message_log.retention import Retention, RetentionPolicy
 from message_log.sql import SqlMessageLog
 from resolvers.chat import Chat
 from schema.operations import Operations
+from schema.persisted_queries import PersistedQueries, read_trusted_documents
 from settings import Settings, parse_settings, unknown_variables
 from transports.app import build_app
 from transports.draining import DrainingServer
@@ -95,7 +96,7 @@ async def serve(settings: Settings) -> None:
         chat = Chat(log=log, hub=hub, content_bytes_max=settings.content_bytes_max)
         app = build_app(
             chat,
-            Operations(),
+            Operations(persisted_queries=_persisted_queries(settings)),
             allowed_origins=settings.allowed_origins,
             bound_host=settings.host,
             body_bytes_max=settings.body_bytes_max,
@@ -119,6 +120,7 @@ async def serve(settings: Settings) -> None:
                 backlog=LISTEN_BACKLOG,
             ),
             chat,
+            end_streams=app.end_streams,
             slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds,
             keepalive_seconds=settings.keepalive_seconds,
             drain_seconds=settings.drain_seconds,
@@ -139,6 +141,13 @@ def _retention_policy(settings: Settings) -> RetentionPolicy:
     return RetentionPolicy(
         max_age=None if seconds is None else timedelta(seconds=seconds), max_messages=settings.retention_max_messages
     )
+
+
+def _persisted_queries(settings: Settings) -> PersistedQueries:
+    trusted = {} if settings.trusted_documents is None else read_trusted_documents(settings.trusted_documents)
+    if settings.only_trusted_documents and not trusted:
+        raise StartupError("RAQCOON_ONLY_TRUSTED_DOCUMENTS is set, but RAQCOON_TRUSTED_DOCUMENTS names no document")
+    return PersistedQueries(trusted, only_trusted=settings.only_trusted_documents)
 
 
 def _announce(host: str, port: int, location: str) -> None:

@@ -7,6 +7,7 @@ import difflib
 import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -35,6 +36,10 @@ class Settings(BaseSettings):
     body_bytes_max: int = Field(
         1_048_576, ge=1024, description="Longest request body or WebSocket message, in bytes (room for JSON escapes)."
     )
+    trusted_documents: Path | None = Field(
+        None, description="JSON file of GraphQL documents by id that clients may name instead of sending them."
+    )
+    only_trusted_documents: bool = Field(False, description="Refuse every other GraphQL document.")
     slow_subscriber_timeout_seconds: float = Field(
         60.0, gt=0, description="A connection that takes nothing for this long is cut; its client resumes elsewhere."
     )

@@ -6,7 +6,7 @@ import logging
 import random
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -35,6 +35,7 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn.Config,
         chat: Chat,
         *,
+        end_streams: Callable[[], None],
         slow_subscriber_timeout_seconds: float,
         keepalive_seconds: float = 20.0,
         drain_seconds: float,
@@ -42,6 +43,7 @@ class DrainingServer(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._chat = chat
+        self._end_streams = end_streams
         self._drain_seconds = drain_seconds
         self._drain_sockets_per_second = drain_sockets_per_second
         self.keepalive = Keepalive(
@@ -85,6 +87,7 @@ class DrainingServer(uvicorn.Server):
         for connection in list(connections):
             if not isinstance(connection, WebSocketProtocol):
                 connection.shutdown()  # Idle: closes. Answering: closes after the answer.
+        self._end_streams()
         await self._send_away(deadline)
         await self._wait_until_gone(deadline)
         if connections:
