@@ -2,13 +2,14 @@
 
     uv run python -m benchmarks.fanout [--quick] [--only thousand paced] [--servers raqcoon floor]
 
-Prints a Markdown table, writes `benchmarks/results/fanout.json` and the plots in `docs/images/`.
+Prints a Markdown table, writes `benchmarks/results/fanout.json` and the plots in `docs/images/`. A run that leaves
+something out writes `fanout.tmp.json` and draws into `benchmarks/build/`, so that it cannot be taken for the whole.
 """
 
 import sys
 
 from benchmarks import plots, report
-from benchmarks.native import CompilerMissing
+from benchmarks.native import BUILD, CompilerMissing
 from benchmarks.runner import RESULTS, Outcome, arguments, chosen, measure
 from benchmarks.scenarios import FANOUT
 from benchmarks.servers import ROOT, SERVERS
@@ -31,8 +32,7 @@ def main() -> int:
         print(missing, file=sys.stderr)
         return 2
     print(report.render(outcome, scenarios))
-    folder = RESULTS if partial else ROOT / "docs" / "images"
-    for plot in plots.draw_fanout(outcome, folder, suffix=".tmp" if partial else ""):
+    for plot in plots.draw_fanout(outcome, BUILD if partial else ROOT / "docs" / "images"):
         print(f"wrote {plot.relative_to(ROOT)}", file=sys.stderr)
     print(f"wrote {results.relative_to(ROOT)}", file=sys.stderr)
     return 0

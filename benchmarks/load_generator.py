@@ -9,7 +9,7 @@ from itertools import islice, permutations
 from typing import Any
 
 from benchmarks import native
-from benchmarks.machine import LOAD_CORE, CpuClock, pin, process_cpu_seconds
+from benchmarks.machine import LOAD_CORE, CpuClock, pinned, process_cpu_seconds
 from benchmarks.processes import Running
 
 FIELDS = ("id", "channelId", "sequence", "author", "content", "lane", "provider", "timestamp")
@@ -90,14 +90,14 @@ def run(running: Running, load: Load) -> dict[str, Any]:
     busy, server_cpu = CpuClock.now(), process_cpu_seconds(running.pid)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
-    finished = subprocess.run(
-        arguments,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=load.seconds + load.drain_seconds + load.settle_seconds + 400,
-        preexec_fn=lambda: pin(LOAD_CORE),
-    )
+    with pinned(LOAD_CORE):
+        finished = subprocess.run(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=load.seconds + load.drain_seconds + load.settle_seconds + 400,
+        )
     elapsed = time.monotonic() - started
     try:
         report: dict[str, Any] = json.loads(finished.stdout)

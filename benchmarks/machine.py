@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +13,18 @@ LOAD_CORE: int | None = _CORES[1] if len(_CORES) > 1 else None
 """With a single core nothing is pinned, and the figures mean little: server and load take turns."""
 
 
-def pin(core: int | None) -> None:
-    """Binds the calling process to a core; None leaves it where it is."""
-    if core is not None:
-        os.sched_setaffinity(0, {core})
+@contextmanager
+def pinned(core: int | None) -> Iterator[None]:
+    """Processes started inside inherit a binding to the core; None binds nothing."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def describe() -> dict[str, str | int]:

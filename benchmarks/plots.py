@@ -120,6 +120,7 @@ def curve(outcome: Outcome, name: str, metric: Metric, title: str, subtitle: str
     for scenario in steps:
         for key, value in _values(outcome, scenario, metric).items():
             lines.setdefault(key, []).append((scenario.at, value))
+    lines = {key: line for key, line in lines.items() if len(line) > 1}
     if not lines:
         return None
     height = 430
@@ -146,7 +147,7 @@ def curve(outcome: Outcome, name: str, metric: Metric, title: str, subtitle: str
     return canvas.write(path)
 
 
-def draw_fanout(outcome: Outcome, folder: Path, suffix: str = "") -> list[Path]:
+def draw_fanout(outcome: Outcome, folder: Path) -> list[Path]:
     """Draws what the results allow; returns the files written."""
     by_key = {scenario.key: scenario for scenario in FANOUT}
     host = f"{outcome.machine['cpu']}, server on one core; posts of RAQCOON are durable, the peers' in memory"
@@ -157,7 +158,7 @@ def draw_fanout(outcome: Outcome, folder: Path, suffix: str = "") -> list[Path]:
             [DELIVERIES],
             "Messages delivered per second: 1,000 subscribers, 4 publishers",
             host,
-            folder / f"fanout-deliveries{suffix}.svg",
+            folder / "fanout-deliveries.svg",
         ),
         bars(
             outcome,
@@ -165,7 +166,7 @@ def draw_fanout(outcome: Outcome, folder: Path, suffix: str = "") -> list[Path]:
             [P50, P99],
             "Latency in ms from post to delivery: 1,000 subscribers, 5 posts per second",
             host,
-            folder / f"fanout-latency{suffix}.svg",
+            folder / "fanout-latency.svg",
         ),
         curve(
             outcome,
@@ -173,7 +174,7 @@ def draw_fanout(outcome: Outcome, folder: Path, suffix: str = "") -> list[Path]:
             CPU,
             "CPU µs per delivery, by number of subscribers",
             host,
-            folder / f"fanout-cost{suffix}.svg",
+            folder / "fanout-cost.svg",
         ),
     )
     return [path for path in drawn if path]

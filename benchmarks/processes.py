@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import native
-from benchmarks.machine import SERVER_CORE, pin
+from benchmarks.machine import SERVER_CORE, pinned
 from benchmarks.servers import ROOT, Server
 
 START_SECONDS = 60.0
@@ -70,7 +70,7 @@ def running(server: Server) -> Iterator[Running]:
     with tempfile.TemporaryDirectory(dir=native.BUILD, prefix="data-") as data, log.open("wb") as output:
         port = _free_port()
         environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("RAQCOON_")},
             **server.environment,
             "PORT": str(port),
             "NODE_ENV": "production",
@@ -79,15 +79,15 @@ def running(server: Server) -> Iterator[Running]:
         if server.durable:
             environment["RAQCOON_PORT"] = str(port)
             environment["RAQCOON_DATABASE_URL"] = f"sqlite:///{data}/raqcoon.db"
-        process = subprocess.Popen(
-            server.command(port),
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            preexec_fn=lambda: pin(SERVER_CORE),
-        )
+        with pinned(SERVER_CORE):
+            process = subprocess.Popen(
+                server.command(port),
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         try:
             _wait_until_listening(process, port, log, server.label)
             yield Running(server, port, process.pid)

