@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from benchmarks.runner import Outcome
-from benchmarks.scenarios import CPU, DELIVERIES, FANOUT, P50, P99, Metric, Scenario
+from benchmarks.scenarios import CPU, CPU_PER_POST, DELIVERIES, FANOUT, P50, P99, Metric, Scenario
 from benchmarks.servers import SERVERS
 
 WIDTH = 860
@@ -175,6 +175,14 @@ def draw_fanout(outcome: Outcome, folder: Path) -> list[Path]:
             "CPU µs per delivery, by number of subscribers",
             host,
             folder / "fanout-cost.svg",
+        ),
+        curve(
+            outcome,
+            "selections",
+            CPU_PER_POST,
+            "CPU ms per post to 1,000 subscribers, by number of different selections",
+            host,
+            folder / "fanout-selections.svg",
         ),
     )
     return [path for path in drawn if path]

@@ -92,7 +92,8 @@ def test_outcome_survives_writing_and_reading(outcome: Outcome, tmp_path: Path) 
 
 def test_plots_are_well_formed_and_name_the_servers(outcome: Outcome, tmp_path: Path) -> None:
     drawn = plots.draw_fanout(outcome, tmp_path)
-    assert [path.name for path in drawn] == ["fanout-deliveries.svg", "fanout-latency.svg", "fanout-cost.svg"]
+    names = ["deliveries", "latency", "cost", "selections"]
+    assert [path.name for path in drawn] == [f"fanout-{name}.svg" for name in names]
     for path in drawn:
         texts = [element.text for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
         assert "RAQCOON" in texts
