@@ -112,5 +112,30 @@ await scenario(async ({ server, browser }) => {
     assert.deepEqual(await shown(page), []);
     faults.push(...page.faults);
   }
+  // Thousands of messages: the page keeps the newest 5,000, and loads again what it dropped.
+  {
+    const asked = [];
+    const { page } = await play(browser, server, ({ query, variables }, send) => {
+      if (query.startsWith('query')) {
+        asked.push(variables.before);
+        const sequences = variables.before ? Array.from({ length: 50 }, (_, index) => 951 + index) : [1, 2];
+        const { channel } = history(...sequences);
+        channel.messages.pageInfo.hasPreviousPage = Boolean(variables.before);
+        return send('next', { data: { channel } });
+      }
+      for (let sequence = 3; sequence <= 6000; sequence++) send('next', { data: { messages: message(sequence) } });
+    });
+    await until('the newest', async () => {
+      await page.clock.runFor(50);
+      return (await shown(page)).at(-1) === 6000;
+    });
+    assert.equal((await shown(page))[0], 1001);
+    await page.click('#older');
+    await until('an older page', async () => (await shown(page))[0] === 951);
+    const rows = await shown(page);
+    assert.deepEqual(rows, Array.from({ length: rows.length }, (_, index) => 951 + index));
+    assert.deepEqual(asked, [null, 'cursor-1001']);
+    faults.push(...page.faults);
+  }
   assert.deepEqual(faults, []);
 });

@@ -1,11 +1,12 @@
-"""The agent's recipe against a server that is killed while it follows and posts."""
+"""The agent, and the client that it is built on, against a server that is killed while they follow and post."""
 
 import asyncio
 from contextlib import aclosing
 
 import pytest
 
-from examples.agent import follow, post, run
+from examples.agent import run
+from examples.channel_client import follow, post
 from tests.examples.server_process import ServerProcess
 
 KILLS = 3

@@ -1,0 +1,63 @@
+"""Follow a channel for ever without a gap, and post without doubles, through any restart. Copy this file."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+from gql import Client, GraphQLRequest, gql
+from gql.transport.aiohttp import AIOHTTPTransport
+from gql.transport.exceptions import TransportError, TransportQueryError
+from gql.transport.websockets import WebsocketsTransport
+from websockets.exceptions import WebSocketException
+
+LOST = (TransportError, WebSocketException, OSError)
+PASSING = {"UNAVAILABLE", "RATE_LIMITED", "INTERNAL_SERVER_ERROR"}
+HEAD = gql("query ($channelId: ID!) { channel(id: $channelId) { headCursor } }")
+MESSAGES = gql("""subscription ($channelId: ID!, $after: Cursor!) {
+    messages(channelId: $channelId, after: $after) { id sequence cursor author content lane timestamp } }""")
+POST = gql("""mutation ($channelId: ID!, $author: String!, $content: String!, $lane: String, $provider: String,
+                        $tokenCount: Int, $idempotencyKey: String!) {
+    postMessage(channelId: $channelId, author: $author, content: $content, lane: $lane, provider: $provider,
+                tokenCount: $tokenCount, idempotencyKey: $idempotencyKey) { id sequence cursor } }""")
+
+
+async def ask(url: str, query: GraphQLRequest, **variables: Any) -> Any:
+    """The data of a query or mutation; tries again through lost connections and errors that pass by themselves."""
+    while True:
+        try:
+            async with Client(transport=AIOHTTPTransport(url)) as session:
+                return await session.execute(GraphQLRequest(query, variable_values=variables))
+        except LOST as error:
+            if isinstance(error, TransportQueryError) and extensions_of(error).get("code") not in PASSING:
+                raise
+        await asyncio.sleep(random.uniform(0.3, 1.5))
+
+
+async def post(url: str, *, idempotency_key: str, **message: Any) -> Any:
+    """Posts once, however often it has to try: the server answers a repeated key with the first message."""
+    return (await ask(url, POST, idempotencyKey=idempotency_key, **message))["postMessage"]
+
+
+async def follow(url: str, channel_id: str, after: str | None = None) -> AsyncIterator[dict[str, Any]]:
+    """Every message after the cursor (None: from now on), once, in order, for ever."""
+    after = after or (await ask(url, HEAD, channelId=channel_id))["channel"]["headCursor"]
+    while True:
+        # The ping finds a connection that is dead without saying so; the cursor says where to go on.
+        socket = WebsocketsTransport(url.replace("http", "ws", 1), ping_interval=10, pong_timeout=5)
+        try:
+            async with Client(transport=socket) as session:
+                query = GraphQLRequest(MESSAGES, variable_values={"channelId": channel_id, "after": after})
+                async for result in session.subscribe(query):
+                    after = result["messages"]["cursor"]
+                    yield result["messages"]
+        except LOST as error:
+            if isinstance(error, TransportQueryError) and extensions_of(error).get("code") not in PASSING:
+                if "resumeCursor" not in extensions_of(error):
+                    raise
+                after = extensions_of(error)["resumeCursor"]  # retention was faster: this is the oldest still held
+        await asyncio.sleep(random.uniform(0.3, 1.5))
+
+
+def extensions_of(error: TransportQueryError) -> dict[str, Any]:
+    return (error.errors or [{}])[0].get("extensions") or {}
