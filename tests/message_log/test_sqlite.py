@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,17 @@ async def test_queries_walk_an_index_and_never_sort(sqlite_url: str) -> None:
     connection.close()
 
 
+@pytest.fixture
+def short_switch_interval() -> Iterator[None]:
+    """As the server sets it. A loop that gives up the GIL more often than the interval, if only for a moment, keeps
+    waking the writer too early and too late: with Python's 5 ms it can starve it for minutes."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("short_switch_interval")
 async def test_posts_are_stored_beside_a_busy_event_loop(sqlite_url: str) -> None:
     log = SqlMessageLog(sqlite_url)
     await log.open(Recorder())
