@@ -1,0 +1,100 @@
+"""The whole server as its operator meets it: what it prints, what it refuses, how it goes."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from tests.engine.server_process import REPOSITORY, EngineServer
+
+
+def started(directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs the server until it ends by itself, which it must."""
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "server.py")],
+        env=os.environ
+        | {"RAQCOON_PORT": "0"}
+        | {f"RAQCOON_{name.upper()}": value for name, value in variables.items()},
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_server_on_start_prints_address_log_and_pages(tmp_path: Path) -> None:
+    server = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "server.py"), "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    try:
+        printed = "".join(server.stdout.readline() for _ in range(4))
+    finally:
+        server.terminate()
+        assert server.wait(20) == 0
+        server.stdout.close()
+    address = re.match(r"RAQCOON listens on (http://127\.0\.0\.1:\d+)\n", printed)
+    assert address is not None
+    assert str(tmp_path / "data" / "raqcoon.db") in printed
+    assert f"console     {address[1]}/\n" in printed
+    assert f"playground  {address[1]}/graphql\n" in printed
+
+
+async def test_second_server_on_the_same_file_is_refused_with_one_line(tmp_path: Path) -> None:
+    async with EngineServer(tmp_path):
+        second = await asyncio.to_thread(started, tmp_path, database_url=f"sqlite:///{tmp_path}/raqcoon.db")
+        assert second.returncode == 2
+        [line] = second.stderr.splitlines()
+        assert f"{tmp_path}/raqcoon.db" in line
+        assert second.stdout == ""
+
+
+def test_only_trusted_documents_without_any_is_refused(tmp_path: Path) -> None:
+    ended = started(tmp_path, only_trusted_documents="true")
+    assert ended.returncode == 2
+    assert "RAQCOON_TRUSTED_DOCUMENTS" in ended.stderr
+
+
+async def test_only_trusted_documents_others_are_forbidden(tmp_path: Path) -> None:
+    documents = tmp_path / "documents.json"
+    trusted = "{ channels { edges { node { id } } } }"
+    documents.write_text(json.dumps({"known": trusted}))
+    async with EngineServer(tmp_path, trusted_documents=documents, only_trusted_documents=True) as server:
+        answer = (await server.http.post("/graphql", json={"query": trusted})).json()
+        assert answer["data"] == {"channels": {"edges": []}}
+        refused = (await server.http.post("/graphql", json={"query": "{ __typename }"})).json()
+        assert refused["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
+async def test_sigterm_with_an_open_event_stream_ends_soon_and_with_exit_code_0(tmp_path: Path) -> None:
+    async with EngineServer(tmp_path, drain_seconds=20) as server:
+        query = {"query": 'subscription { messages(channelId: "general") { id } }'}
+        headers = {"accept": "text/event-stream"}
+        async with server.http.stream("POST", "/graphql", json=query, headers=headers) as stream:
+            assert stream.status_code == 200
+            began = asyncio.get_running_loop().time()
+            ending = asyncio.create_task(server.kill(signal.SIGTERM))
+            try:
+                async for _ in stream.aiter_bytes():
+                    pass
+            except httpx.RemoteProtocolError:
+                pass  # Cut in the middle of a chunked answer: an event stream has no other way to say "come again".
+            assert await ending == 0
+            assert asyncio.get_running_loop().time() - began < 10
+        assert "Traceback" not in server.log()
+
+
+async def test_second_sigterm_changes_nothing(tmp_path: Path) -> None:
+    async with EngineServer(tmp_path, drain_seconds=2) as server:
+        process = server.pid
+        ending = asyncio.create_task(server.kill(signal.SIGTERM))
+        await asyncio.sleep(0)
+        os.kill(process, signal.SIGTERM)
+        assert await ending == 0
