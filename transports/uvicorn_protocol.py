@@ -24,7 +24,9 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from transports.admission import Admission
 from transports.sinks import DIRECT
+from transports.uvicorn_http import HttpProtocol
 
 NOTSENT_BYTES = 128 * 1024
 """Unsent bytes the kernel may hold for a socket; 32 kB pauses so often that catching up is five times slower."""
@@ -99,6 +101,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One WebSocket connection. Pass it as uvicorn's `ws=`, with `ws_ping_interval=None`: `Keepalive` does that."""
 
     __slots__ = (
+        "admission",
         "app",
         "app_state",
         "asgi_version",
@@ -141,6 +144,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         "writable",
     )
 
+    admission: Admission | None
     paused_since: float | None
     heard: bool
     beat: int
@@ -149,6 +153,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.queue = _Inbox()  # type: ignore[assignment]
         self.writable = _Gate()  # type: ignore[assignment]
+        self.admission = None
         self.paused_since = None
         self.heard = True
         # Connections that came together are pinged apart.
@@ -188,7 +193,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         limit_unsent(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # uvicorn says 1005, which is a close frame without a code. Where a close frame came, it was told before this.
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
         super().connection_lost(exc)
+        if self.admission is not None:
+            self.admission.leave(self.client[0] if self.client else None)
         scope = getattr(self, "scope", None)
         if scope is not None:
             scope["extensions"].pop(DIRECT, None)  # Breaks the cycle, so that memory returns without a collection.
@@ -254,7 +263,7 @@ def limit_unsent(transport: BaseTransport) -> None:
 
 
 class Keepalive:
-    """Pings idle connections and cuts those that are gone or take nothing. One task for all of them.
+    """Pings idle WebSockets and cuts connections that are gone, overdue or take nothing. One task for all of them.
 
     Each connection is looked at every `TICK_SECONDS` for slowness and pinged every `ping_seconds`, spread over the
     ticks. It is cut when its buffer has stood above the low-water mark for `slow_timeout_seconds` without falling
@@ -284,6 +293,8 @@ class Keepalive:
         """One look at every connection, at loop time `now` in seconds."""
         self._ticks += 1
         for connection in list(self._connections):
+            if isinstance(connection, HttpProtocol):
+                connection.look(now, self._slow_timeout_seconds)
             if not isinstance(connection, WebSocketProtocol):
                 continue
             if connection.paused_since is not None:
