@@ -15,6 +15,8 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import cast
 
 import uvicorn
 from pydantic import ValidationError
@@ -25,18 +27,28 @@ from errors import StartupError
 from message_log.retention import Retention, RetentionPolicy
 from message_log.sql import SqlMessageLog
 from resolvers.chat import Chat
+from resolvers.post_rate import PostRate
 from schema.operations import Operations
 from schema.persisted_queries import PersistedQueries, read_trusted_documents
 from settings import Settings, parse_settings, unknown_variables
+from transports.addresses import TrustedProxies
+from transports.admission import Admission
 from transports.app import build_app
+from transports.connections import Connections
 from transports.draining import DrainingServer
+from transports.identity import build_identity
 from transports.logs import log_handler
+from transports.origins import is_loopback
+from transports.sockets import Authenticate, anyone
+from transports.uvicorn_http import HttpProtocol
 from transports.uvicorn_protocol import WebSocketProtocol
 
 logger = logging.getLogger("raqcoon")
 
 OPEN_FILES = 65_536
 """Soft limit of open files that the server asks for: a socket each, and a few of its own."""
+OWN_FILES = 256
+"""Open files that are no connections: the log's, the listener's, those Python has."""
 SWITCH_INTERVAL_SECONDS = 0.0005
 """How long the event loop may keep the GIL from the log's writer thread. With Python's 5 ms a busy loop starves it."""
 COLLECTOR_THRESHOLDS = (5_000, 5, 1_000)
@@ -75,7 +87,7 @@ async def serve(settings: Settings) -> None:
         StartupError: the address or the log cannot be used.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    _raise_open_files()
+    open_files = _raise_open_files()
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     log = SqlMessageLog(settings.database_url)
@@ -93,7 +105,18 @@ async def serve(settings: Settings) -> None:
         retention = Retention(log, _retention_policy(settings))
         retention.start()
         stack.push_async_callback(retention.stop)
-        chat = Chat(log=log, hub=hub, content_bytes_max=settings.content_bytes_max)
+        authenticate = await _authentication(settings)
+        proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
+        max_connections = settings.max_connections
+        if open_files is not None and max_connections > open_files - OWN_FILES:
+            max_connections = max(1, open_files - OWN_FILES)
+            logger.info("at most %d connections: the limit of open files is %d", max_connections, open_files)
+        chat = Chat(
+            log=log,
+            hub=hub,
+            content_bytes_max=settings.content_bytes_max,
+            post_rate=None if settings.posts_per_second is None else PostRate(settings.posts_per_second),
+        )
         app = build_app(
             chat,
             Operations(persisted_queries=_persisted_queries(settings)),
@@ -102,11 +125,20 @@ async def serve(settings: Settings) -> None:
             body_bytes_max=settings.body_bytes_max,
             max_subscriptions_per_connection=settings.max_subscriptions_per_connection,
             metrics=settings.metrics,
+            # By the addresses that trusted proxies tell; `Admission` counts what stands before this server.
+            connections=Connections(
+                max_connections=max_connections, max_per_address=settings.max_connections_per_address
+            ),
+            authenticate=authenticate,
+            proxies=proxies,
+        )
+        admission = Admission(
+            max_connections=max_connections, max_per_address=settings.max_connections_per_address, proxies=proxies
         )
         server = DrainingServer(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=cast("type[asyncio.Protocol]", partial(HttpProtocol, admission=admission)),
                 ws=WebSocketProtocol,
                 ws_max_size=settings.body_bytes_max,
                 ws_ping_interval=None,
@@ -134,6 +166,35 @@ async def serve(settings: Settings) -> None:
         gc.set_threshold(*COLLECTOR_THRESHOLDS)
         _announce(host, port, log.location)
         await server.serve(sockets=[listener])
+
+
+async def _authentication(settings: Settings) -> Authenticate:
+    """Who a client is by these settings; warns where it may be anybody from anywhere.
+
+    Raises:
+        StartupError: the keys are not given, or cannot be used.
+    """
+    if settings.auth == "jwt":
+        identity = build_identity(
+            secret=None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value(),
+            jwks=settings.jwt_jwks,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+            cookie=settings.jwt_cookie,
+        )
+        await identity.load()
+        return identity.authenticate
+    if settings.jwt_secret is not None or settings.jwt_jwks is not None:
+        logger.warning(
+            "RAQCOON_JWT_* is set and not used: RAQCOON_AUTH is none. Set RAQCOON_AUTH=jwt to ask for tokens"
+        )
+    if not is_loopback(settings.host):
+        logger.warning(
+            "ANYBODY WHO CAN REACH %s MAY READ AND POST EVERYTHING, UNDER ANY NAME: "
+            "set RAQCOON_AUTH=jwt, or listen on 127.0.0.1",
+            settings.host,
+        )
+    return anyone
 
 
 def _retention_policy(settings: Settings) -> RetentionPolicy:
@@ -176,15 +237,18 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _raise_open_files() -> None:
+def _raise_open_files() -> int | None:
+    """Raises the soft limit of open files as far as it may, and returns it; None where there is none."""
     try:
         import resource
     except ImportError:  # Windows has no such limit.
-        return
+        return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -200,7 +264,8 @@ def _setting_problem(error: ValidationError | SettingsError) -> str:
         return str(error).splitlines()[0]
     first = error.errors()[0]
     name = "RAQCOON_" + "_".join(str(part) for part in first["loc"]).upper()
-    return f"{name}: {first['msg']} (got {first.get('input')!r})"
+    given = "" if "SECRET" in name else f" (got {first.get('input')!r})"
+    return f"{name}: {first['msg']}{given}"
 
 
 def _refuse(problem: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode, SettingsConfigDict
 
 _PREFIX = "RAQCOON_"
@@ -32,6 +32,23 @@ class Settings(BaseSettings):
         description="Browser origins, separated by commas, that may use the server besides its own, "
         "e.g. `https://chat.example`.",
     )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks, separated by commas, whose `X-Forwarded-For` names the client, "
+        "e.g. `10.0.0.0/8`.",
+    )
+    auth: Literal["none", "jwt"] = Field(
+        "none", description="Who may use the server: anybody, or whoever has a JSON Web Token ([docs](docs/auth.md))."
+    )
+    jwt_secret: SecretStr | None = Field(None, description="Secret that tokens are signed with (HS256).")
+    jwt_jwks: str | None = Field(
+        None, min_length=1, description="Path or URL of the public keys that tokens are signed with (RS256, ES256)."
+    )
+    jwt_issuer: str | None = Field(None, min_length=1, description="`iss` that tokens must carry; unset, any.")
+    jwt_audience: str | None = Field(None, min_length=1, description="`aud` that tokens must name; unset, any.")
+    jwt_cookie: str = Field(
+        "raqcoon_token", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the cookie that may carry the token."
+    )
     content_bytes_max: int = Field(65_536, ge=1, le=1_048_576, description="Longest message content, in UTF-8 bytes.")
     body_bytes_max: int = Field(
         1_048_576, ge=1024, description="Longest request body or WebSocket message, in bytes (room for JSON escapes)."
@@ -51,6 +68,15 @@ class Settings(BaseSettings):
     )
     retention_max_messages: int | None = Field(
         None, ge=1, description="Messages that a channel keeps; older ones are removed in the background. Unset, all."
+    )
+    max_connections: int = Field(
+        50_000, ge=1, description="TCP connections at once; one more is told 503. The limit of open files may be lower."
+    )
+    max_connections_per_address: int = Field(
+        20_000, ge=1, description="TCP connections at once from one address (IPv6: one /64); one more is told 429."
+    )
+    posts_per_second: float | None = Field(
+        None, ge=0.001, le=1e6, description="Posts a second of each author and of each address; unset, no limit."
     )
     max_subscriptions_per_connection: int = Field(100, ge=1, description="Live subscriptions on one WebSocket.")
     max_cohorts: int = Field(
@@ -77,7 +103,7 @@ class Settings(BaseSettings):
         False, description="OpenTelemetry spans from post to delivery; needs `opentelemetry-sdk`, set up by `OTEL_*`."
     )
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

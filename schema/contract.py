@@ -104,6 +104,7 @@ async def _post_message(
         provider=given(provider),
         token_count=given(token_count),
         idempotency_key=given(idempotency_key),
+        address=info.context.address,
     )
     return as_message(message)
 

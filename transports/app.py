@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resolvers.chat import Chat
 from schema.operations import Operations
+from transports.addresses import TrustedProxies
 from transports.connections import Connections
 from transports.graphql_http import GraphQLHTTP, OpenStream
 from transports.graphql_ws.endpoint import GraphQLWebSocket
@@ -23,7 +24,7 @@ from transports.pages import Pages
 from transports.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
 from transports.plain_websocket import PlainWebSocket
 from transports.rest import POST_PATH, build_rest
-from transports.sockets import Authenticate, anyone
+from transports.sockets import Authenticate, anyone, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class App:
         *,
         connections: Connections,
         origins: Origins,
+        proxies: TrustedProxies | None,
         graphql_http: ASGIApp,
         graphql_socket: ASGIApp,
         plain_socket: ASGIApp,
@@ -51,6 +53,8 @@ class App:
         self.connections = connections
         self.metrics = metrics
         self._chat = chat
+        self._origins = origins
+        self._proxies = proxies
         self._graphql_http = graphql_http
         self._graphql_socket = graphql_socket
         self._plain_socket = plain_socket
@@ -60,15 +64,20 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        if kind == "http":
+        if kind == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if self._proxies is not None:
+            self._proxies.reveal(scope)
+        if not self._origins.knows_host(scope):
+            await _refuse_host(scope, send)
+        elif kind == "http":
             id_ = request_id(scope["headers"])
             REQUEST_ID.set(id_)
             await self._route(scope)(scope, receive, _with_id(send, id_.encode()))
         elif kind == "websocket":
             REQUEST_ID.set(request_id(scope["headers"]))
             await self._socket(scope)(scope, receive, send)
-        elif kind == "lifespan":
-            await _lifespan(receive, send)
 
     def end_streams(self) -> None:
         """Sends the clients of all event streams away, to resume elsewhere. A drain reaches sockets by itself."""
@@ -123,6 +132,7 @@ def build_app(
     authenticate: Authenticate = anyone,
     pages: Pages | None = None,
     metrics: bool = True,
+    proxies: TrustedProxies | None = None,
 ) -> App:
     """The application of one server.
 
@@ -137,6 +147,7 @@ def build_app(
         authenticate: who a client is.
         pages: the console and the playground.
         metrics: whether `/metrics` is served.
+        proxies: whose `X-Forwarded-For` names the client; None for nobody's.
     """
     origins = Origins(bound_host, allowed_origins)
     connections = Connections() if connections is None else connections
@@ -146,6 +157,7 @@ def build_app(
         chat,
         connections=connections,
         origins=origins,
+        proxies=proxies,
         graphql_http=GraphQLHTTP(
             chat,
             operations,
@@ -213,6 +225,14 @@ def _with_id(send: Send, id_: bytes) -> Send:
 
 async def _alive(scope: Scope, receive: Receive, send: Send) -> None:
     await respond(send, 200, _JSON, b'{"status":"ok"}', [(b"cache-control", b"no-store")])
+
+
+async def _refuse_host(scope: Scope, send: Send) -> None:
+    text = "This server is on loopback and not known by this name: list its origin in RAQCOON_ALLOWED_ORIGINS."
+    if scope["type"] == "websocket":
+        await refuse(scope, send, 403, text)
+    else:
+        await respond(send, 403, _JSON, encode_body({"detail": text, "code": "FORBIDDEN"}), [])
 
 
 async def _no_socket(scope: Scope, receive: Receive, send: Send) -> None:

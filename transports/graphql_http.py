@@ -48,7 +48,7 @@ from transports.logs import ConnectionFigures
 from transports.mailbox import Mailbox
 from transports.media_types import GRAPHQL_JSON, JSON, Accepted, accepted, content_type
 from transports.origins import Origins, cors_headers, preflight_headers
-from transports.sockets import Authenticate, anyone, client_address
+from transports.sockets import Authenticate, Expiry, anyone, client_address
 
 logger = logging.getLogger(__name__)
 
@@ -276,7 +276,14 @@ class _Exchange:
             await end_stream(self._send, form.failure(errors) + form.completed)
             return
         stream.figures.subscriptions = 1
+        expiry = Expiry()
+
+        def expired(error: Unauthenticated) -> None:
+            subscriber.close()
+            stream.mailbox.end(error)
+
         try:
+            expiry.start(context.viewer, expired)
             self.begun = True
             await start_stream(self._send, form, self.cors)
             await run_stream(
@@ -289,6 +296,7 @@ class _Exchange:
                 stuck_seconds=endpoint._stuck_seconds,
             )
         finally:
+            expiry.cancel()
             subscriber.close()
             stream.figures.delivered = stream.mailbox.delivered
 

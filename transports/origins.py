@@ -59,6 +59,19 @@ def origin_allowed(origin: str | None, host: str | None, bound_host: str, allowe
     return host is not None and (parts.hostname, port or default) == _host_and_port(host, default)
 
 
+def host_allowed(host: str | None, bound_host: str, allowed: Collection[str]) -> bool:
+    """Whether a request with this `Host` header may be served by a server bound to `bound_host`.
+
+    On loopback only names of loopback, and those of the listed origins, are the server's own. Else a foreign page whose
+    name was made to point to this machine (DNS rebinding) could read everything: to its browser it is the same origin,
+    and a `GET` of the same origin carries no `Origin`.
+    """
+    if host is None or not is_loopback(bound_host):
+        return True
+    name = _host_and_port(host, 0)[0]
+    return name is not None and (is_loopback(name) or any(urlsplit(origin).hostname == name for origin in allowed))
+
+
 def _host_and_port(host: str, default_port: int) -> tuple[str | None, int]:
     try:
         parts = urlsplit(f"//{host.lower()}")
@@ -78,7 +91,21 @@ class Origins:
         def decide(origin: str, host: str | None) -> bool:
             return origin_allowed(origin, host, bound_host, listed)
 
+        @lru_cache(maxsize=256)
+        def decide_host(host: str) -> bool:
+            return host_allowed(host, bound_host, listed)
+
         self._decide = decide
+        self._decide_host = decide_host if is_loopback(bound_host) else None
+
+    def knows_host(self, scope: Scope) -> bool:
+        """Whether the request or handshake of an ASGI scope is addressed to this server by a name of its own."""
+        if self._decide_host is None:
+            return True
+        for name, value in scope["headers"]:
+            if name == b"host" and (len(value) > 1024 or not self._decide_host(value.decode("latin-1"))):
+                return False
+        return True
 
     def allows(self, origin: bytes | None, host: bytes | None) -> bool:
         if origin is None:

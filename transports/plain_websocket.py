@@ -13,12 +13,13 @@ from urllib.parse import parse_qs
 from starlette.types import Message, Receive, Scope, Send
 
 from delivery.subscriber import Subscriber
-from errors import BadUserInput, InternalError, RaqcoonError, RetryLater, Unauthenticated
+from errors import BadUserInput, Forbidden, InternalError, RaqcoonError, RetryLater, Unauthenticated
 from messages import ANYONE, Viewer
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
 from resolvers.subscribe import subscribe
 from transports.connections import Connections
+from transports.graphql_ws.frames import CloseCode
 from transports.items import encode_message_frame
 from transports.json_codec import decode_json, encode_json
 from transports.logs import ConnectionFigures, request_id_headers
@@ -119,15 +120,21 @@ class PlainConnection:
         self.figures = ConnectionFigures("plain")
 
     async def welcome(self) -> bool:
-        """Answers the handshake; False when the client was turned away by an HTTP status."""
+        """Answers the handshake; False when the client was turned away."""
+        refusal: RaqcoonError | None = None
         try:
             self._viewer = await self._endpoint.authenticate(None, self._scope)
             self._expiry.start(self._viewer, self._expired)
+        except (Unauthenticated, Forbidden) as error:
+            refusal = error
         except RaqcoonError as error:
             await refuse(self._scope, self._send, error.http_status, str(error))
             return False
         await transmit(self._send, {"type": "websocket.accept", "headers": request_id_headers()})
-        return True
+        if refusal is not None:
+            # A browser sees nothing of a handshake's status, and would come again for ever with the same token.
+            await self._fail(refusal, CloseCode.FORBIDDEN)
+        return refusal is None
 
     async def run(self, receive: Receive) -> None:
         """Serves the accepted socket until it is closed by either side; leaves no subscriber and no task behind."""
@@ -208,6 +215,7 @@ class PlainConnection:
             lane=frame.get("lane"),
             provider=frame.get("provider"),
             token_count=frame.get("token_count"),
+            address=client_address(self._scope),
         )
         self.figures.posts += 1
 
@@ -228,7 +236,7 @@ class PlainConnection:
             self._finish([error], 1013 if isinstance(error, RetryLater) else 1008, "")
 
     def _expired(self, error: Unauthenticated) -> None:
-        self._finish([error], 1008, "")
+        self._finish([error], CloseCode.FORBIDDEN, "")
 
     def _finish(self, errors: list[RaqcoonError], code: int, reason: str) -> None:
         if self._closed:
@@ -244,7 +252,7 @@ class PlainConnection:
         self._note_close(code)
         for error in errors:
             await transmit(self._send, self._error_event(error))
-        await transmit(self._send, {"type": "websocket.close", "code": code, "reason": reason})
+        await transmit(self._send, {"type": "websocket.close", "code": int(code), "reason": reason})
 
     async def _leave(self) -> None:
         self._closed = True

@@ -39,7 +39,7 @@ from transports.http_exchange import (
 )
 from transports.items import message_item
 from transports.media_types import JSON, content_type
-from transports.sockets import Authenticate, anyone
+from transports.sockets import Authenticate, anyone, client_address
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +156,7 @@ class RestPost:
             provider=post.provider,
             token_count=post.token_count,
             idempotency_key=_idempotency_key(headers.get(b"idempotency-key"), post.idempotency_key),
+            address=client_address(scope),
         )
         return 200, encode_body({"success": True, "message": message_item(message)}), []
 

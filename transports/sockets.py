@@ -11,6 +11,7 @@ from starlette.types import Message, Scope, Send
 
 from errors import Unauthenticated
 from messages import ANYONE, Viewer
+from transports.addresses import limited_by
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ def everywhere(scope: Scope) -> bool:
 
 
 def client_address(scope: Scope) -> str | None:
-    """The client's network address without its port; None where the server does not know it."""
+    """What limits per address count the client by (`limited_by`); None where the server does not know its address."""
     client = scope.get("client")
-    return client[0] if client else None
+    return limited_by(client[0]) if client else None
 
 
 async def refuse(scope: Scope, send: Send, status: int, text: str) -> None:

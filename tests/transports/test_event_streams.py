@@ -246,7 +246,7 @@ async def test_client_that_vanishes_leaves_nothing_behind(served: tuple[Chat, ht
     body = json.dumps({"query": SUBSCRIBE, "variables": {"c": "c"}}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", url.port)
     writer.write(
-        b"POST /graphql HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\ncontent-type: application/json\r\n"
+        b"POST /graphql HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\ncontent-type: application/json\r\n"
         b"content-length: %d\r\n\r\n%b" % (len(body), body)
     )
     await reader.readuntil(b":\n\n")

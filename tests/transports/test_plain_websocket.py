@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from starlette.types import Scope
 
-from errors import CursorExpired, Forbidden, Unauthenticated
+from errors import CursorExpired, Forbidden, RaqcoonError, Unauthenticated, Unavailable
 from messages import ANYONE, Viewer, encode_cursor
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
@@ -281,16 +281,27 @@ async def test_origin_not_allowed_is_refused_with_403() -> None:
         await (await open_socket(port)).close()
 
 
-@pytest.mark.parametrize(("error", "status"), [(Unauthenticated(), 401), (Forbidden(), 403)])
-async def test_client_not_welcome_is_refused_by_status(error: Exception, status: int) -> None:
+@pytest.mark.parametrize("error", [Unauthenticated(), Forbidden()])
+async def test_client_not_welcome_is_told_and_closed_with_4403(error: RaqcoonError) -> None:
     async def authenticate(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
         assert connection_params is None
         raise error
 
+    async with plain_server(authenticate=authenticate) as (chat, port):
+        opened = await open_socket(port)
+        assert await opened.expect() == {"type": "error", "code": error.code, "message": str(error)}
+        assert (await opened.expect_close()).code == 4403
+        assert chat.hub.subscribers == 0
+
+
+async def test_client_whose_token_cannot_be_verified_now_is_refused_with_503() -> None:
+    async def authenticate(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
+        raise Unavailable
+
     async with plain_server(authenticate=authenticate) as (_, port):
         with pytest.raises(Refused) as refused:
             await open_socket(port)
-        assert refused.value.status == status
+        assert refused.value.status == 503
 
 
 async def test_channel_not_permitted_gets_forbidden_then_1008() -> None:
@@ -307,14 +318,14 @@ async def test_channel_not_permitted_gets_forbidden_then_1008() -> None:
         await permitted.close()
 
 
-async def test_token_that_ends_is_told_and_closes_1008() -> None:
+async def test_token_that_ends_is_told_and_closes_4403() -> None:
     async def authenticate(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
         return Viewer(expires_at=time.time() + 0.2)
 
     async with plain_server(authenticate=authenticate) as (_, port):
         opened = await open_socket(port)
         assert (await opened.expect())["code"] == "UNAUTHENTICATED"
-        assert (await opened.expect_close()).code == 1008
+        assert (await opened.expect_close()).code == 4403
 
 
 async def test_connections_past_the_limits_are_refused() -> None:

@@ -1,0 +1,61 @@
+"""How many TCP connections stand, in all and from one address, whatever they are used for."""
+
+from collections import Counter
+
+from transports.addresses import TrustedProxies, limited_by
+
+WAITING_TO_HEAR_MAX = 1000
+"""Connections past a limit that are kept until they were told so; one more is cut at once."""
+
+
+class Admission:
+    """Counts connections. Each that entered leaves once.
+
+    Args:
+        max_connections: connections in all, None for no limit.
+        max_per_address: connections from one address, None for no limit. Trusted proxies have no such limit: whom they
+            forward is counted by `Connections`.
+        proxies: the trusted ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_connections: int | None = None,
+        max_per_address: int | None = None,
+        proxies: TrustedProxies | None = None,
+    ) -> None:
+        self._max_connections = max_connections
+        self._max_per_address = max_per_address
+        self._proxies = proxies
+        self._by_address: Counter[str] = Counter()
+        self.inside = 0
+        self.waiting_to_hear = 0
+        self.refused = 0
+        """Connections that were turned away since the start."""
+
+    def enter(self, host: str | None) -> tuple[int, str] | None:
+        """Lets a connection in and counts it, or says with which HTTP status and text it is to be turned away."""
+        if self._max_connections is not None and self.inside >= self._max_connections:
+            self.refused += 1
+            return 503, f"This server has its maximum of {self._max_connections} connections."
+        if host is not None and self._max_per_address is not None:
+            address = limited_by(host)
+            if self._by_address[address] >= self._max_per_address and not self._trusts(host):
+                self.refused += 1
+                return 429, f"This address has its maximum of {self._max_per_address} connections."
+            self._by_address[address] += 1
+        self.inside += 1
+        return None
+
+    def leave(self, host: str | None) -> None:
+        """Counts a connection out that `enter` let in."""
+        self.inside -= 1
+        if host is not None and self._max_per_address is not None:
+            address = limited_by(host)
+            self._by_address[address] -= 1
+            if self._by_address[address] <= 0:
+                del self._by_address[address]
+
+    def _trusts(self, host: str) -> bool:
+        return self._proxies is not None and self._proxies.trusts(host)
