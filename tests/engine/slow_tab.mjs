@@ -13,6 +13,8 @@ const closes = [];
 const client = createClient({
   url,
   retryAttempts: Infinity,
+  // A connection that ends without a close frame is an error event first, which by default ends everything.
+  shouldRetry: () => true,
   retryWait: () => new Promise((resolve) => setTimeout(resolve, 50)),
   on: { closed: (event) => closes.push(event.code) },
 });
