@@ -13,7 +13,7 @@ import httpx
 import psutil
 
 REPOSITORY = Path(__file__).parent.parent.parent
-START_SECONDS = 40.0
+START_SECONDS = 100.0
 
 
 def free_port() -> int:

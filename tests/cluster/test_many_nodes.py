@@ -164,8 +164,8 @@ async def test_copied_log_keeps_cursors_and_keys_of_clients(postgres_url: str, t
 async def test_earlier_servers_file_is_copied_and_served(postgres_url: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "earlier.db") as earlier:
         earlier.execute(
-            "CREATE TABLE messages (id INTEGER PRIMARY KEY, channel_id TEXT, author TEXT, content TEXT, timestamp TEXT, "
-            "lane TEXT, provider TEXT, token_count INTEGER)"
+            "CREATE TABLE messages (id INTEGER PRIMARY KEY, channel_id TEXT, author TEXT, content TEXT, "
+            "timestamp TEXT, lane TEXT, provider TEXT, token_count INTEGER)"
         )
         earlier.executemany(
             "INSERT INTO messages (channel_id, author, content, timestamp) VALUES (?, 'ada', ?, '2025-01-01T00:00:00')",

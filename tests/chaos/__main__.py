@@ -1,0 +1,51 @@
+"""Harms a cluster for as long as one likes, and judges what came of it.
+
+    uv run python -m tests.chaos [--faults 200] [--seed 1]
+
+Exit codes: 0 when nothing was violated, 1 when something was; the shortest history that shows it is printed.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.checker import check, report
+from tests.chaos.run import Outcome, run
+from tests.cluster.postgres import own_postgres
+
+
+def figures(outcome: Outcome) -> str:
+    """A run's figures, one a line."""
+    lines = [f"{count:6} {kind}" for kind, count in sorted(outcome.counts.items())]
+    lines += [
+        f"{outcome.seconds:.0f} s, {sum(outcome.counts.values())} faults",
+        f"{outcome.posted} posts, {outcome.acknowledged} acknowledged, {outcome.unknown} tries of unknown outcome",
+        f"{len(outcome.history.log)} messages in the log, {outcome.delivered} deliveries, "
+        f"{outcome.reconnections} reconnections",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}", flush=True)
+    with own_postgres() as postgres, tempfile.TemporaryDirectory() as directory:
+        outcome = asyncio.run(run(postgres, Path(directory), faults=chosen.faults, seed=chosen.seed))
+    violations = check(outcome.history)
+    print(figures(outcome))
+    for problem in outcome.problems[:20]:
+        print(f"a client was told: {problem}")
+    if set(outcome.exit_codes) - {0}:
+        print(f"nodes that were asked to stop ended with {sorted(set(outcome.exit_codes))}")
+    print(report(outcome.history, violations) if violations else "nothing was violated")
+    return 1 if violations or outcome.problems or set(outcome.exit_codes) - {0} else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""What happened in a run, as those who took part were told it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A publisher tries to post `content`, under an idempotency key of its own; tried again, it is one more event."""
+
+    at: float
+    channel_id: str
+    publisher: str
+    content: str
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.publisher} posts {self.content!r} to {self.channel_id} on node {self.node}"
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The publisher is told that `content` has `sequence`."""
+
+    at: float
+    channel_id: str
+    publisher: str
+    content: str
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.publisher} is told that {self.content!r} is {self.channel_id}:{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The publisher is not told what became of a try."""
+
+    at: float
+    channel_id: str
+    publisher: str
+    content: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.publisher} is not told what became of {self.content!r}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A subscriber begins at the position `sequence`."""
+
+    at: float
+    channel_id: str
+    subscriber: str
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.subscriber} begins after {self.channel_id}:{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A subscriber receives a message."""
+
+    at: float
+    channel_id: str
+    subscriber: str
+    sequence: int
+    content: str
+
+    def __str__(self) -> str:
+        return f"{self.subscriber} receives {self.channel_id}:{self.sequence} {self.content!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """A subscriber's connection ends or cannot be made; it will come again with its newest cursor."""
+
+    at: float
+    channel_id: str
+    subscriber: str
+    code: int | None
+
+    def __str__(self) -> str:
+        return f"{self.subscriber} is disconnected ({self.code or 'no close frame'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A subscriber was listening until everything had healed and had time to arrive."""
+
+    at: float
+    channel_id: str
+    subscriber: str
+
+    def __str__(self) -> str:
+        return f"{self.subscriber} has had time to hear everything"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What the nemesis does."""
+
+    at: float
+    what: str
+
+    def __str__(self) -> str:
+        return f"-- {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the log holds in the end."""
+
+    channel_id: str
+    sequence: int
+    content: str
+
+    def __str__(self) -> str:
+        return f"the log holds {self.channel_id}:{self.sequence} {self.content!r}"
+
+
+Event = Posted | Acknowledged | Unknown | Began | Delivered | Disconnected | Ended | Fault
+
+
+@dataclass(slots=True)
+class History:
+    """Events in the order of their times, and the log's content afterwards, by channel and sequence."""
+
+    events: list[Event] = field(default_factory=list)
+    log: list[Stored] = field(default_factory=list)

@@ -1,0 +1,183 @@
+"""Harms a cluster in every way it must survive."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+
+from tests.chaos.history import Fault
+from tests.chaos.people import Book, Publisher
+from tests.cluster.node import Node, NodeFailed
+from tests.cluster.postgres import PostgresProcess
+from tests.cluster.proxy import Proxy
+from tests.cluster.subscriber import Subscriber
+
+REST_SECONDS = (0.2, 1.5)
+"""Between two faults. Many of them last longer, so they overlap."""
+LONG_STALL_SECONDS = 6.5
+"""Longer than any limit of a node: it must give up, and come back."""
+
+
+class Nemesis:
+    """Does one fault after the other and sees to it that each of them ends."""
+
+    def __init__(
+        self,
+        book: Book,
+        postgres: PostgresProcess,
+        nodes: list[Node],
+        proxies: dict[str, Proxy],
+        clocks: dict[str, Path],
+        subscribers: list[Subscriber],
+        burst: Publisher,
+        chance: random.Random,
+    ) -> None:
+        self._book = book
+        self._postgres = postgres
+        self._nodes = nodes
+        self._proxies = proxies
+        self._clocks = clocks
+        self._subscribers = subscribers
+        self._burst = burst
+        self._random = chance
+        self._restarting = {node.name: asyncio.Lock() for node in nodes}
+        self._postgres_lock = asyncio.Lock()
+        self._lasting: set[asyncio.Task[None]] = set()
+        self.counts: dict[str, int] = {}
+        self.exit_codes: list[int] = []
+        """Of nodes that were asked to stop."""
+
+    KINDS = (
+        "kill a node",
+        "kill postgres",
+        "cut",
+        "reset",
+        "stall",
+        "stall and cut",
+        "slow client",
+        "move clients",
+        "clock jump",
+        "rolling restart",
+    )
+
+    async def run(self, faults: int, kinds: Sequence[str] = KINDS) -> None:
+        """Does so many faults, each kind about as often as the others, and waits until all are over."""
+        bag: list[str] = []
+        for _ in range(faults):
+            if not bag:
+                bag = list(kinds)
+                self._random.shuffle(bag)
+            kind = bag.pop()
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+            await getattr(self, "_" + kind.replace(" ", "_"))()
+            await asyncio.sleep(self._random.uniform(*REST_SECONDS))
+        await asyncio.gather(*self._lasting)
+
+    def _note(self, what: str) -> None:
+        self._book.add(lambda at: Fault(at, what))
+
+    def _let_last(self, coroutine: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._lasting.add(task)
+        task.add_done_callback(self._lasting.discard)
+
+    async def _bring_up(self, node: Node) -> None:
+        while True:
+            with contextlib.suppress(NodeFailed):  # PostgreSQL may be away: then it ends at once, as it should
+                await node.start()
+                self._note(f"node {node.name} is up")
+                return
+            if node.running:
+                await node.kill()
+            await asyncio.sleep(0.3)
+
+    async def _kill_a_node(self) -> None:
+        node = self._random.choice(self._nodes)
+
+        async def again() -> None:
+            async with self._restarting[node.name]:
+                self._note(f"kill -9 of node {node.name}")
+                await node.kill()
+                await self._bring_up(node)
+
+        self._let_last(again())
+
+    async def _kill_postgres(self) -> None:
+        async with self._postgres_lock:
+            self._note("kill -9 of PostgreSQL")
+            self._postgres.kill()
+            await asyncio.sleep(self._random.uniform(0, 1.5))
+            await asyncio.to_thread(self._postgres.start)
+            self._note("PostgreSQL is up")
+
+    async def _cut(self) -> None:
+        self._let_last(self._cut_for(self._random.uniform(0.2, 3)))
+
+    async def _cut_for(self, seconds: float) -> None:
+        name = self._random.choice(list(self._proxies))
+        self._note(f"node {name} is cut from PostgreSQL")
+        self._proxies[name].cut()
+        await asyncio.sleep(seconds)
+        self._proxies[name].heal()
+        self._note(f"node {name} may reach PostgreSQL again")
+
+    async def _reset(self) -> None:
+        name = self._random.choice(list(self._proxies))
+        for _ in range(3):
+            self._note(f"node {name}'s connections to PostgreSQL are reset")
+            self._proxies[name].reset()
+            await asyncio.sleep(self._random.uniform(0, 0.2))
+
+    async def _stall(self) -> None:
+        seconds = LONG_STALL_SECONDS if self._random.random() < 0.25 else self._random.uniform(0.3, 2)
+        name = self._random.choice(list(self._proxies))
+
+        async def stall() -> None:
+            self._note(f"node {name}'s connections stall for {seconds:.1f} s")
+            self._proxies[name].stall()
+            await asyncio.sleep(seconds)
+            self._proxies[name].heal()
+
+        self._let_last(stall())
+
+    async def _stall_and_cut(self) -> None:
+        name = self._random.choice(list(self._proxies))
+        self._note(f"node {name}'s connections stall, then are reset")
+        self._proxies[name].stall()
+        await asyncio.sleep(self._random.uniform(0.05, 0.4))
+        self._proxies[name].reset()
+        self._proxies[name].heal()
+
+    async def _slow_client(self) -> None:
+        subscriber = self._random.choice(self._subscribers)
+
+        async def slow() -> None:
+            self._note(f"{subscriber.name} stops reading")
+            subscriber.pause()
+            await asyncio.gather(*(self._burst.post(subscriber.channel_id, 16_384) for _ in range(60)))
+            await asyncio.sleep(self._random.uniform(0, 2))
+            subscriber.go_on()
+            self._note(f"{subscriber.name} reads again")
+
+        self._let_last(slow())
+
+    async def _move_clients(self) -> None:
+        movers = self._random.sample(self._subscribers, max(1, len(self._subscribers) // 2))
+        self._note(f"{', '.join(mover.name for mover in movers)} drop their connections")
+        for mover in movers:
+            mover.drop()
+
+    async def _clock_jump(self) -> None:
+        name = self._random.choice(list(self._clocks))
+        seconds = self._random.choice((-86_400, -3_600, -5, -0.5, 0, 0.5, 5, 3_600, 86_400))
+        self._note(f"node {name}'s clock is off by {seconds} s")
+        await asyncio.to_thread(self._clocks[name].write_text, str(seconds))
+
+    async def _rolling_restart(self) -> None:
+        for node in self._nodes:
+            async with self._restarting[node.name]:
+                self._note(f"SIGTERM to node {node.name}")
+                node.terminate()
+                self.exit_codes.append(await node.gone())
+                await self._bring_up(node)

@@ -1,0 +1,63 @@
+"""A cluster that is harmed in every way it must survive keeps its promises; one with a seeded bug is caught.
+
+Longer: `uv run python -m tests.chaos --faults 200`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.checker import check, report
+from tests.chaos.run import run
+from tests.cluster.postgres import PostgresProcess, own_postgres
+
+FAULTS = 15
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresProcess]:
+    with own_postgres() as server:
+        yield server
+
+
+@pytest.mark.timeout(300)
+async def test_cluster_under_faults_loses_and_repeats_nothing(postgres: PostgresProcess, tmp_path: Path) -> None:
+    outcome = await run(postgres, tmp_path, faults=FAULTS, seed=15)
+    violations = check(outcome.history)
+    assert not violations, report(outcome.history, violations)
+    assert outcome.problems == []
+    assert set(outcome.exit_codes) <= {0}
+    assert sum(outcome.counts.values()) == FAULTS
+    assert outcome.acknowledged > 200
+    assert outcome.delivered >= len(outcome.history.log)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("bugs", "kinds", "faults", "violations"),
+    [
+        (("hints_lost", "no_sweep"), (), 0, {"fell short"}),
+        (("delivered_before_commit",), ("stall and cut",), 12, {"not in log", "disagree"}),
+        (("resume_off_by_one",), ("move clients",), 2, {"repeated"}),
+    ],
+    ids=["hint lost and no sweep", "delivery before commit", "resume off by one"],
+)
+async def test_seeded_bug_is_caught(
+    postgres: PostgresProcess,
+    tmp_path: Path,
+    bugs: tuple[str, ...],
+    kinds: tuple[str, ...],
+    faults: int,
+    violations: set[str],
+) -> None:
+    seed = sum(map(ord, "".join(bugs)))
+    outcome = await run(
+        postgres, tmp_path, faults=faults, seed=seed, kinds=kinds, bugs=bugs, arrival_seconds=6 if not faults else 20
+    )
+    found = check(outcome.history)
+    assert violations & {violation.kind for violation in found}
+    shortest = next(violation for violation in found if violation.kind in violations)
+    assert shortest.size <= 3
+    assert shortest.kind in {violation.kind for violation in check(shortest.history)}
+    print(report(outcome.history, found, most=1))
