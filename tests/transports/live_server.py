@@ -11,14 +11,18 @@ from typing import Any
 
 import uvicorn
 
+from transports.uvicorn_http import HttpProtocol
 from transports.uvicorn_protocol import WebSocketProtocol
 
 
 @asynccontextmanager
-async def serve(app: Any, *, ws: Any = WebSocketProtocol, max_size: int = 1_048_576) -> AsyncIterator[int]:
+async def serve(
+    app: Any, *, ws: Any = WebSocketProtocol, http: Any = HttpProtocol, max_size: int = 1_048_576
+) -> AsyncIterator[int]:
     """Serves an ASGI application on the loopback; yields its port. On leaving, no connection or task may be left."""
     config = uvicorn.Config(
         app,
+        http=http,
         ws=ws,
         lifespan="off",
         log_config=None,
@@ -169,5 +173,5 @@ class RawSocket:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Returns once the other side of a socket, which has no event to wait for, has come so far."""
-    while not condition():  # noqa: ASYNC110
+    while not condition():
         await asyncio.sleep(0.005)
