@@ -142,7 +142,7 @@ class PlainConnection:
             if await self._subscribe():
                 forget_handshake(self._scope)
                 while await self._take(await receive()):
-                    pass
+                    await asyncio.sleep(0)  # Refused frames are answered without waiting: others must come in between.
         except Exception:
             logger.exception("A plain WebSocket failed")
             await self._fail(InternalError(), 1011)

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 OPERATIONS_MAX = 32
 """Queries and mutations running at once on one socket: enough posts to fill a group commit, and a bound on the results
 that a client which does not read can make the server hold."""
+YIELD_EVERY_FRAMES = 4
+"""Frames of one socket handled between two looks at all others: an unknown document takes a millisecond and more."""
 MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], CountingSink]
 """Makes a subscriber's side of this socket: (scope, send, operation id, on_end). `on_end` is called at most once, after
 everything the sink took has been handed to the transport. `send` drops whatever comes after the operation's end."""
@@ -59,8 +61,12 @@ class SocketConnection:
         try:
             if await self._initialise(receive):
                 forget_handshake(self._scope)
+                frames = 0
                 while await self._take(await receive()):
-                    pass
+                    frames += 1
+                    if frames % YIELD_EVERY_FRAMES == 0:
+                        # What has arrived in one packet is handled without waiting: others must come in between.
+                        await asyncio.sleep(0)
         except Exception:
             logger.exception("A GraphQL socket failed")
             await self._act(self._protocol.close(CloseCode.INTERNAL_SERVER_ERROR, "Internal server error"))
