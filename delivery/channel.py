@@ -14,7 +14,7 @@ From these follows exactly once and in order: whoever moves a position has looke
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from delivery.cohort import CacheBudget, Cohort, Render
 from delivery.figures import Figures
@@ -34,12 +34,17 @@ QUEUE_BYTES = 16 * 1024 * 1024
 BATCH_BYTES = 256 * 1024
 """Contents of one sweep, so that one busy channel cannot hold the loop or a socket for long."""
 TAIL_BYTES = 2 * 1024 * 1024
-YIELD_EVERY_SUBSCRIBERS = 256
-"""Writes between two yields to the event loop: about 2 ms."""
-GATHER_SECONDS = 0.002
-"""How long a sweep that follows closely on another waits for more messages to share its writes."""
+YIELD_EVERY_SUBSCRIBERS = 128
+"""Writes between two yields to the event loop: about 1 ms."""
 BUSY_SECONDS = 0.004
-"""A channel is busy, and gathers, when its last sweep ended less than this ago."""
+"""A channel is busy, and gathers, when its last sweep ended less than this ago. An idle channel never waits."""
+GATHER_SHARE = 1.0
+"""How long a busy channel waits for more messages to share the next sweep's writes, in units of the last sweep. The
+write is what costs: with 1,000 subscribers and 4 publishers this doubles what is delivered, at a lower latency."""
+GATHER_SECONDS = 0.01
+"""The longest it waits."""
+GATHER_MESSAGES = 64
+"""As many messages make the writes cheap enough: with them a sweep does not wait for more."""
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Waits between reads of a log that does not answer; the last one repeats."""
 
@@ -51,6 +56,7 @@ class Channel:
         self,
         channel_id: str,
         log: MessageLog,
+        read_head: Callable[[str], Awaitable[int]],
         pages: PageReader,
         budget: CacheBudget,
         figures: Figures,
@@ -66,14 +72,18 @@ class Channel:
         self.target = 0
         """Highest sequence known to be committed."""
         self._log = log
+        self._read_head = read_head
         self._pages = pages
         self._budget = budget
         self._figures = figures
         self._left = left
         self._queue: asyncio.Queue[Message | None] = asyncio.Queue(QUEUE_MESSAGES)
         self._queue_bytes = 0
+        self._put_back: Message | None = None
+        """The message that woke the delivery task, still to be delivered: asyncio's queue cannot be peeked into."""
         self._tail = Tail(TAIL_BYTES)
         self._swept_at = 0.0
+        self._sweep_seconds = 0.0
         self._opening: asyncio.Task[None] | None = None
         self._delivery: asyncio.Task[None] | None = None
 
@@ -101,19 +111,25 @@ class Channel:
 
     # -- opening and closing ----------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Finds the head in the log and starts delivering; whoever comes meanwhile waits for the same look."""
+    async def open(self) -> bool:
+        """Finds the head in the log and starts delivering; whoever comes meanwhile waits for the same look.
+
+        Returns whether the log was looked at since the call, so that the head is as new as the caller can ask for.
+        """
         if self._delivery is not None:
-            return
-        if self._opening is None or (self._opening.done() and self._delivery is None):
+            return False
+        looks = self._opening is None or (self._opening.done() and self._delivery is None)
+        if looks:
             # It serves every subscriber, not the request that happened to come first.
             self._opening = asyncio.get_running_loop().create_task(self._open(), context=contextvars.Context())
             # Whoever waits for it may be gone by the time it fails.
             self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+        assert self._opening is not None
         await asyncio.shield(self._opening)
+        return looks
 
     async def _open(self) -> None:
-        self.head = await self._log.last_sequence(self.channel_id)
+        self.head = await self._read_head(self.channel_id)
         self.target = max(self.target, self.head)
         self._delivery = asyncio.get_running_loop().create_task(self._deliver())
 
@@ -158,13 +174,16 @@ class Channel:
 
     async def _deliver(self) -> None:
         try:
+            loop = asyncio.get_running_loop()
             while True:
                 messages = await self._next_messages()
+                began_at = loop.time()
                 base = self.head
                 self._tail.extend(messages)
                 self.head = messages[-1].sequence
                 await self._sweep(base, messages)
-                self._swept_at = asyncio.get_running_loop().time()
+                self._swept_at = loop.time()
+                self._sweep_seconds = self._swept_at - began_at
         except Exception:
             # A defect, by the contracts of log, render and sink. Nobody may wait in silence for what never comes:
             # clients are told, and subscribe again where they were.
@@ -178,15 +197,10 @@ class Channel:
         failures = 0
         while True:
             if self._queue.empty() and self.target <= self.head:
-                waited = await self._queue.get()
-                if waited is not None:
-                    if asyncio.get_running_loop().time() - self._swept_at < BUSY_SECONDS:
-                        await asyncio.sleep(GATHER_SECONDS)
-                    run = self._drain(waited)
-                    if run:
-                        return run
-            elif not self._queue.empty():
-                run = self._drain(None)
+                self._put_back = await self._queue.get()
+            if self._put_back is not None or not self._queue.empty():
+                await self._gather()
+                run = self._drain()
                 if run:
                     return run
             if self.target > self.head and self._queue.empty():
@@ -203,14 +217,20 @@ class Channel:
                     self.head = run[0].sequence - 1  # Retention has overtaken the head; see `_page`.
                     return run
 
-    def _drain(self, first: Message | None) -> list[Message]:
+    async def _gather(self) -> None:
+        """Where sweep follows on sweep, waits a moment for more messages to share the next one's writes."""
+        since = asyncio.get_running_loop().time() - self._swept_at
+        if since < BUSY_SECONDS and self._queue.qsize() < GATHER_MESSAGES:
+            await asyncio.sleep(min(self._sweep_seconds * GATHER_SHARE, GATHER_SECONDS))
+
+    def _drain(self) -> list[Message]:
         """The contiguous run at the front of the queue. On a gap the queue is emptied, for the log to be read."""
         run: list[Message] = []
         run_bytes = 0
         expected = self.head + 1
         while True:
-            if first is not None:
-                message, first = first, None
+            if self._put_back is not None:
+                message, self._put_back = self._put_back, None
             elif self._queue.empty():
                 return run
             else:

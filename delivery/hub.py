@@ -1,8 +1,8 @@
 """The hub: which channels are live in this process, and the way in and out of them."""
 
 import asyncio
-from collections.abc import Coroutine, Hashable, Sequence
-from typing import Any
+import contextvars
+from collections.abc import Hashable, Sequence
 
 from delivery.channel import Channel
 from delivery.cohort import CacheBudget, Render
@@ -36,7 +36,7 @@ class Hub:
         self._ending: set[asyncio.Task[None]] = set()
         self._head_sweep: asyncio.Task[None] | None = None
         self._heads: dict[str, asyncio.Future[int]] = {}
-        self._head_reads: set[asyncio.Task[None]] = set()
+        self._head_reads: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begins to look after the heads of live channels, where other processes may move them."""
@@ -53,9 +53,15 @@ class Hub:
                 for subscriber in list(cohort.members):
                     subscriber.end(None)
             self._release(channel, force=True)
-        for reading in list(self._head_reads):
+        reading = self._head_reads
+        if reading is not None:
             reading.cancel()
-        await asyncio.gather(*self._ending, *self._head_reads, return_exceptions=True)
+            await asyncio.gather(reading, return_exceptions=True)
+        for future in self._heads.values():
+            future.set_exception(Unavailable())
+            future.exception()
+        self._heads.clear()
+        await asyncio.gather(*self._ending, return_exceptions=True)
         await self.pages.close()
 
     @property
@@ -105,14 +111,15 @@ class Hub:
         channel = self.channels.get(channel_id)
         if channel is None:
             channel = self.channels[channel_id] = Channel(
-                channel_id, self._log, self.pages, self._budget, self.figures, self._left
+                channel_id, self._log, self._read_head, self.pages, self._budget, self.figures, self._left
             )
         channel.holds += 1
         try:
-            await channel.open()
+            looked = await channel.open()
             # What this process knows to be committed is exact where no other can append, but for a commit whose
             # callback is on its way: a reader of the log may hold its cursor already.
-            if position > channel.target if position is not None else not self._log.exclusive:
+            needed = position > channel.target if position is not None else not self._log.exclusive
+            if needed and not looked:
                 channel.hint(await self._read_head(channel_id))
             if position is None:
                 position = channel.target
@@ -143,23 +150,27 @@ class Hub:
     # -- heads that other processes move ----------------------------------------------------------------------
 
     async def _read_head(self, channel_id: str) -> int:
-        """The head as the log has it now. Whoever asks in the same loop step, for any channel, shares one query."""
+        """The head as the log has it now. Whoever asks while a query is under way, for any channel, shares the next:
+        clients that all come at once cost a few queries, not one each."""
         future = self._heads.get(channel_id)
         if future is None:
             loop = asyncio.get_running_loop()
             future = self._heads[channel_id] = loop.create_future()
-            if len(self._heads) == 1:
-                self._start_reading(self._read_heads())
+            if self._head_reads is None:
+                self._head_reads = loop.create_task(self._read_heads(), context=contextvars.Context())
         return await asyncio.shield(future)
 
-    def _start_reading(self, reading: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(reading)
-        self._head_reads.add(task)
-        task.add_done_callback(self._head_reads.discard)
-
     async def _read_heads(self) -> None:
-        # Taken before the query begins: whoever asks later must not get an earlier head.
-        waiting, self._heads = self._heads, {}
+        try:
+            while self._heads:
+                # Taken before the query begins: whoever asks later must not get an earlier head.
+                taken = list(self._heads)[:HEADS_PER_QUERY]
+                waiting = {channel_id: self._heads.pop(channel_id) for channel_id in taken}
+                await self._answer(waiting)
+        finally:
+            self._head_reads = None
+
+    async def _answer(self, waiting: dict[str, asyncio.Future[int]]) -> None:
         try:
             heads = await self._log.last_sequences(list(waiting))
         except BaseException as error:
