@@ -113,8 +113,8 @@ class Queries:
 
     def last_sequences(self, connection: Connection, channel_ids: Collection[str]) -> dict[str, int]:
         wanted = self._dialect.is_any(channels.c.channel_id, channel_ids)
-        rows = connection.execute(select(channels.c.channel_id, channels.c.last_sequence).where(wanted))
-        return {row.channel_id: row.last_sequence for row in rows}
+        found = connection.execute(select(channels.c.channel_id, channels.c.last_sequence).where(wanted))
+        return dict(found.all())
 
     def read(self, connection: Connection, channel_id: str, after: int, limit: int, max_bytes: int) -> list[Message]:
         found: list[Message] = []
