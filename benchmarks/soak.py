@@ -1,0 +1,277 @@
+"""A soak: subscribers come and go, posts at a steady rate, the server is killed now and then; nothing may be lost.
+
+    uv run python -m benchmarks.soak [--seconds 3600] [--subscribers 2000] [--posts-per-second 20] [--faults-every 300]
+
+Samples memory, tasks and open files of the server every few seconds, checks each subscriber's record (sequences
+contiguous from its first to its last) and, at the end, that every acknowledged post is in the log exactly once. Prints
+the figures, writes a plot with `--plot`, and exits with 1 when a message is missing or repeated, or when memory grew.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import re
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from benchmarks.processes import raise_file_limit
+from benchmarks.soak_client import Follower
+from benchmarks.soak_plot import draw
+
+ROOT = Path(__file__).resolve().parents[1]
+CHANNELS = 20
+CHURN_SECONDS = (5.0, 60.0)
+"""How long a subscriber stays before it leaves and comes back, elsewhere in the log or at the head."""
+FINISH_SECONDS = 60.0
+GROWTH_BYTES_MAX = 24 * 1024 * 1024
+"""Memory of the last third of each life of the server over its middle third: caches have filled by then."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at the server; `life` counts its restarts."""
+
+    seconds: float
+    life: int
+    memory_bytes: int
+    tasks: int
+    files: int
+    subscribers: int
+
+
+@dataclass
+class Record:
+    """What the soak was told and saw."""
+
+    posted: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Channel and sequence of each acknowledged post, by its content."""
+    received: int = 0
+    restarts: int = 0
+    visits: int = 0
+    problems: list[str] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+
+class Soak:
+    """One run against one server, on one port and one log."""
+
+    def __init__(self, options: argparse.Namespace, directory: Path) -> None:
+        self._options = options
+        self._directory = directory
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = int(probe.getsockname()[1])
+        self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", timeout=20)
+        self._process: asyncio.subprocess.Process | None = None
+        self._started_at = 0.0
+        self._posted = asyncio.Event()
+        self.record = Record()
+
+    async def run(self) -> Record:
+        """Runs for `--seconds`, then checks every message."""
+        await self._start()
+        self._started_at = time.monotonic()
+        stop = asyncio.Event()
+        followers = [asyncio.create_task(self._follow(number, stop)) for number in range(self._options.subscribers)]
+        others = [
+            asyncio.create_task(self._post(stop)),
+            asyncio.create_task(self._sample(stop)),
+            asyncio.create_task(self._break(stop)),
+        ]
+        await asyncio.sleep(self._options.seconds)
+        stop.set()
+        for done in await asyncio.gather(*others, *followers, return_exceptions=True):
+            if isinstance(done, BaseException):
+                self.record.problems.append(f"the soak itself failed: {done!r}")
+        await self._check_log()
+        await self._http.aclose()
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        if await self._process.wait():
+            self.record.problems.append("the server did not end well")
+        return self.record
+
+    async def _start(self) -> None:
+        variables = {
+            "RAQCOON_PORT": str(self._port),
+            "RAQCOON_DATABASE_URL": f"sqlite:///{self._directory}/raqcoon.db",
+            "RAQCOON_LOG_LEVEL": "warning",
+        }
+        with (self._directory / "server.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "server.py", cwd=ROOT, env={**os.environ, **variables}, stdout=log, stderr=log
+            )
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if (await self._http.get("/readyz")).status_code == 200:
+                    return
+            if self._process.returncode is not None:
+                raise RuntimeError(f"the server ended: {(self._directory / 'server.log').read_text()[-2000:]}")
+            await asyncio.sleep(0.05)
+
+    async def _break(self, stop: asyncio.Event) -> None:
+        while not await _waits(stop, self._options.faults_every):
+            assert self._process is not None
+            self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()
+            self.record.restarts += 1
+            await self._start()
+
+    async def _post(self, stop: asyncio.Event) -> None:
+        number = 0
+        while not await _waits(stop, 1 / self._options.posts_per_second):
+            number += 1
+            channel, content = f"soak-{number % CHANNELS}", f"post {number}"
+            body = {"channel_id": channel, "author": "soak", "content": content, "idempotency_key": content}
+            while True:  # The outcome of a post that a fault cut off is unknown: its key settles it.
+                with contextlib.suppress(httpx.HTTPError):
+                    answer = await self._http.post("/api/messages", json=body)
+                    if answer.status_code == 200:
+                        self.record.posted[content] = (channel, answer.json()["message"]["sequence"])
+                        break
+                await asyncio.sleep(0.1)
+        self._posted.set()
+
+    async def _follow(self, number: int, stop: asyncio.Event) -> None:
+        """Subscribes, stays a while, leaves; now with its newest cursor, now anew. One in fifty reads slowly."""
+        chance = random.Random(number)
+        await asyncio.sleep(chance.uniform(0, min(10.0, self._options.seconds / 4)))
+        follower = Follower(self._port, f"soak-{number % CHANNELS}", slow=number % 50 == 0)
+        while not stop.is_set():
+            self.record.visits += 1
+            leave_at = time.monotonic() + chance.uniform(*CHURN_SECONDS)
+            try:
+                await follower.visit(lambda leave_at=leave_at: stop.is_set() or time.monotonic() > leave_at)
+            except OSError:
+                await asyncio.sleep(chance.uniform(0.1, 1.0))
+            if chance.random() < 0.2:
+                self._account(follower)
+                follower = Follower(self._port, f"soak-{number % CHANNELS}", slow=number % 50 == 0)
+        await self._finish(follower)
+        self._account(follower)
+
+    async def _finish(self, follower: Follower) -> None:
+        """Reads on to the channel's end: a run that merely stops early must not pass for a whole one."""
+        await self._posted.wait()
+        if not follower.sequence:
+            return
+        head = max(sequence for channel, sequence in self.record.posted.values() if channel == follower.channel)
+        deadline = time.monotonic() + FINISH_SECONDS
+        while follower.sequence < head and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                await follower.visit(lambda: follower.sequence >= head or time.monotonic() > deadline)
+        if follower.sequence < head:
+            self.record.problems.append(f"{follower.channel}: {follower.sequence} was the last of {head} to come")
+
+    def _account(self, follower: Follower) -> None:
+        self.record.received += follower.received
+        self.record.problems += follower.problems
+
+    async def _sample(self, stop: asyncio.Event) -> None:
+        pattern = re.compile(r"^raqcoon_(tasks|subscribers) (\S+)$", re.M)
+        while not await _waits(stop, self._options.sample_every):
+            assert self._process is not None
+            with contextlib.suppress(httpx.HTTPError, psutil.Error, OSError):
+                seen = dict(pattern.findall((await self._http.get("/metrics")).text))
+                self.record.samples.append(
+                    Sample(
+                        time.monotonic() - self._started_at,
+                        self.record.restarts,
+                        psutil.Process(self._process.pid).memory_full_info().uss,
+                        int(float(seen["tasks"])),
+                        len(os.listdir(f"/proc/{self._process.pid}/fd")),
+                        int(float(seen["subscribers"])),
+                    )
+                )
+
+    async def _check_log(self) -> None:
+        """Every acknowledged post is there once, where its answer said, and each channel has no gap."""
+        held: dict[str, tuple[str, int]] = {}
+        for channel in (f"soak-{number}" for number in range(CHANNELS)):
+            cursor, expected = None, 1
+            while True:
+                query = {"channel_id": channel, "limit": "1000", **({"after": cursor} if cursor else {})}
+                page = (await self._http.get("/api/messages", params=query)).json()["messages"]
+                if not page:
+                    break
+                for item in page:
+                    if item["sequence"] != expected:
+                        self.record.problems.append(f"{channel} has {item['sequence']} where {expected} belongs")
+                    if item["content"] in held:
+                        self.record.problems.append(f"{item['content']} is in the log twice")
+                    held[item["content"]] = (channel, item["sequence"])
+                    expected = item["sequence"] + 1
+                cursor = page[-1]["cursor"]
+        lost = [content for content, place in self.record.posted.items() if held.get(content) != place]
+        self.record.problems += [f"{content} was acknowledged and is not where it was" for content in lost]
+
+
+async def _waits(stop: asyncio.Event, seconds: float) -> bool:
+    """Waits so long; True at once when the soak is over."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def growth_bytes(samples: Iterable[Sample]) -> int:
+    """The largest growth within one life of the server: its last third over its middle third, by medians."""
+    lives: dict[int, list[int]] = {}
+    for sample in samples:
+        lives.setdefault(sample.life, []).append(sample.memory_bytes)
+    grown = [0]
+    for life in lives.values():
+        third = len(life) // 3
+        if third >= 5:
+            middle, last = sorted(life[third : 2 * third]), sorted(life[-third:])
+            grown.append(last[third // 2] - middle[third // 2])
+    return max(grown)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--subscribers", type=int, default=2000)
+    parser.add_argument("--posts-per-second", type=float, default=20)
+    parser.add_argument("--faults-every", type=float, default=300, help="seconds between two kill -9")
+    parser.add_argument("--sample-every", type=float, default=2)
+    parser.add_argument("--plot", type=Path, help="where to write the SVG")
+    options = parser.parse_args()
+    raise_file_limit()
+    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as directory:
+        record = asyncio.run(Soak(options, Path(directory)).run())
+    grown = growth_bytes(record.samples)
+    if grown > GROWTH_BYTES_MAX:
+        record.problems.append(f"memory grew by {grown / 2**20:.1f} MiB")
+    last = record.samples[-1]
+    print(
+        f"{options.seconds:.0f} s, {options.subscribers} subscribers, {record.visits:,} visits, "
+        f"{record.restarts} times kill -9: {len(record.posted):,} posts, {record.received:,} deliveries, "
+        f"{len(record.problems)} problems\n"
+        f"memory at most {max(s.memory_bytes for s in record.samples) / 2**20:.1f} MiB, at the end "
+        f"{last.memory_bytes / 2**20:.1f} MiB, growth within one life {grown / 2**20:.1f} MiB; "
+        f"tasks at most {max(s.tasks for s in record.samples)}, at the end {last.tasks}; "
+        f"open files at most {max(s.files for s in record.samples)}, at the end {last.files}"
+    )
+    for problem in record.problems[:20]:
+        print(problem)
+    if options.plot:
+        draw(record.samples, options.plot, f"{options.subscribers:,} subscribers churning, {record.restarts} kill -9")
+    return 1 if record.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
