@@ -296,3 +296,35 @@ async def test_hint_beyond_what_the_log_holds_is_forgotten() -> None:
         await sink.reached(1)
         assert sink.sequences == [1]
         subscriber.close()
+
+
+async def test_subscribing_to_many_channels_at_once_costs_few_queries() -> None:
+    class Shared(MemoryLog):
+        exclusive = False
+        queries = 0
+
+        async def last_sequence(self, channel_id: str) -> int:
+            raise AssertionError("one query for each channel")
+
+        async def last_sequences(self, channel_ids):
+            self.queries += 1
+            return await super().last_sequences(channel_ids)
+
+    log = Shared(exclusive=False)
+    async with running(log, sweep_interval_seconds=60) as (_, hub):
+        await post(log, "one", channel="c7")
+
+        async def subscribe(i: int, position: int | None):
+            return await hub.subscribe(f"c{i}", position, cohort=0, filter=None, render=render, sink=Recorder())
+
+        joined = await asyncio.gather(*(subscribe(i % 500, None) for i in range(1000)))
+        assert log.queries <= 4
+        assert joined[7].position == 1
+        log.failing = True
+        with pytest.raises(Unavailable):
+            await subscribe(8, None)
+        log.failing = False
+        with pytest.raises(CursorInvalid):
+            await subscribe(8, 1)
+        for subscriber in joined:
+            subscriber.close()
