@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.engine.server_process import REPOSITORY, EngineServer
 
@@ -98,3 +99,50 @@ async def test_second_sigterm_changes_nothing(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         os.kill(process, signal.SIGTERM)
         assert await ending == 0
+
+
+def test_jwt_without_a_key_or_with_a_bad_one_is_refused_with_one_line(tmp_path: Path) -> None:
+    for variables in (
+        {},
+        {"jwt_secret": "s" * 32, "jwt_jwks": "keys.json"},
+        {"jwt_jwks": str(tmp_path / "missing.json")},
+    ):
+        ended = started(tmp_path, auth="jwt", **variables)
+        assert ended.returncode == 2
+        [line] = ended.stderr.splitlines()
+        assert "RAQCOON_JWT" in line or "missing.json" in line
+        assert "s" * 32 not in line
+
+
+def test_proxy_that_is_no_address_is_refused_with_one_line(tmp_path: Path) -> None:
+    ended = started(tmp_path, trusted_proxies="10.0.0.0/8, nginx")
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert "RAQCOON_TRUSTED_PROXIES" in line
+
+
+@pytest.mark.parametrize(
+    ("variables", "warned"),
+    [
+        ({}, False),
+        ({"RAQCOON_HOST": "0.0.0.0"}, True),
+        ({"RAQCOON_HOST": "0.0.0.0", "RAQCOON_AUTH": "jwt", "RAQCOON_JWT_SECRET": "s" * 32}, False),
+    ],
+)
+def test_server_open_to_the_network_for_anybody_warns_loudly(
+    tmp_path: Path, variables: dict[str, str], warned: bool
+) -> None:
+    server = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "server.py"), "--port", "0"],
+        env=os.environ | variables,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    server.stdout.readline()
+    server.terminate()
+    _, told = server.communicate(timeout=20)
+    assert ("ANYBODY WHO CAN REACH 0.0.0.0" in told) is warned
+    assert "s" * 32 not in told

@@ -10,6 +10,7 @@ from errors import RetryLater
 from transports.json_codec import encode_json
 
 Headers = list[tuple[bytes, bytes]]
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
 class Refused(Exception):
@@ -77,7 +78,8 @@ def encode_body(value: Any) -> bytes:
 
 
 async def respond(send: Send, status: int, content_type: bytes, body: bytes, headers: Headers) -> None:
-    start = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
+    """A whole response. Errors may hold what was sent: no browser may take them for a page."""
+    start = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), _NO_SNIFFING, *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": body})
 

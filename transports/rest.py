@@ -315,7 +315,7 @@ def build_rest(
 
 
 def _json(body: bytes, status: int = 200, headers: Headers | None = None) -> Response:
-    response = Response(body, status, media_type="application/json")
+    response = Response(body, status, {"x-content-type-options": "nosniff"}, media_type="application/json")
     response.raw_headers += headers or []
     return response
 

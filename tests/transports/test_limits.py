@@ -1,0 +1,158 @@
+"""Limits on what is sent, at the edge and one past it, over the wire.
+
+Beside what they limit are tested: documents' tokens and aliases (`schema/test_documents`), history pages
+(`resolvers/test_history`), input rules and filters (`resolvers/test_input_rules`), cohorts (`delivery/test_hub`),
+operation ids and subscriptions of a socket (`test_graphql_ws_protocol`), the time until an ack
+(`test_graphql_ws_socket`), connections, headers and their time (`test_uvicorn_http`), tokens (`test_identity`).
+"""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from resolvers.history import PAGE_MAX
+from resolvers.post_rate import PostRate
+from schema.operations import Operations
+from tests.fakes import fill, memory_chat
+from tests.transports.graphql_ws_client import POST, operation
+from tests.transports.http_client import over_a_socket
+from tests.transports.live_server import Closed, RawSocket, frame, serve
+from transports.app import build_app
+from transports.json_codec import DEPTH_MAX
+
+JSON = {"content-type": "application/json"}
+ITEM = {"channel_id": "c", "author": "ann", "content": "x"}
+BYTES_MAX = 20_000
+
+
+@pytest.mark.parametrize("path", ["/graphql", "/api/ws/c"])
+async def test_frame_of_the_greatest_length_is_read_and_one_byte_more_closes_1009(path: str) -> None:
+    subprotocol = "graphql-transport-ws" if path == "/graphql" else None
+    first = {"type": "connection_init"} if subprotocol else {"type": "message", "content": "x"}
+    async with memory_chat() as chat:
+        async with serve(build_app(chat, Operations()), max_size=BYTES_MAX) as port:
+            for size in (BYTES_MAX, BYTES_MAX + 1):
+                opened = await RawSocket.open(port, path, subprotocol=subprotocol)
+                opened.writer.write(frame(json.dumps(first).ljust(size)))
+                answer = await opened.receive()
+                if size == BYTES_MAX:
+                    assert isinstance(answer, dict)
+                    await opened.close()
+                else:
+                    assert isinstance(answer, Closed)
+                    assert answer.code == 1009
+                    opened.writer.close()
+        assert await chat.log.last_sequence("c") == (path != "/graphql")
+
+
+async def test_fragments_are_measured_together() -> None:
+    async with memory_chat() as chat, serve(build_app(chat, Operations()), max_size=BYTES_MAX) as port:
+        opened = await RawSocket.open(port, "/api/ws/c")
+        begun = bytearray(frame("x" * (BYTES_MAX // 2)))
+        begun[0] &= 0x7F
+        opened.writer.write(bytes(begun) + frame(b"x" * (BYTES_MAX // 2 + 1), opcode=0))
+        answer = await opened.receive()
+        assert isinstance(answer, Closed)
+        assert answer.code == 1009
+        opened.writer.close()
+
+
+async def test_body_of_the_greatest_length_is_read_and_one_byte_more_is_413() -> None:
+    async with over_a_socket(body_bytes_max=BYTES_MAX) as (chat, client, _):
+        for path, body in (("/graphql", {"query": "{ __typename }"}), ("/api/messages", ITEM)):
+            for size, status in ((BYTES_MAX, 200), (BYTES_MAX + 1, 413)):
+                answer = await client.post(path, content=json.dumps(body).ljust(size), headers=JSON)
+                assert answer.status_code == status
+        assert await chat.log.last_sequence("c") == 1
+
+
+async def test_variables_are_bounded_by_the_body_they_come_in() -> None:
+    body = {"query": "query ($i: ID!) { message(id: $i) { id } }", "variables": {"i": ""}}
+    room = BYTES_MAX - len(json.dumps(body))
+    async with over_a_socket(body_bytes_max=BYTES_MAX) as (_, client, _app):
+        for size, status in ((room, 200), (room + 1, 413)):
+            text = json.dumps({**body, "variables": {"i": "x" * size}})
+            assert (await client.post("/graphql", content=text, headers=JSON)).status_code == status
+
+
+@pytest.mark.parametrize(
+    "opening", ['{"query":"{ __typename }","extensions":{"a":', '{"query":"{ __typename }","variables":{"a":']
+)
+async def test_json_of_the_greatest_depth_is_read_and_one_level_more_is_400(opening: str) -> None:
+    outer = opening.count("{") - 1
+    async with over_a_socket() as (_, client, _app):
+        for levels, status in ((DEPTH_MAX, 200), (DEPTH_MAX + 1, 400)):
+            inner = levels - outer
+            body = opening + "[" * inner + "]" * inner + "}}"
+            assert (await client.post("/graphql", content=body, headers=JSON)).status_code == status
+
+
+async def test_json_deep_in_a_variable_that_is_used_is_bad_input() -> None:
+    async with over_a_socket() as (_, client, _app):
+        deep = "[" * 1000 + "]" * 1000
+        for type_, field in (("MessageFilter", "filter"), ("Cursor", "after"), ("Int", "first")):
+            query = f"query ($v: {type_}) {{ channel(id: 1) {{ messages({field}: $v) {{ edges {{ cursor }} }} }} }}"
+            body = f'{{"query":{json.dumps(query)},"variables":{{"v":{deep}}}}}'
+            answer = await client.post("/graphql", content=body, headers=JSON)
+            assert answer.json()["errors"][0]["extensions"]["code"] in ("BAD_USER_INPUT", "CURSOR_INVALID")
+
+
+async def test_history_page_of_the_greatest_length_is_read_and_one_more_is_bad_input() -> None:
+    async with over_a_socket() as (chat, client, _):
+        await fill(chat, "c", PAGE_MAX + 1)
+        query = 'query ($n: Int) { channel(id: "c") { messages(first: $n) { edges { cursor } } } }'
+        full = await client.post("/graphql", json={"query": query, "variables": {"n": PAGE_MAX}})
+        assert len(full.json()["data"]["channel"]["messages"]["edges"]) == PAGE_MAX
+        over = await client.post("/graphql", json={"query": query, "variables": {"n": PAGE_MAX + 1}})
+        assert over.json()["errors"][0]["extensions"] == {"code": "BAD_USER_INPUT", "argument": "first"}
+
+
+# -- posts per second ----------------------------------------------------------------------------------------------
+
+MUTATION = """mutation ($a: String!, $k: String) {
+  postMessage(channelId: "c", author: $a, content: "x", idempotencyKey: $k) { sequence }
+}"""
+
+
+async def test_posts_past_the_rate_are_told_when_to_come_again_at_every_way_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resolvers.post_message.time", SimpleNamespace(monotonic=lambda: 1000.0))
+    async with memory_chat(post_rate=PostRate(4)) as chat:
+        async with serve(build_app(chat, Operations())) as port, _client(port) as client:
+
+            async def mutate(author: str, key: str | None = None) -> Any:
+                body = {"query": MUTATION, "variables": {"a": author, "k": key}}
+                return (await client.post("/graphql", json=body)).json()
+
+            assert [(await mutate("ann", f"k{n}"))["data"]["postMessage"]["sequence"] for n in range(4)] == [1, 2, 3, 4]
+
+            limited = (await mutate("bob"))["errors"][0]["extensions"]
+            assert limited == {"code": "RATE_LIMITED", "retryAfterMs": 250}
+            # A repeat is neither counted nor refused.
+            assert (await mutate("ann", "k2"))["data"]["postMessage"]["sequence"] == 3
+
+            rest = await client.post("/api/messages", json=ITEM)
+            assert (rest.status_code, rest.json()["code"]) == (429, "RATE_LIMITED")
+            assert rest.headers["retry-after"] == "1"
+            repeat = await client.post("/api/messages", json=ITEM, headers={"Idempotency-Key": "k0"})
+            assert repeat.json()["message"]["sequence"] == 1
+
+            plain = await RawSocket.open(port, "/api/ws/c")
+            await plain.send({"type": "message", "content": "x"})
+            refused = await plain.expect()
+            assert (refused["code"], refused["retryAfterMs"] > 0) == ("RATE_LIMITED", True)
+            await plain.close()
+
+            opened = await RawSocket.open(port, "/graphql", subprotocol="graphql-transport-ws")
+            await opened.send({"type": "connection_init"}, operation("1", POST.replace("general", "c"), content="x"))
+            await opened.expect()
+            assert "RATE_LIMITED" in json.dumps(await opened.expect())
+            await opened.expect()
+            await opened.close()
+        assert await chat.log.last_sequence("c") == 4
+
+
+def _client(port: int) -> Any:
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
