@@ -16,7 +16,7 @@ import psutil
 from tests.engine.client import Client
 
 REPOSITORY = Path(__file__).parent.parent.parent
-START_SECONDS = 30.0
+START_SECONDS = 50.0
 _SAMPLE = re.compile(r'^(\w+)(?:\{(\w+)="([^"]*)"\})? (\S+)$', re.M)
 
 
@@ -35,7 +35,11 @@ class EngineServer:
         self.http = httpx.AsyncClient(base_url=self.url, timeout=30)
 
     async def __aenter__(self) -> "EngineServer":
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.kill()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
