@@ -21,6 +21,7 @@ from schema.contract import schema as contract
 from schema.documents import Documents, Prepared
 from schema.errors import count_errors, format_graphql_error, format_graphql_errors
 from schema.persisted_queries import PersistedQueries
+from schema.posting import Posting
 from schema.rendering import SharedRenders, build_executor
 
 __all__ = ["Operations", "Prepared"]
@@ -42,6 +43,7 @@ class Operations:
         self._documents = Documents(self._graphql_schema)
         self._persisted_queries = PersistedQueries() if persisted_queries is None else persisted_queries
         self._renders = SharedRenders(self._graphql_schema)
+        self._posting = Posting(self._graphql_schema)
         self._extended = _with_prepared_documents(schema, self._documents) if schema.extensions else None
 
     def prepare(
@@ -77,6 +79,11 @@ class Operations:
                 operation_name=prepared.operation_name,
             )
             return _formatted(outcome.data, outcome.errors, prepared, context)
+        if prepared.kind == "mutation":
+            posted = await self._posting.run(prepared, variables, context)
+            if posted is not None:
+                count_errors(context.chat, posted.get("errors", []))
+                return posted
         result = execute(
             self._graphql_schema,
             prepared.document,
