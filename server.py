@@ -28,6 +28,7 @@ from message_log.retention import Retention, RetentionPolicy
 from message_log.sql import SqlMessageLog
 from resolvers.chat import Chat
 from resolvers.post_rate import PostRate
+from schema.contract import Schema, build_schema
 from schema.operations import Operations
 from schema.persisted_queries import PersistedQueries, read_trusted_documents
 from settings import Settings, parse_settings, unknown_variables
@@ -119,7 +120,7 @@ async def serve(settings: Settings) -> None:
         )
         app = build_app(
             chat,
-            Operations(persisted_queries=_persisted_queries(settings)),
+            Operations(_traced(chat) if settings.tracing else None, persisted_queries=_persisted_queries(settings)),
             allowed_origins=settings.allowed_origins,
             bound_host=settings.host,
             body_bytes_max=settings.body_bytes_max,
@@ -209,6 +210,18 @@ def _persisted_queries(settings: Settings) -> PersistedQueries:
     if settings.only_trusted_documents and not trusted:
         raise StartupError("RAQCOON_ONLY_TRUSTED_DOCUMENTS is set, but RAQCOON_TRUSTED_DOCUMENTS names no document")
     return PersistedQueries(trusted, only_trusted=settings.only_trusted_documents)
+
+
+def _traced(chat: Chat) -> Schema:
+    """Begins to trace posts on their way to subscribers; the contract with Strawberry's own spans around operations."""
+    try:
+        from resolvers.tracing import Tracing, provider_by_environment
+        from schema.tracing import spans
+    except ImportError:
+        raise StartupError("RAQCOON_TRACING needs the package opentelemetry-sdk, which is not installed") from None
+    chat.tracing = Tracing(provider_by_environment())
+    chat.hub.figures.on_sweep = chat.tracing.swept
+    return build_schema([spans(chat.tracing.provider)])
 
 
 def _announce(host: str, port: int, location: str) -> None:

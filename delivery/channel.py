@@ -14,6 +14,7 @@ From these follows exactly once and in order: whoever moves a position has looke
 import asyncio
 import contextvars
 import logging
+import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from delivery.cohort import CacheBudget, Cohort, Render
@@ -181,7 +182,11 @@ class Channel:
                 base = self.head
                 self._tail.extend(messages)
                 self.head = messages[-1].sequence
+                on_sweep = self._figures.on_sweep
+                began_at = time.time() if on_sweep is not None else 0.0
                 await self._sweep(base, messages)
+                if on_sweep is not None:
+                    on_sweep(messages, began_at)
                 self._swept_at = loop.time()
                 self._sweep_seconds = self._swept_at - began_at
         except Exception:

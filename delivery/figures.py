@@ -1,9 +1,11 @@
 """What the engine counts of itself. Plain numbers, read by whoever shows them; nothing here decides anything."""
 
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from delivery.sink import Batch
+from messages import Message
 
 LATENCY_BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 BATCH_BOUNDS_MESSAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -29,6 +31,8 @@ class Figures:
     """Counters of one hub since it started."""
 
     def __init__(self) -> None:
+        self.on_sweep: Callable[[Sequence[Message], float], None] | None = None
+        """Told of each sweep: its messages, and when it began, in seconds since 1970."""
         self.commits = 0
         """Commits of this process that stored at least one message."""
         self.messages_posted = 0

@@ -1,11 +1,17 @@
 """What every resolver works on: the log, the hub, and the limits on posts."""
 
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from delivery.hub import Hub
-from message_log.protocol import MessageLog
+from message_log.protocol import Appended, MessageLog
+from messages import Draft
 from resolvers.post_rate import PostRate
+
+if TYPE_CHECKING:
+    from resolvers.tracing import Tracing
 
 CONTENT_BYTES_MAX = 65_536
 """Longest content of a message by default, in bytes of UTF-8."""
@@ -27,3 +33,9 @@ class Chat:
     refusals: Counter[str] = field(default_factory=Counter)
     """Errors told to clients since the start, by code. Codes are those of `errors.py`."""
     post_rate: PostRate | None = None
+    tracing: "Tracing | None" = None
+    """Makes spans of posts, where that is asked for."""
+
+    def append(self, draft: Draft) -> Awaitable[Appended]:
+        """`log.append(draft)`, in a span where posts are traced."""
+        return self.log.append(draft) if self.tracing is None else self.tracing.append(self.log, draft)

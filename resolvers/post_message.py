@@ -51,7 +51,7 @@ async def post_message(
         raise Unavailable("The server is shutting down and takes no posts; nothing was stored.")
     if chat.post_rate is not None:
         return await _append_at_rate(chat, draft, address)
-    return (await chat.log.append(draft)).message
+    return (await chat.append(draft)).message
 
 
 async def _append_at_rate(chat: Chat, draft: Draft, address: str | None) -> Message:
@@ -68,7 +68,7 @@ async def _append_at_rate(chat: Chat, draft: Draft, address: str | None) -> Mess
         if not draft.same_post(first):
             raise IdempotencyConflict from None
         return first
-    appended = await chat.log.append(draft)
+    appended = await chat.append(draft)
     if not appended.created:
         rate.give_back(draft.author, address)
     return appended.message

@@ -1,0 +1,81 @@
+"""OpenTelemetry spans of a post's way: `raqcoon.commit` below whatever posted, `raqcoon.deliver` below the commit.
+
+Off unless it is asked for; without it a post pays one comparison and a sweep another. Spans hold sequences and counts,
+never content, names or tokens.
+"""
+
+import asyncio
+import importlib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+
+from errors import StartupError
+from message_log.protocol import Appended, MessageLog
+from messages import Draft, Message
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext, TracerProvider
+
+COMMITS_MAX = 4096
+"""Commits remembered until their delivery, which never comes in a channel that nobody subscribes to."""
+
+
+class Tracing:
+    """Makes the spans of one server. Used on its event loop."""
+
+    def __init__(self, provider: "TracerProvider") -> None:
+        self.provider = provider
+        self._tracer = trace.get_tracer("raqcoon", tracer_provider=provider)
+        self._commits: dict[tuple[str, int], SpanContext] = {}
+
+    async def append(self, log: MessageLog, draft: Draft) -> Appended:
+        """`log.append(draft)` in a span of its own."""
+        with self._tracer.start_as_current_span("raqcoon.commit") as span:
+            appended = await log.append(draft)
+            message = appended.message
+            span.set_attributes({"raqcoon.sequence": message.sequence, "raqcoon.created": appended.created})
+            if appended.created:
+                self._commits[message.channel_id, message.sequence] = span.get_span_context()
+                if len(self._commits) > COMMITS_MAX:
+                    del self._commits[next(iter(self._commits))]
+        return appended
+
+    def swept(self, messages: Sequence[Message], began_at: float) -> None:
+        """A sweep that began at `began_at` (seconds since 1970) has handed these messages to their subscribers."""
+        # Whoever posted wakes up in this loop step: by the next one its commit is known here.
+        asyncio.get_running_loop().call_soon(self._delivered, messages, began_at, time.time())
+
+    def _delivered(self, messages: Sequence[Message], began_at: float, ended_at: float) -> None:
+        for message in messages:
+            commit = self._commits.pop((message.channel_id, message.sequence), None)
+            if commit is not None:
+                span = self._tracer.start_span(
+                    "raqcoon.deliver",
+                    context=trace.set_span_in_context(trace.NonRecordingSpan(commit)),
+                    attributes={"raqcoon.sequence": message.sequence, "raqcoon.batch": len(messages)},
+                    start_time=int(began_at * 1e9),
+                )
+                span.end(int(ended_at * 1e9))
+
+
+def provider_by_environment() -> "TracerProvider":
+    """The SDK's provider as `OTEL_*` sets it up, with the OTLP exporter where that is installed.
+
+    Raises:
+        StartupError: the SDK is not installed.
+    """
+    try:
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise StartupError("RAQCOON_TRACING needs the package opentelemetry-sdk, which is not installed") from None
+    provider = TracerProvider()
+    try:
+        exporters = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    except ImportError:
+        return provider
+    provider.add_span_processor(BatchSpanProcessor(exporters.OTLPSpanExporter()))
+    return provider
