@@ -201,7 +201,7 @@ FANOUT: tuple[Scenario, ...] = (
     Scenario(
         "million",
         "1,000,000 deliveries to 1,000 subscribers: memory",
-        Load(1000, posts=1000, seconds=600),
+        Load(1000, posts=1000, rate=100, seconds=600),
         ("raqcoon",),
         (GROWTH, MILLIONS, DELIVERIES),
         (Target(8, metric=0),),
