@@ -1,0 +1,172 @@
+"""Two nodes on one PostgreSQL, beside one node and SQLite, in one run.
+
+    uv run python -m benchmarks.nodes [--seconds 5]
+
+Prints Markdown tables and writes `benchmarks/results/nodes.json`.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import CpuClock, describe, process_cpu_seconds
+from benchmarks.nodes_load import Listening, Poster, listen
+from delivery.hub import Hub
+from message_log.sql import SqlMessageLog
+from messages import Draft
+from tests.cluster.node import REPOSITORY, Node, running
+from tests.cluster.postgres import PostgresProcess, own_postgres
+
+RESULTS = REPOSITORY / "benchmarks" / "results" / "nodes.json"
+POSTERS = 16
+LIGHT_POSTS_PER_SECOND = 20
+SWEPT_CHANNELS = 10_000
+
+
+class Nodes:
+    """Starts nodes for one measurement after the other, each on a new, empty log."""
+
+    def __init__(self, postgres: PostgresProcess, directory: Path, seconds: float) -> None:
+        self._postgres = postgres
+        self._directory = directory
+        self._seconds = seconds
+        self._logs = 0
+
+    async def measure(
+        self, kind: str, nodes: int, channels: int, *, light: bool = False, spread: bool = False, variant: str = ""
+    ) -> dict[str, Any]:
+        """Posts to the first node (to all with `spread`); times deliveries on the first and on the last node."""
+        self._logs += 1
+        url = f"sqlite:///{self._directory}/{self._logs}.db"
+        if kind == "PostgreSQL":
+            url = self._postgres.new_database(f"bench_{self._logs}")
+        command = (str(REPOSITORY / "benchmarks" / "hint_variants.py"),) if variant else None
+        made = [
+            Node(
+                f"{self._logs}-{i}",
+                url,
+                self._directory,
+                settings={"HINT_VARIANT": variant} if variant else None,
+                **({"command": command} if command else {}),
+            )
+            for i in range(nodes)
+        ]
+        channel_ids = [f"c{i}" for i in range(channels)]
+        async with running(*made), AsyncExitStack() as stack:
+            heard = [Listening() for _ in made]
+            ready = asyncio.Barrier(1 + len(made) * -(-channels // 100))
+            listeners = [
+                asyncio.create_task(listen(node.port, channel_ids, listening, ready))
+                for node, listening in zip(made, heard, strict=True)
+            ]
+            for task in listeners:
+                stack.callback(task.cancel)
+            await ready.wait()
+            count = 1 if light else POSTERS
+            posters = [Poster(made[i % nodes if spread else 0].port) for i in range(count)]
+            pause = 1 / LIGHT_POSTS_PER_SECOND if light else 0.0
+            machine, began = CpuClock.now(), time.perf_counter()
+            own = time.process_time() + sum(process_cpu_seconds(node.pid) for node in made)
+            until = began + self._seconds
+            await asyncio.gather(*(poster.run(channel_ids, i * 7, until, pause) for i, poster in enumerate(posters)))
+            took = time.perf_counter() - began
+            busy = CpuClock.now().busy_seconds - machine.busy_seconds
+            own = time.process_time() + sum(process_cpu_seconds(node.pid) for node in made) - own
+            await asyncio.sleep(1)
+            posted = sum(poster.posted for poster in posters)
+        here, there = heard[0].latencies, heard[-1].latencies
+        return {
+            "log": kind,
+            "nodes": nodes,
+            "channels": channels,
+            "variant": variant,
+            "light": light,
+            "posts_per_second": posted / took,
+            "here_ms": quantiles(here),
+            "there_ms": quantiles(there),
+            "complete": all(len(each.latencies) == posted and not each.confused for each in heard),
+            "other_load_cores": max(0.0, (busy - own) / took),
+        }
+
+
+def quantiles(latencies: list[float]) -> tuple[float, float]:
+    """p50 and p99 in milliseconds."""
+    cuts = statistics.quantiles(latencies, n=100)
+    return cuts[49] * 1000, cuts[98] * 1000
+
+
+async def measure_sweep(url: str) -> dict[str, float]:
+    """What one look at the heads of many channels takes, in the median of 15."""
+    log = SqlMessageLog(url)
+    hub = Hub(log)
+    await log.open(hub)
+    ids = [f"channel {i}" for i in range(SWEPT_CHANNELS)]
+    for i in range(0, SWEPT_CHANNELS, 500):
+        await asyncio.gather(*(log.append(Draft(id_, "bench", "x")) for id_ in ids[i : i + 500]))
+    walls, cpus = [], []
+    for _ in range(15):
+        began, cpu = time.perf_counter(), time.process_time()
+        heads = await log.last_sequences(ids)
+        for channel_id, sequence in heads.items():
+            hub.hinted(channel_id, sequence)
+        walls.append(time.perf_counter() - began)
+        cpus.append(time.process_time() - cpu)
+    await log.close()
+    return {"wall_ms": statistics.median(walls) * 1000, "cpu_ms": statistics.median(cpus) * 1000}
+
+
+def table(rows: list[dict[str, Any]], name: str) -> str:
+    lines = [
+        f"| {name} | channels | posts/s | p50 / p99 ms, same node | p50 / p99 ms, other node | others' load |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        label = row["variant"] or f"{row['log']}, {row['nodes']} node{'s' * (row['nodes'] > 1)}"
+        there = "{:.1f} / {:.1f}".format(*row["there_ms"]) if row["nodes"] > 1 else ""
+        mark = "" if row["complete"] else " (incomplete)"
+        lines.append(
+            f"| {label}{', light' * row['light']}{mark} | {row['channels']} | {row['posts_per_second']:,.0f} | "
+            f"{row['here_ms'][0]:.1f} / {row['here_ms'][1]:.1f} | {there} | {row['other_load_cores']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+async def measure(seconds: float) -> dict[str, Any]:
+    with own_postgres() as postgres, tempfile.TemporaryDirectory(dir=REPOSITORY / "benchmarks") as directory:
+        nodes = Nodes(postgres, Path(directory), seconds)
+        posting = []
+        for channels in (1, 10, 100):
+            for kind, count in (("SQLite", 1), ("PostgreSQL", 1), ("PostgreSQL", 2)):
+                posting.append(await nodes.measure(kind, count, channels))
+        light = [await nodes.measure("PostgreSQL", 2, channels, light=True) for channels in (1, 10)]
+        print(table(posting + light, "log") + "\n")
+        hints = [
+            await nodes.measure("PostgreSQL", 2, 10, spread=True, variant=variant)
+            for variant in ("in transaction", "coalesced", "sweep alone") * 2
+        ]
+        print(table(hints, "hints, both nodes posted to") + "\n")
+        sweep = await measure_sweep(postgres.new_database("sweep"))
+        print(
+            f"Sweep of {SWEPT_CHANNELS:,} channels: {sweep['wall_ms']:.0f} ms, "
+            f"of which {sweep['cpu_ms']:.0f} ms of CPU in the node."
+        )
+    return {"machine": describe(), "posting": posting, "light": light, "hints": hints, "sweep": sweep}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.nodes", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
+    chosen = parser.parse_args()
+    outcome = asyncio.run(measure(chosen.seconds))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(outcome, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

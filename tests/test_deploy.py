@@ -1,0 +1,57 @@
+"""The deployment files name what exists; whether an image builds only an engine can tell."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from settings import Settings
+from tests.test_rooms import MAY_IMPORT
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+
+
+def compose() -> Any:
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def test_files_name_settings_that_exist() -> None:
+    known = {f"RAQCOON_{name.upper()}" for name in Settings.model_fields}
+    for path in (DEPLOY / "compose.yaml", DEPLOY / "Dockerfile", ROOT / "docs" / "many-nodes.md"):
+        named = set(re.findall(r"\bRAQCOON_\w+", path.read_text()))
+        assert named <= known, f"{path.name}: {named - known}"
+
+
+def test_image_holds_every_room_and_nothing_else() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    copied = set(re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.M))
+    words = {word.strip("/").removesuffix(".py") for line in copied for word in line.split()}
+    assert words >= {*MAY_IMPORT, "server", "pyproject.toml", "playground"}
+    assert "tests" not in words
+    assert re.search(r"^USER 10001$", dockerfile, re.M)
+    assert "HEALTHCHECK" in dockerfile
+    for room in MAY_IMPORT:
+        if (ROOT / room).is_dir():
+            assert f"!{room}" in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+
+
+def test_compose_runs_three_equal_nodes_that_write_nowhere() -> None:
+    services = compose()["services"]
+    nodes = [service for name, service in services.items() if name.startswith("node-")]
+    assert len(nodes) == 3
+    for node in nodes:
+        assert node == nodes[0]
+        assert node["read_only"]
+        assert node["cap_drop"] == ["ALL"]
+        drain_seconds = float(node["environment"]["RAQCOON_DRAIN_SECONDS"])
+        assert float(node["stop_grace_period"].removesuffix("s")) > drain_seconds + 5
+        Settings(drain_seconds=drain_seconds)
+
+
+def test_balancer_knows_every_node_and_asks_whether_it_is_ready() -> None:
+    balancer = (DEPLOY / "haproxy.cfg").read_text()
+    names = {name for name in compose()["services"] if name.startswith("node-")}
+    assert set(re.findall(r"^    server \w+ ([\w-]+):8010$", balancer, re.M)) == names
+    assert "GET /readyz" in balancer
