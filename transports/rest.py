@@ -246,6 +246,13 @@ def build_rest(
         status, body, headers = error_answer(refusal, "query")
         return _json(body, status, headers)
 
+    @app.exception_handler(405)
+    async def no_such_method(request: Request, error: Exception) -> Response:
+        # Starlette names the methods of the first route of a path only.
+        routes = (route for route in app.routes if isinstance(route, APIRoute) and route.path == request.url.path)
+        allowed = ", ".join(sorted({method for route in routes for method in route.methods}))
+        return _json(encode_body({"detail": "Method Not Allowed"}), 405, [(b"allow", allowed.encode())])
+
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: Exception) -> Response:
         problems = error.errors() if isinstance(error, RequestValidationError) else []

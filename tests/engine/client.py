@@ -77,6 +77,17 @@ class Client:
         self.sock.close()
 
     @staticmethod
+    def storm_request(port: int, channel: str, after: str) -> tuple[bytes, bytes]:
+        """A handshake, and the frames to send once it is answered."""
+        head = (
+            f"GET /graphql HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+        )
+        frames = [{"type": "connection_init"}, Client.operation("1", SUBSCRIBE, channel=channel, after=after)]
+        return head.encode(), b"".join(frame(json.dumps(value)) for value in frames)
+
+    @staticmethod
     def operation(id_: str, query: str, **variables: object) -> dict[str, Any]:
         return {"id": id_, "type": "subscribe", "payload": {"query": query, "variables": variables}}
 
