@@ -42,7 +42,7 @@ from transports.logs import log_handler
 from transports.origins import is_loopback
 from transports.sockets import Authenticate, anyone
 from transports.uvicorn_http import HttpProtocol
-from transports.uvicorn_protocol import WebSocketProtocol
+from transports.uvicorn_protocol import WebSocketProtocol, limit_unsent
 
 logger = logging.getLogger("raqcoon")
 
@@ -154,6 +154,7 @@ async def serve(settings: Settings) -> None:
             ),
             chat,
             end_streams=app.end_streams,
+            on_started=lambda: _announce(host, port, log.location),
             slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds,
             keepalive_seconds=settings.keepalive_seconds,
             drain_seconds=settings.drain_seconds,
@@ -165,7 +166,6 @@ async def serve(settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECTOR_THRESHOLDS)
-        _announce(host, port, log.location)
         await server.serve(sockets=[listener])
 
 
@@ -247,6 +247,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StartupError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
     # Accepted sockets inherit it. Small frames must not wait for an acknowledgement of the ones before.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    limit_unsent(listener)  # For event streams; WebSockets set it wherever they are served.
     return listener
 
 

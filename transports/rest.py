@@ -250,7 +250,7 @@ def build_rest(
     async def no_such_method(request: Request, error: Exception) -> Response:
         # Starlette names the methods of the first route of a path only.
         routes = (route for route in app.routes if isinstance(route, APIRoute) and route.path == request.url.path)
-        allowed = ", ".join(sorted({method for route in routes for method in route.methods}))
+        allowed = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
         return _json(encode_body({"detail": "Method Not Allowed"}), 405, [(b"allow", allowed.encode())])
 
     @app.exception_handler(RequestValidationError)

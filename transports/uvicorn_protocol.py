@@ -201,7 +201,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
-        limit_unsent(transport)
+        limit_unsent(transport.get_extra_info("socket"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         # uvicorn says 1005, which is a close frame without a code. Where a close frame came, it was told before this.
@@ -324,9 +324,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
 
 
-def limit_unsent(transport: BaseTransport) -> None:
-    """Keeps the kernel's share of what a slow client has not taken to `NOTSENT_BYTES` (Linux and macOS)."""
-    sock = transport.get_extra_info("socket")
+def limit_unsent(sock: Any) -> None:
+    """Keeps the kernel's share of what a slow client has not taken to `NOTSENT_BYTES` (Linux and macOS).
+
+    Sockets that a listener accepts inherit it.
+    """
     option = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if hasattr(socket, "TCP_QUICKACK") else None)
     if sock is not None and option is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, option, NOTSENT_BYTES)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.engine.client import SUBSCRIBE, Client, connect
+from tests.engine.kernel import send_queue_bytes
 from tests.engine.server_process import EngineServer
 from tests.transports.live_server import frame
 
@@ -339,6 +340,7 @@ async def test_stream_that_is_never_read_is_cut(start_server: StartServer) -> No
             )
             clients.append(client)
         await server.until(lambda seen: seen["raqcoon_connections{stream}"] == 2)
+        assert all(send_queue_bytes(server.port, client.sock.getsockname()[1]) < 400_000 for client in clients)
         await server.until_empty(1)
         async with asyncio.timeout(20):
             while server.open_files > files + 3:
