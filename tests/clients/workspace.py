@@ -1,0 +1,21 @@
+"""A directory in which Node finds the packages of this one, and the part of the examples that people copy."""
+
+import shutil
+from pathlib import Path
+
+from tests import node
+
+HERE = Path(__file__).parent
+RECONNECT = node.REPOSITORY / "examples" / "reconnect" / "reconnect.ts"
+NODE_FLAGS = ("--experimental-strip-types", "--no-warnings")
+"""TypeScript as it is: what Node 22 to 24 do by themselves, sooner or later."""
+
+
+def make_workspace(directory: Path) -> Path:
+    """Makes `directory`, installs the packages unless that was done, and returns it."""
+    node.install(HERE)
+    directory.mkdir()
+    (directory / "node_modules").symlink_to(HERE / "node_modules")
+    (directory / "package.json").write_text('{"type": "module"}')
+    shutil.copy(RECONNECT, directory)
+    return directory
