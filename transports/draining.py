@@ -36,6 +36,7 @@ class DrainingServer(uvicorn.Server):
         chat: Chat,
         *,
         end_streams: Callable[[], None],
+        on_started: Callable[[], None],
         slow_subscriber_timeout_seconds: float,
         keepalive_seconds: float = 20.0,
         drain_seconds: float,
@@ -44,6 +45,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._chat = chat
         self._end_streams = end_streams
+        self._on_started = on_started
         self._drain_seconds = drain_seconds
         self._drain_sockets_per_second = drain_sockets_per_second
         self.keepalive = Keepalive(
@@ -66,6 +68,7 @@ class DrainingServer(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def main_loop(self) -> None:
+        self._on_started()
         keepalive = asyncio.create_task(self.keepalive.run())
         try:
             await super().main_loop()
@@ -117,5 +120,5 @@ class DrainingServer(uvicorn.Server):
     async def _wait_until_gone(self, deadline: float) -> None:
         loop = asyncio.get_running_loop()
         deadline = max(deadline, loop.time() + LINGER_SECONDS) if self._drain_seconds else deadline
-        while self.server_state.connections and loop.time() < deadline and not self.force_exit:
+        while self.server_state.connections and loop.time() < deadline and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -141,7 +141,7 @@ class PlainConnection:
         try:
             if await self._subscribe():
                 forget_handshake(self._scope)
-                while await self._take(await receive()):
+                while await self._take(await receive()):  # noqa: ASYNC110
                     await asyncio.sleep(0)  # Refused frames are answered without waiting: others must come in between.
         except Exception:
             logger.exception("A plain WebSocket failed")

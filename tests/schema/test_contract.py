@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from pathlib import Path
 
 import pytest
 from graphql import (
@@ -123,22 +124,17 @@ def test_type_graph_has_no_cycle_so_no_document_can_be_deep() -> None:
 
 
 def test_one_way_in_is_all_that_appends_to_the_log() -> None:
-    """Whoever calls `append` on a log posts; in resolvers, schema and transports that is `post_message` alone."""
-    from pathlib import Path
-
+    """`Chat.append` alone calls the log's `append`, and of resolvers, schema and transports only `post_message` it."""
     root = Path(contract.__file__).parent.parent
-    callers = set()
+    callers: dict[str, set[str]] = {"log": set(), "chat": set()}
     for room in ("resolvers", "schema", "transports"):
         for path in (root / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if (
-                    isinstance(node, ast.Attribute)
-                    and node.attr == "append"
-                    and isinstance(node.value, ast.Attribute)
-                    and node.value.attr == "log"
-                ):
-                    callers.add(path.name)
-    assert callers == {"post_message.py"}
+                if isinstance(node, ast.Attribute) and node.attr == "append":
+                    owner = getattr(node.value, "attr", getattr(node.value, "id", None))
+                    if owner in callers:
+                        callers[owner].add(path.name)
+    assert callers == {"log": {"chat.py", "tracing.py"}, "chat": {"post_message.py"}}
 
 
 @pytest.mark.parametrize("name", ["queryType", "mutationType", "subscriptionType"])

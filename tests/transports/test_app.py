@@ -8,6 +8,7 @@ import pytest
 
 import resolvers.post_message
 import schema.contract
+import schema.posting
 import transports.plain_websocket
 import transports.rest
 from messages import Message
@@ -92,7 +93,7 @@ async def test_every_post_comes_in_by_the_one_way(monkeypatch: pytest.MonkeyPatc
         calls.append(arguments)
         return await real(chat, viewer, **arguments)
 
-    for module in (schema.contract, transports.rest, transports.plain_websocket):
+    for module in (schema.contract, schema.posting, transports.rest, transports.plain_websocket):
         monkeypatch.setattr(module, "post_message", counted)
     mutation = 'mutation { postMessage(channelId: "c", author: "a", content: "x") { id } }'
     async with memory_chat() as chat, serve(build_app(chat, Operations())) as port:
