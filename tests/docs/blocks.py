@@ -1,0 +1,55 @@
+"""The fenced code blocks of the README and of docs/."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent.parent
+PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
+
+PROGRAMS = {"sh", "python", "js", "ts"}
+CHECKED = {"graphql", "json"}
+SHOWN = {"mermaid", "sql", "text"}
+"""Pictures, what an operator types into a database, and what goes over the wire."""
+
+NOT_RUN = re.compile(r"(pip install uv && )?uv run (server\.py|pytest)\b.*")
+"""Shell commands that start the server or this suite: running them here would prove nothing new."""
+
+_BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block, and where it stands."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.page.relative_to(REPOSITORY)}:{self.line}"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a program that the tests run."""
+        if self.language not in PROGRAMS:
+            return False
+        commands = [line for line in self.text.splitlines() if line and not line.startswith("#")]
+        return self.language != "sh" or not all(NOT_RUN.fullmatch(command) for command in commands)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it promises to live through a restart, if it follows a channel. The README's is the shortest one."""
+        return self.language != "sh" and self.page.name != "README.md"
+
+
+def all_blocks() -> list[Block]:
+    """Every block of every page, in order."""
+    return [
+        Block(page, text.count("\n", 0, found.start()) + 1, found[1], found[2])
+        for page in PAGES
+        for text in (page.read_text(),)
+        for found in _BLOCK.finditer(text)
+    ]
