@@ -65,5 +65,5 @@ async def test_subscription_tokens_expire_gets_every_message_once_in_order(matri
     assert matrix.clients[client].received["guarded"] == matrix.log["guarded"]
 
 
-def test_lockfile_names_no_registry() -> None:
+async def test_lockfile_names_no_registry() -> None:
     assert "resolved" not in (HERE / "package-lock.json").read_text()

@@ -43,10 +43,14 @@ class Client:
         """Connects and, unless `init` is False, initialises."""
         sock = await connect(port, buffer_bytes=buffer_bytes)
         self = cls(sock)
-        await self.handshake(port, path, subprotocol, headers)
-        if init and subprotocol is not None:
-            await self.send({"type": "connection_init"})
-            assert (await self.next_frame())["type"] == "connection_ack"
+        try:
+            await self.handshake(port, path, subprotocol, headers)
+            if init and subprotocol is not None:
+                await self.send({"type": "connection_init"})
+                assert (await self.next_frame())["type"] == "connection_ack"
+        except BaseException:
+            sock.close()
+            raise
         return self
 
     async def handshake(self, port: int, path: str, subprotocol: str | None, headers: tuple[str, ...] = ()) -> None:
@@ -199,5 +203,9 @@ async def connect(port: int, *, buffer_bytes: int | None = None) -> socket.socke
     if buffer_bytes is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    except BaseException:
+        sock.close()
+        raise
     return sock
