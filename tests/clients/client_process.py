@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from collections import defaultdict
@@ -22,7 +23,8 @@ NODE_CLIENTS = (
     "event-source",
 )
 OTHER_CLIENTS = ("gql", "websocket", "curl")
-CLIENTS = (*NODE_CLIENTS, *OTHER_CLIENTS)
+CLIENTS = tuple(name for name in (*NODE_CLIENTS, *OTHER_CLIENTS) if name != "curl" or shutil.which("curl"))
+"""Those that this machine has; the others it can install."""
 
 
 class ClientProcess:

@@ -110,7 +110,7 @@ class Matrix:
         posting = asyncio.create_task(post())
         await asyncio.gather(*(client.until_received("restart", LIVE // 5) for client in self.clients.values()))
         halfway.set()
-        await self.clients["curl"].until_received("restart", LIVE * 6 // 10)
+        await self.clients["websocket"].until_received("restart", LIVE * 6 // 10)
         await server.kill()
         await server.start()
         await posting
