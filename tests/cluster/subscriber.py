@@ -137,8 +137,9 @@ class Subscriber:
             variables = {"channelId": self.channel_id, "after": self.cursor}
             payload = {"query": QUERY, "variables": variables}
             await connection.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+            # A subscription has its position before the next frame is handled: the pong says that it stands.
+            await connection.send('{"type":"ping"}')
             self.connections += 1
-            self.connected.set()
             while True:
                 await self._reading.wait()
                 if not self._take(json.loads(await connection.recv())):
@@ -153,6 +154,8 @@ class Subscriber:
             self._moved.set()
             if self._delivered is not None:
                 self._delivered(message["sequence"], message["content"])
+        elif kind == "pong":
+            self.connected.set()
         elif kind == "error":
             self.errors += frame["payload"]
             return False
