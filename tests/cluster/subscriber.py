@@ -158,6 +158,7 @@ class Subscriber:
             self.connected.set()
         elif kind == "error":
             self.errors += frame["payload"]
+            self.connected.set()
             return False
         elif kind == "complete":
             return False
@@ -166,7 +167,7 @@ class Subscriber:
 
 @asynccontextmanager
 async def subscribed(*subscribers: Subscriber) -> AsyncIterator[None]:
-    """Runs subscribers and waits until each has asked for its subscription; ends them afterwards."""
+    """Runs subscribers and waits until each has its subscription, or its refusal; ends them afterwards."""
     tasks = [asyncio.create_task(subscriber.run()) for subscriber in subscribers]
     try:
         async with asyncio.timeout(30):
