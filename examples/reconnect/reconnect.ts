@@ -9,6 +9,8 @@ const PONG_TIMEOUT_MS = 5_000;
 const BACKOFF_FIRST_MS = 300;
 const BACKOFF_MAX_MS = 20_000;
 const RETRY_MS = 1_000;
+/** Errors that pass by themselves. A token that ends is one: the next connection asks `connectionParams` for a fresh one. */
+const PASSING = new Set(['UNAVAILABLE', 'RATE_LIMITED', 'UNAUTHENTICATED']);
 
 /** What the server says about an error, for programs. */
 interface Extensions {
@@ -71,7 +73,7 @@ export function resuming(client: Client): Client {
     /** Whether this error passes by itself; if so the operation starts again in a while. */
     function startAgain(extensions: Extensions): boolean {
       if (extensions.code === 'CURSOR_EXPIRED' && extensions.resumeCursor) after = extensions.resumeCursor;
-      else if (extensions.code !== 'UNAVAILABLE' && extensions.code !== 'RATE_LIMITED') return false;
+      else if (!PASSING.has(extensions.code ?? '')) return false;
       stop();
       void sleep(extensions.retryAfterMs ?? RETRY_MS).then(start);
       return true;
