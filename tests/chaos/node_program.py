@@ -7,6 +7,7 @@ bugs, separated by commas; see `BUGS`.
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,6 +22,9 @@ from message_log.hints import Hints
 from message_log.protocol import LogListener
 from message_log.sql import SqlMessageLog
 from messages import Draft
+
+COMMIT_SECONDS = 0.05
+"""How long after its delivery the buggy node commits: a fault must be able to fall between the two."""
 
 
 def hints_lost() -> None:
@@ -51,6 +55,7 @@ def delivered_before_commit() -> None:
 
     def publish_and_write(connection: Any, batch: Batch, rows: str, drafts: Sequence[Draft], heads: Any) -> None:
         publish[-1](batch)
+        time.sleep(COMMIT_SECONDS)
         write(connection, batch, rows, drafts, heads)
 
     SqlMessageLog.open = open_and_remember  # type: ignore[method-assign]
