@@ -29,7 +29,6 @@ async def test_metrics_tell_what_happened(start_server: StartServer) -> None:
             "messages_delivered_total": 3,
             "commits_total": 3,
             "posts_per_commit_sum": 3,
-            "delivery_latency_seconds_count": 3,
             "subscribers": 1,
             "subscribers_behind": 0,
             "cohorts": 1,
@@ -39,6 +38,8 @@ async def test_metrics_tell_what_happened(start_server: StartServer) -> None:
             "accepting": 1,
         }.items():
             assert seen[f"raqcoon_{name}"] == value, name
+        # Observed once a batch for each subscriber, and posts that follow closely share one.
+        assert 1 <= seen["raqcoon_delivery_latency_seconds_count"] <= 3
     seen = await server.until_empty()
     assert seen["raqcoon_connections_ended_total{1006}"] == 1
 
