@@ -178,15 +178,14 @@ class Channel:
             loop = asyncio.get_running_loop()
             while True:
                 messages = await self._next_messages()
-                began_at = loop.time()
+                began_at, on_sweep = loop.time(), self._figures.on_sweep
+                began_at_wall_clock = time.time() if on_sweep is not None else 0.0
                 base = self.head
                 self._tail.extend(messages)
                 self.head = messages[-1].sequence
-                on_sweep = self._figures.on_sweep
-                began_at = time.time() if on_sweep is not None else 0.0
                 await self._sweep(base, messages)
                 if on_sweep is not None:
-                    on_sweep(messages, began_at)
+                    on_sweep(messages, began_at_wall_clock)
                 self._swept_at = loop.time()
                 self._sweep_seconds = self._swept_at - began_at
         except Exception:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from delivery.channel import GATHER_SECONDS
 from delivery.hub import Hub
 from delivery.sink import Batch
 from errors import CursorExpired, CursorInvalid, InternalError, Unavailable
@@ -96,6 +97,27 @@ async def test_hub_past_the_bound_of_cohorts_operations_run_unshared_and_right()
         for _, subscriber in joined + shared_later + alone:
             subscriber.close()
         assert hub.cohorts == 0
+
+
+async def test_busy_channel_gathers_no_longer_than_its_last_sweep_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep, gathered = asyncio.sleep, []
+
+    async def recording(seconds: float) -> None:
+        if seconds:
+            gathered.append(seconds)
+        await sleep(seconds)
+
+    async with running() as (log, hub):
+        sink, subscriber = await join(hub, None)
+        monkeypatch.setattr("delivery.channel.asyncio.sleep", recording)
+        for number in range(1, 51):
+            await post(log, "x")
+            await sink.reached(number)
+        monkeypatch.undo()
+        subscriber.close()
+    # A sweep to one subscriber takes microseconds; only a machine that is held up makes one of them longer.
+    assert gathered
+    assert sorted(gathered)[len(gathered) // 2] < GATHER_SECONDS / 2
 
 
 async def test_subscribe_position_past_the_head_raises_and_leaves_nothing() -> None:
