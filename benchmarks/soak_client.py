@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 import orjson
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, WebSocketException
 from websockets.typing import Subprotocol
 
@@ -32,6 +32,12 @@ class Follower:
         """The newest message received; 0 before the first."""
         self.received = 0
         self.problems: list[str] = []
+        self._socket: ClientConnection | None = None
+
+    def reset(self) -> None:
+        """Ends the connection as a network does: no close frame, whatever was under way is lost."""
+        if self._socket is not None:
+            self._socket.transport.abort()
 
     async def visit(self, over: Callable[[], bool]) -> None:
         """Subscribes after its newest cursor and reads until `over()` says so.
@@ -43,12 +49,15 @@ class Follower:
             await self._read(over)
         except (WebSocketException, InvalidHandshake, EOFError, TimeoutError) as error:
             raise ConnectionError(str(error)) from error
+        finally:
+            self._socket = None
 
     async def _read(self, over: Callable[[], bool]) -> None:
         protocols = [Subprotocol("graphql-transport-ws")]
         async with connect(
             self._url, subprotocols=protocols, compression=None, ping_interval=None, open_timeout=30, close_timeout=2
         ) as socket:
+            self._socket = socket
             await socket.send('{"type":"connection_init"}')
             await socket.recv()
             variables = {"channel": self.channel, "after": self._cursor}

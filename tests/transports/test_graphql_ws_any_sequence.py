@@ -1,12 +1,22 @@
 """The protocol core under arbitrary sequences of frames and reports, against a model of what is live."""
 
 import json
+import time
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from tests.fuzzing import FUZZ_SECONDS
 from tests.transports.graphql_ws_frames import subscribe_text
 from transports.graphql_ws.frames import CloseCode
 from transports.graphql_ws.protocol import Authenticate, Close, Operation, Send, ServerProtocol, Start, Stop
@@ -177,7 +187,15 @@ class AnySequence(RuleBasedStateMachine):
         assert self.core.abandon() == []
 
 
-AnySequence.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestAnySequence = AnySequence.TestCase
+@pytest.mark.timeout(FUZZ_SECONDS + 60)
+def test_any_sequence_of_frames_and_reports_keeps_the_rules() -> None:
+    until = time.monotonic() + FUZZ_SECONDS
+    while True:
+        run_state_machine_as_test(
+            AnySequence,
+            settings=settings(
+                max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            ),
+        )
+        if time.monotonic() >= until:
+            break
