@@ -40,9 +40,10 @@ from transports.draining import DrainingServer
 from transports.identity import build_identity
 from transports.logs import log_handler
 from transports.origins import is_loopback
+from transports.socket_options import limit_unacknowledged, limit_unsent
 from transports.sockets import Authenticate, anyone
 from transports.uvicorn_http import HttpProtocol
-from transports.uvicorn_protocol import WebSocketProtocol, limit_unsent
+from transports.uvicorn_protocol import WebSocketProtocol
 
 logger = logging.getLogger("raqcoon")
 
@@ -90,6 +91,8 @@ async def serve(settings: Settings) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     open_files = _raise_open_files()
     listener = _listen(settings.host, settings.port)
+    # Twice the time after which a slow subscriber is cut: who takes nothing is found by that, who is gone by this.
+    limit_unacknowledged(listener, 2 * settings.slow_subscriber_timeout_seconds)
     host, port = listener.getsockname()[:2]
     log = SqlMessageLog(settings.database_url)
     hub = Hub(

@@ -7,13 +7,12 @@ What differs from `WebSocketsSansIOProtocol` (uvicorn 0.54), and why:
 - `Keepalive` pings, and cuts who takes nothing. uvicorn's own pings wait behind the buffered bytes and end a slow but
   reading client with 1011, which graphql-ws clients treat as fatal; its `close()` waits for a buffer that may never
   drain. Here a cut is an abort: the client sees 1006, reconnects and resumes.
-- The kernel keeps at most `NOTSENT_BYTES` unsent per socket. Without it a client that does not read holds 4 MB there.
+- The kernel keeps little unsent per socket (`limit_unsent`). Without it a client that does not read holds 4 MB there.
 - Memory: `__slots__` that name uvicorn's attributes too, a queue and a gate of few words, request and response dropped
   once the handshake is over.
 """
 
 import asyncio
-import socket
 from asyncio.transports import BaseTransport
 from collections import deque
 from random import randrange
@@ -26,10 +25,8 @@ from websockets.protocol import State
 
 from transports.admission import Admission
 from transports.sinks import DIRECT
+from transports.socket_options import limit_unsent
 from transports.uvicorn_http import HttpProtocol
-
-NOTSENT_BYTES = 128 * 1024
-"""Unsent bytes the kernel may hold for a socket; 32 kB pauses so often that catching up is five times slower."""
 
 FRAGMENTS_MAX = 256
 """Fragments of a message that are kept apart; then they are joined, so that empty ones weigh nothing."""
@@ -322,16 +319,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.heard = False
         self.conn.send_ping(b"")
         self.transport.write(b"".join(self.conn.data_to_send()))
-
-
-def limit_unsent(sock: Any) -> None:
-    """Keeps the kernel's share of what a slow client has not taken to `NOTSENT_BYTES` (Linux and macOS).
-
-    Sockets that a listener accepts inherit it.
-    """
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if hasattr(socket, "TCP_QUICKACK") else None)
-    if sock is not None and option is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, option, NOTSENT_BYTES)
 
 
 class Keepalive:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.engine.client import SUBSCRIBE, Client, connect
-from tests.engine.kernel import send_queue_bytes
+from tests.engine.kernel import go_deaf, send_queue_bytes
 from tests.engine.server_process import EngineServer
 from tests.transports.live_server import frame
 
@@ -347,6 +347,26 @@ async def test_stream_that_is_never_read_is_cut(start_server: StartServer) -> No
                 await asyncio.sleep(0.1)
         for client in clients:
             client.sock.close()
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0"])
+async def test_stream_whose_client_is_gone_without_a_word_ends(start_server: StartServer, accept: str) -> None:
+    server: EngineServer = await start_server(slow_subscriber_timeout_seconds=1)
+    files = server.open_files
+    async with attack(server):
+        client = Client(await connect(server.port))
+        query = "subscription%7Bmessages(channelId:%22general%22)%7Bcontent%7D%7D"
+        await client.send_bytes(
+            f"GET /graphql?query={query} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode()
+        )
+        await server.until(lambda seen: seen["raqcoon_connections{stream}"] == 1)
+        go_deaf(client.sock)
+        await server.post("to nobody")
+        await server.until_empty(1)
+        async with asyncio.timeout(20):
+            while server.open_files > files + 3:
+                await asyncio.sleep(0.1)
+        client.sock.close()
 
 
 async def test_random_bytes_for_a_while_change_nothing(start_server: StartServer) -> None:
