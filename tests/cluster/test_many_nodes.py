@@ -16,6 +16,8 @@ from tests.cluster.subscriber import Subscriber, subscribed
 
 pytestmark = pytest.mark.timeout(120)
 
+NODE_PROGRAM = str(REPOSITORY / "tests" / "chaos" / "node_program.py")
+
 
 async def test_nodes_started_together_migrate_once_and_deliver_as_one(postgres_url: str, tmp_path: Path) -> None:
     nodes = [Node(name, postgres_url, tmp_path) for name in "abc"]
@@ -66,9 +68,10 @@ async def test_client_that_moves_to_another_node_resumes_with_its_cursor(postgre
 
 @pytest.mark.parametrize("lost", ["hints", "the listening connections"])
 async def test_lost_hints_are_repaired_by_the_sweep(postgres_url: str, tmp_path: Path, lost: str) -> None:
-    program = str(REPOSITORY / "tests" / "chaos" / "node_program.py")
     settings = {"CHAOS_BUGS": "hints_lost"} if lost == "hints" else {}
-    first, second = nodes = [Node(name, postgres_url, tmp_path, command=(program,), settings=settings) for name in "ab"]
+    first, second = nodes = [
+        Node(name, postgres_url, tmp_path, command=(NODE_PROGRAM,), settings=settings) for name in "ab"
+    ]
     async with running(*nodes), ChatClient(first.url) as here:
         subscriber = Subscriber("b", "general", [second.socket_url], after=await here.head_cursor("general"))
         async with subscribed(subscriber):
@@ -88,15 +91,25 @@ async def test_lost_hints_are_repaired_by_the_sweep(postgres_url: str, tmp_path:
         assert subscriber.contents == ["1", "2"]
 
 
-async def test_retention_by_count_tells_clients_that_come_too_late(postgres_url: str, tmp_path: Path) -> None:
-    node = Node("a", postgres_url, tmp_path, settings={"RAQCOON_RETENTION_MAX_MESSAGES": "5"})
+@pytest.mark.parametrize(
+    "policy",
+    [{"RAQCOON_RETENTION_MAX_MESSAGES": "5"}, {"RAQCOON_RETENTION_MAX_AGE_SECONDS": "3600"}],
+    ids=["count", "age"],
+)
+async def test_retention_tells_clients_that_come_too_late(log_url: str, tmp_path: Path, policy: dict[str, str]) -> None:
+    clock = tmp_path / "clock"
+    node = Node("a", log_url, tmp_path, settings={**policy, "CHAOS_CLOCK": str(clock)}, command=(NODE_PROGRAM,))
     async with running(node), ChatClient(node.url) as client:
         cursor = await client.head_cursor("general")
-        for i in range(1, 21):
+        clock.write_text("-86400")  # yesterday
+        for i in range(1, 16):
+            await client.post("general", str(i))
+        clock.write_text("0")
+        for i in range(16, 21):
             await client.post("general", str(i))
         await node.restart()  # the first round comes with the start
         async with asyncio.timeout(20):
-            while (await client.history("general"))[0][0] != 16:
+            while (await client.history("general"))[:1] != [(16, "16")]:
                 await asyncio.sleep(0.05)
         late = Subscriber("late", "general", [node.socket_url], after=cursor)
         async with subscribed(late), asyncio.timeout(10):
