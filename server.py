@@ -31,6 +31,7 @@ from resolvers.post_rate import PostRate
 from schema.contract import Schema, build_schema
 from schema.operations import Operations
 from schema.persisted_queries import PersistedQueries, read_trusted_documents
+from schema.proportions import DocumentLimits
 from settings import Settings, parse_settings, unknown_variables
 from transports.addresses import TrustedProxies
 from transports.admission import Admission
@@ -38,6 +39,7 @@ from transports.app import build_app
 from transports.connections import Connections
 from transports.draining import DrainingServer
 from transports.identity import build_identity
+from transports.limits import Limits
 from transports.logs import log_handler
 from transports.origins import is_loopback
 from transports.socket_options import limit_unacknowledged, limit_unsent
@@ -123,11 +125,26 @@ async def serve(settings: Settings) -> None:
         )
         app = build_app(
             chat,
-            Operations(_traced(chat) if settings.tracing else None, persisted_queries=_persisted_queries(settings)),
+            Operations(
+                _traced(chat) if settings.tracing else None,
+                persisted_queries=_persisted_queries(settings),
+                limits=DocumentLimits(
+                    tokens=settings.max_document_tokens,
+                    aliases=settings.max_document_aliases,
+                    depth=settings.max_document_depth,
+                    repeats=settings.max_document_repeats,
+                ),
+            ),
             allowed_origins=settings.allowed_origins,
             bound_host=settings.host,
-            body_bytes_max=settings.body_bytes_max,
-            max_subscriptions_per_connection=settings.max_subscriptions_per_connection,
+            limits=Limits(
+                body_bytes=settings.body_bytes_max,
+                variables_bytes=settings.max_variables_bytes,
+                json_nesting=settings.max_json_nesting,
+                init_timeout_seconds=settings.init_timeout_seconds,
+                subscriptions=settings.max_subscriptions_per_connection,
+                operations=settings.max_operations_per_connection,
+            ),
             metrics=settings.metrics,
             # By the addresses that trusted proxies tell; `Admission` counts what stands before this server.
             connections=Connections(
@@ -139,10 +156,17 @@ async def serve(settings: Settings) -> None:
         admission = Admission(
             max_connections=max_connections, max_per_address=settings.max_connections_per_address, proxies=proxies
         )
+        http = partial(
+            HttpProtocol,
+            admission=admission,
+            headers_bytes_max=settings.max_header_bytes,
+            headers_seconds=settings.header_timeout_seconds,
+            request_seconds=settings.request_timeout_seconds,
+        )
         server = DrainingServer(
             uvicorn.Config(
                 app,
-                http=cast("type[asyncio.Protocol]", partial(HttpProtocol, admission=admission)),
+                http=cast("type[asyncio.Protocol]", http),
                 ws=WebSocketProtocol,
                 ws_max_size=settings.body_bytes_max,
                 ws_ping_interval=None,

@@ -79,6 +79,31 @@ class Settings(BaseSettings):
         None, ge=0.001, le=1e6, description="Posts a second of each author and of each address; unset, no limit."
     )
     max_subscriptions_per_connection: int = Field(100, ge=1, description="Live subscriptions on one WebSocket.")
+    max_operations_per_connection: int = Field(
+        32, ge=1, description="Queries and mutations running at once on one WebSocket; past it the socket is not read."
+    )
+    max_document_tokens: int = Field(500, ge=1, description="Lexical tokens of a GraphQL document.")
+    max_document_aliases: int = Field(30, ge=0, description="Aliases in a GraphQL document.")
+    max_document_depth: int = Field(20, ge=1, description="Fields inside fields of a GraphQL document.")
+    max_document_repeats: int = Field(
+        50, ge=1, description="Fields of one name in a GraphQL document: validation compares each with each."
+    )
+    max_variables_bytes: int = Field(
+        1_048_576, ge=2, description="Longest variables of an operation, in bytes of JSON; the body bounds them too."
+    )
+    max_json_nesting: int = Field(
+        1_024, ge=8, le=1_024, description="Containers inside containers in the JSON of a request or WebSocket message."
+    )
+    max_header_bytes: int = Field(65_536, ge=1_024, description="Request line and headers of a request, in bytes.")
+    header_timeout_seconds: float = Field(
+        10.0, gt=0, description="From a connection, or a request's first byte, to the end of its headers."
+    )
+    request_timeout_seconds: float = Field(
+        60.0, gt=0, description="From a request's first byte to the end of its body."
+    )
+    init_timeout_seconds: float = Field(
+        3.0, gt=0, description="From a GraphQL WebSocket's handshake to its acknowledged `connection_init`."
+    )
     max_cohorts: int = Field(
         10_000, ge=1, description="Distinct subscription operations that share executions; past it each runs alone."
     )

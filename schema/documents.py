@@ -14,8 +14,6 @@ from graphql import (
     GraphQLSchema,
     Node,
     OperationDefinitionNode,
-    ValidationContext,
-    ValidationRule,
     VariableDefinitionNode,
     VariableNode,
     Visitor,
@@ -27,40 +25,14 @@ from graphql import (
 
 from errors import DocumentInvalid
 from schema.errors import invalid, unparsable
+from schema.proportions import DocumentLimits, disproportion
 
-TOKENS_MAX = 500
-"""Lexical tokens of a document. Validation compares fields pairwise: 500 tokens cost up to 0.2 s, 1,000 up to 0.7 s.
-The introspection query of GraphiQL has about 200."""
-ALIASES_MAX = 30
-"""Aliases in a document: how often one field can be asked for side by side."""
 CACHED_CHARACTERS = 1024 * 1024
 """Text of the documents kept, in characters; the longest unused go first."""
 ERRORS_MAX = 20
 """Validation errors reported for one document."""
 
 Kind = Literal["query", "mutation", "subscription"]
-
-
-class AliasLimit(ValidationRule):
-    """Refuses documents with more than `ALIASES_MAX` aliases.
-
-    It counts what is written. Strawberry's MaxAliasesLimiter and QueryDepthLimiter follow every fragment spread, which
-    18 fragments that spread each other twice make last 3 s. A depth limit is not needed: outside introspection, which
-    graphql-core's own rule bounds, the type graph has no cycle.
-    """
-
-    def __init__(self, context: ValidationContext) -> None:
-        super().__init__(context)
-        self._aliases = 0
-
-    def enter_field(self, node: FieldNode, *_args: Any) -> None:
-        if node.alias is not None:
-            self._aliases += 1
-            if self._aliases == ALIASES_MAX + 1:
-                self.report_error(GraphQLError(f"A document may have at most {ALIASES_MAX} aliases.", node))
-
-
-VALIDATION_RULES = (*specified_rules, AliasLimit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +119,29 @@ class _Document:
 class Documents:
     """The cache. Documents that are refused are not kept."""
 
-    def __init__(self, schema: GraphQLSchema, *, cached_characters: int = CACHED_CHARACTERS) -> None:
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        *,
+        limits: DocumentLimits = DocumentLimits(),  # noqa: B008 - it is frozen
+        cached_characters: int = CACHED_CHARACTERS,
+    ) -> None:
         self._schema = schema
+        self._limits = limits
         self._cached: LRUCache[str, _Document] = LRUCache(cached_characters, getsizeof=lambda kept: len(kept.text))
 
     def __len__(self) -> int:
         return len(self._cached)
 
+    def __contains__(self, text: str) -> bool:
+        """Whether a document is known, so that preparing it takes no time."""
+        return text in self._cached
+
     def prepare(self, text: str, operation_name: str | None) -> Prepared:
         """The operation of that name, or the only one.
 
         Raises:
-            DocumentUnparsable: the text is not GraphQL, or longer than `TOKENS_MAX`.
+            DocumentUnparsable: the text is not GraphQL, or has too many tokens.
             DocumentInvalid: it does not fit the schema, or does not say which operation to run.
         """
         document = self._find(text)
@@ -183,12 +166,14 @@ class Documents:
     def _read(self, text: str) -> DocumentNode:
         try:
             # Locations point into the text, so errors and resolvers can name them; the text is kept once.
-            node = parse(text, max_lexical_tokens=TOKENS_MAX)
+            node = parse(text, max_lexical_tokens=self._limits.tokens)
         except GraphQLError as error:
             raise unparsable(error) from None
         except RecursionError:
             raise unparsable(GraphQLError("The document is nested too deeply.")) from None
-        errors = validate(self._schema, node, VALIDATION_RULES, max_errors=ERRORS_MAX)
+        if (excess := disproportion(node, self._limits)) is not None:
+            raise invalid([excess])
+        errors = validate(self._schema, node, specified_rules, max_errors=ERRORS_MAX)
         if errors:
             raise invalid(errors)
         return node

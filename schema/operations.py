@@ -22,7 +22,9 @@ from schema.documents import Documents, Prepared
 from schema.errors import count_errors, format_graphql_error, format_graphql_errors
 from schema.persisted_queries import PersistedQueries
 from schema.posting import Posting
+from schema.proportions import DocumentLimits
 from schema.rendering import SharedRenders, build_executor
+from schema.turns import Turns
 
 __all__ = ["Operations", "Prepared"]
 
@@ -33,14 +35,22 @@ class Operations:
     Args:
         schema: the contract; with Strawberry extensions queries and mutations go through Strawberry's own pipeline,
             which costs about twice the time. Subscriptions never do: their executions are shared.
-        persisted_queries: documents known by their hash; by default those that clients register, 1,000 at most.
+        persisted_queries: documents known by their hash; by default those that clients register, bounded.
+        limits: what a document may have at most.
     """
 
-    def __init__(self, schema: Schema | None = None, *, persisted_queries: PersistedQueries | None = None) -> None:
+    def __init__(
+        self,
+        schema: Schema | None = None,
+        *,
+        persisted_queries: PersistedQueries | None = None,
+        limits: DocumentLimits = DocumentLimits(),  # noqa: B008 - it is frozen
+    ) -> None:
         schema = schema or contract
         # Strawberry keeps graphql-core's schema under this name only.
         self._graphql_schema = schema._schema
-        self._documents = Documents(self._graphql_schema)
+        self._documents = Documents(self._graphql_schema, limits=limits)
+        self._turns = Turns()
         self._persisted_queries = PersistedQueries() if persisted_queries is None else persisted_queries
         self._renders = SharedRenders(self._graphql_schema)
         self._posting = Posting(self._graphql_schema)
@@ -60,7 +70,23 @@ class Operations:
             DocumentUnparsable: the query is not GraphQL.
             DocumentInvalid: it does not fit the schema, or does not say which operation to run.
         """
+        return self._prepare(self._persisted_queries.resolve(query, extensions), operation_name, extensions)
+
+    async def prepare_in_turn(
+        self, query: str | None, operation_name: str | None, extensions: dict[str, Any] | None = None
+    ) -> Prepared:
+        """`prepare` for clients: at once where the text is known, else after other unknown texts and with breaks.
+
+        Reading an unknown document takes a millisecond, 15 at worst, and no client may fill the event loop with them.
+        Raises as `prepare`.
+        """
         text = self._persisted_queries.resolve(query, extensions)
+        if text in self._documents:
+            return self._prepare(text, operation_name, extensions)
+        async with self._turns:
+            return self._prepare(text, operation_name, extensions)
+
+    def _prepare(self, text: str, operation_name: str | None, extensions: dict[str, Any] | None) -> Prepared:
         prepared = self._documents.prepare(text, operation_name)
         # Only what is valid is remembered.
         self._persisted_queries.remember(prepared.text, extensions)

@@ -17,6 +17,7 @@ from transports.connections import Connections
 from transports.graphql_http import GraphQLHTTP, OpenStream
 from transports.graphql_ws.endpoint import GraphQLWebSocket
 from transports.http_exchange import encode_body, respond
+from transports.limits import Limits
 from transports.logs import REQUEST_ID, REQUEST_ID_HEADER, request_id
 from transports.metrics import Metrics
 from transports.origins import Origins, cors_headers, preflight_headers
@@ -126,8 +127,7 @@ def build_app(
     *,
     allowed_origins: Iterable[str] = (),
     bound_host: str = "127.0.0.1",
-    body_bytes_max: int = 1024 * 1024,
-    max_subscriptions_per_connection: int = 100,
+    limits: Limits = Limits(),  # noqa: B008 - it is frozen
     connections: Connections | None = None,
     authenticate: Authenticate = anyone,
     pages: Pages | None = None,
@@ -141,8 +141,7 @@ def build_app(
         operations: what runs GraphQL.
         allowed_origins: browser origins served besides the server's own.
         bound_host: the address the server listens on; on loopback only loopback origins are its own.
-        body_bytes_max: longest body of a request, in bytes.
-        max_subscriptions_per_connection: live subscriptions on one GraphQL socket.
+        limits: what one client may ask at once.
         connections: where open sockets and streams are registered, with their limits.
         authenticate: who a client is.
         pages: the console and the playground.
@@ -152,7 +151,7 @@ def build_app(
     origins = Origins(bound_host, allowed_origins)
     connections = Connections() if connections is None else connections
     pages = Pages() if pages is None else pages
-    rest, rest_post = build_rest(chat, body_bytes_max=body_bytes_max, authenticate=authenticate)
+    rest, rest_post = build_rest(chat, body_bytes_max=limits.body_bytes, authenticate=authenticate)
     return App(
         chat,
         connections=connections,
@@ -162,7 +161,7 @@ def build_app(
             chat,
             operations,
             origins=origins,
-            body_bytes_max=body_bytes_max,
+            limits=limits,
             connections=connections,
             authenticate=authenticate,
             playground=pages.playground,
@@ -173,9 +172,11 @@ def build_app(
             connections=connections,
             authenticate=authenticate,
             allow=origins.allow,
-            subscriptions_max=max_subscriptions_per_connection,
+            limits=limits,
         ),
-        plain_socket=PlainWebSocket(chat, connections=connections, authenticate=authenticate, allow=origins.allow),
+        plain_socket=PlainWebSocket(
+            chat, connections=connections, authenticate=authenticate, allow=origins.allow, limits=limits
+        ),
         rest=rest,
         rest_post=rest_post,
         pages=Router(routes=pages.routes(), redirect_slashes=False),

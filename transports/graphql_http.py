@@ -43,7 +43,7 @@ from transports.http_exchange import (
     respond,
     retry_after,
 )
-from transports.json_codec import decode_json
+from transports.limits import Limits
 from transports.logs import ConnectionFigures
 from transports.mailbox import Mailbox
 from transports.media_types import GRAPHQL_JSON, JSON, Accepted, accepted, content_type
@@ -72,7 +72,7 @@ class GraphQLHTTP:
         chat: what operations run on.
         operations: what runs them.
         origins: which browser origins are served.
-        body_bytes_max: longest body of a POST, in bytes.
+        limits: of bodies, variables and nesting.
         connections: where open streams are registered, with the sockets; its limits hold for both.
         authenticate: who the client is, by the request's headers.
         playground: answers browsers that open the endpoint as a page.
@@ -86,7 +86,7 @@ class GraphQLHTTP:
         operations: Operations,
         *,
         origins: Origins,
-        body_bytes_max: int = 1024 * 1024,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
         connections: Connections | None = None,
         authenticate: Authenticate = anyone,
         playground: ASGIApp | None = None,
@@ -96,7 +96,7 @@ class GraphQLHTTP:
         self._chat = chat
         self._operations = operations
         self._origins = origins
-        self._body_bytes_max = body_bytes_max
+        self._limits = limits
         self._connections = Connections() if connections is None else connections
         self._authenticate = authenticate
         self._playground = playground
@@ -123,7 +123,7 @@ class GraphQLHTTP:
                 if self._playground is not None and exchange.accepts.html and not _names_query(query):
                     await self._playground(scope, receive, send)
                 elif method == "GET":
-                    await exchange.run(read_query_string(query), may_change=False)
+                    await exchange.run(read_query_string(query, self._limits), may_change=False)
                 else:
                     raise Refused(405, "Operations are sent by POST or GET.", [(b"allow", b"GET, POST, OPTIONS")])
             elif method == "OPTIONS":
@@ -174,9 +174,9 @@ class _Exchange:
         media_type, charset = content_type(self._headers.get(b"content-type", b""))
         if media_type != JSON or charset not in ("utf-8", "utf8"):
             raise Refused(415, "The body must be application/json in UTF-8.", [(b"accept-post", b"application/json")])
-        body = await read_body(self._receive, self._headers, self._endpoint._body_bytes_max)
+        body = await read_body(self._receive, self._headers, self._endpoint._limits.body_bytes)
         try:
-            parameters = decode_json(body)
+            parameters = self._endpoint._limits.decode_json(body)
         except ValueError:
             raise Refused(400, "The body is not valid JSON.") from None
         if isinstance(parameters, list):
@@ -186,7 +186,8 @@ class _Exchange:
     async def run(self, request: GraphQLRequest, *, may_change: bool) -> None:
         endpoint = self._endpoint
         viewer = await endpoint._authenticate(None, self._scope)
-        prepared = endpoint._operations.prepare(request.query, request.operation_name, request.extensions)
+        endpoint._limits.check_variables(request.variables)
+        prepared = await endpoint._operations.prepare_in_turn(request.query, request.operation_name, request.extensions)
         context = Context(endpoint._chat, viewer, client_address(self._scope))
         if prepared.kind == "subscription":
             await self._subscribe(prepared, request.variables, context)
@@ -315,7 +316,7 @@ class OpenStream:
         self.mailbox.leave()
 
 
-def read_query_string(query_string: bytes) -> GraphQLRequest:
+def read_query_string(query_string: bytes, limits: Limits) -> GraphQLRequest:
     """The request of a GET.
 
     Raises:
@@ -325,7 +326,7 @@ def read_query_string(query_string: bytes) -> GraphQLRequest:
     for name in ("variables", "extensions"):
         if name in parameters:
             try:
-                parameters[name] = decode_json(parameters[name] or "null")
+                parameters[name] = limits.decode_json(parameters[name] or "null")
             except ValueError:
                 raise Refused(400, f"{name} is not valid JSON.") from None
     return _request(parameters)

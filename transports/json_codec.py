@@ -10,32 +10,53 @@ from typing import Any, NoReturn
 
 import orjson
 
-DEPTH_MAX = 1024
-"""Containers inside containers that a text may have: orjson's own limit, kept by the second decoder too."""
+NESTING_MAX = 1024
+"""Containers inside containers that a text may have at most: orjson's own limit, kept by the second decoder too."""
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def decode_json(text: str | bytes) -> Any:
+def decode_json(text: str | bytes, nesting_max: int = NESTING_MAX) -> Any:
     """The value of a JSON text. Strings in it may hold lone surrogates, numbers may be infinite.
 
     Raises:
-        ValueError: it is not JSON (NaN and Infinity are not), not UTF-8, or nested deeper than `DEPTH_MAX`.
+        ValueError: it is not JSON (NaN and Infinity are not), not UTF-8, or nested deeper than `nesting_max`.
     """
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         if isinstance(text, bytes):
             text = text.decode()
         # More brackets than levels are rare in the text that gets here, and counting them needs no recursion.
-        if text.count("[") + text.count("{") > DEPTH_MAX:
+        if _brackets(text) > NESTING_MAX:
             raise
         try:
-            return json.loads(text, parse_constant=_no_constant)
+            value = json.loads(text, parse_constant=_no_constant)
         except RecursionError:
             raise ValueError("nested too deeply") from None
+    # A text with few brackets cannot be deep; of one with many each level is looked at.
+    if nesting_max < NESTING_MAX and _brackets(text) > nesting_max and _nesting(value) > nesting_max:
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _brackets(text: str | bytes) -> int:
+    if isinstance(text, str):
+        return text.count("[") + text.count("{")
+    return text.count(b"[") + text.count(b"{")
+
+
+def _nesting(value: Any) -> int:
+    """Levels of containers in a value."""
+    levels = 0
+    containers = [value] if isinstance(value, dict | list) else []
+    while containers:
+        levels += 1
+        inner = (each.values() if isinstance(each, dict) else each for each in containers)
+        containers = [each for values in inner for each in values if isinstance(each, dict | list)]
+    return levels
 
 
 def encode_json(value: Any) -> str:

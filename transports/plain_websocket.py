@@ -21,7 +21,8 @@ from resolvers.subscribe import subscribe
 from transports.connections import Connections
 from transports.graphql_ws.frames import CloseCode
 from transports.items import encode_message_frame
-from transports.json_codec import decode_json, encode_json
+from transports.json_codec import encode_json
+from transports.limits import Limits
 from transports.logs import ConnectionFigures, request_id_headers
 from transports.sinks import CountingSink
 from transports.sinks import make_plain_sink as default_make_plain_sink
@@ -59,12 +60,14 @@ class PlainWebSocket:
         authenticate: Authenticate = anyone,
         allow: Allow = everywhere,
         make_sink: MakePlainSink = default_make_plain_sink,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
         self.chat = chat
         self.connections = Connections() if connections is None else connections
         self.authenticate = authenticate
         self.allow = allow
         self.make_sink = make_sink
+        self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
@@ -196,7 +199,7 @@ class PlainConnection:
         if text is None:
             raise BadUserInput("frame", "must be text")
         try:
-            frame = decode_json(text)
+            frame = self._endpoint.limits.decode_json(text)
         except ValueError:
             raise BadUserInput("frame", "must be valid JSON") from None
         if not isinstance(frame, dict):

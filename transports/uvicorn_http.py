@@ -28,9 +28,20 @@ _HEALTH = (b"GET /healthz ", b"GET /readyz ", b"GET /metrics ")
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection. Pass it as uvicorn's `http=`, `admission` bound by `functools.partial`."""
 
-    def __init__(self, *args: Any, admission: Admission | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        admission: Admission | None = None,
+        headers_bytes_max: int = HEADERS_BYTES_MAX,
+        headers_seconds: float = HEADERS_SECONDS,
+        request_seconds: float = REQUEST_SECONDS,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._admission = admission
+        self._headers_bytes_max = headers_bytes_max
+        self._headers_seconds = headers_seconds
+        self._request_seconds = request_seconds
         self._refusal: tuple[int, str] | None = None
         self._entered = False
         self._turned_away = False
@@ -75,8 +86,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._headers_bytes += len(data)
         super().data_received(data)
         # What is not complete yet is kept by the parser, out of sight.
-        if not self._in_body and self._waiting_since is not None and self._headers_bytes > HEADERS_BYTES_MAX:
-            self._turn_away(431, f"The headers must be at most {HEADERS_BYTES_MAX} bytes long.")
+        if not self._in_body and self._waiting_since is not None and self._headers_bytes > self._headers_bytes_max:
+            self._turn_away(431, f"The headers must be at most {self._headers_bytes_max} bytes long.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -85,8 +96,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > HEADERS_BYTES_MAX:
-            self._turn_away(431, f"The headers must be at most {HEADERS_BYTES_MAX} bytes long.")
+        if size > self._headers_bytes_max:
+            self._turn_away(431, f"The headers must be at most {self._headers_bytes_max} bytes long.")
         if self._turned_away:
             return
         self._in_body = True
@@ -144,9 +155,9 @@ class HttpProtocol(HttpToolsProtocol):
         elif self._waiting_since is not None:
             waited = now - self._waiting_since
             if self._in_body:
-                if waited > REQUEST_SECONDS:
+                if waited > self._request_seconds:
                     self.transport.abort()
-            elif waited > (LINGER_SECONDS if self._refusal is not None else HEADERS_SECONDS):
+            elif waited > (LINGER_SECONDS if self._refusal is not None else self._headers_seconds):
                 if not self._headers_bytes:
                     self.transport.close()
                 elif self._refusal is None:

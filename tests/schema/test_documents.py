@@ -1,13 +1,18 @@
 """Preparing documents: the cache, the limits, which operation is meant, what its variables feed."""
 
+import asyncio
+import contextlib
 import time
+from itertools import pairwise
 
 import pytest
+from graphql import get_introspection_query
 
 from errors import BadUserInput, DocumentInvalid, DocumentUnparsable
 from schema.contract import schema
-from schema.documents import ALIASES_MAX, TOKENS_MAX, Documents
+from schema.documents import Documents
 from schema.operations import Operations
+from schema.proportions import DocumentLimits
 
 
 @pytest.fixture
@@ -64,14 +69,105 @@ def test_document_that_does_not_fit_the_schema_is_invalid(documents: Documents, 
     assert {error["extensions"]["code"] for error in refusal.value.errors} == {"GRAPHQL_VALIDATION_FAILED"}
 
 
-def test_document_at_the_limits_is_prepared_and_beyond_them_refused(documents: Documents) -> None:
-    aliases = " ".join(f"a{number}: __typename" for number in range(ALIASES_MAX))
-    documents.prepare(f"{{ {aliases} }}", None)
-    with pytest.raises(DocumentInvalid, match=f"at most {ALIASES_MAX} aliases"):
-        documents.prepare(f"{{ {aliases} b: __typename }}", None)
-    documents.prepare(f"{{ {'__typename ' * (TOKENS_MAX - 2)} }}", None)
-    with pytest.raises(DocumentUnparsable, match=f"more than {TOKENS_MAX} tokens"):
-        documents.prepare(f"{{ {'__typename ' * (TOKENS_MAX - 1)} }}", None)
+@pytest.mark.parametrize(
+    ("limits", "at", "past", "problem"),
+    [
+        (DocumentLimits(tokens=20), "{ " + "a: __typename " * 6 + "}", "{ " + "a: __typename " * 7 + "}", "20 tokens"),
+        (
+            DocumentLimits(aliases=2),
+            "{ a: __typename b: __typename }",
+            "{ a: __typename b: __typename c: __typename }",
+            "2 aliases",
+        ),
+        (DocumentLimits(repeats=3), "{ " + "__typename " * 3 + "}", "{ " + "__typename " * 4 + "}", "3 times"),
+        (
+            DocumentLimits(depth=3),
+            "{ channels { edges { cursor } } }",
+            "{ channels { edges { node { id } } } }",
+            "3 fields deep",
+        ),
+        (
+            DocumentLimits(depth=3),
+            "{ channels { ...a } } fragment a on ChannelConnection { ... { edges { ...b } } } "
+            "fragment b on ChannelEdge { cursor }",
+            "{ channels { ...a } } fragment b on ChannelEdge { node { id } } "
+            "fragment a on ChannelConnection { edges { ...b } }",
+            "3 fields deep",
+        ),
+    ],
+    ids=["tokens", "aliases", "repeats", "depth", "depth through fragments"],
+)
+def test_document_at_a_limit_is_prepared_and_one_past_it_refused(
+    limits: DocumentLimits, at: str, past: str, problem: str
+) -> None:
+    documents = Documents(schema._schema, limits=limits)
+    documents.prepare(at, None)
+    with pytest.raises((DocumentInvalid, DocumentUnparsable), match=problem) as refusal:
+        documents.prepare(past, None)
+    assert refusal.value.errors[0]["locations"]
+
+
+def test_default_limits_leave_room_for_the_tools_that_introspect(documents: Documents) -> None:
+    query = get_introspection_query(specified_by_url=True, directive_is_repeatable=True, input_value_deprecation=True)
+    documents.prepare(query, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{ " + "__typename " * 498 + "}",
+        "{ " + " ".join('channel(id: "x") { ' + "id " * 16 + "}" for _ in range(20)) + " }",
+        '{ channel(id: "x") { '
+        + " ".join(f"...f{n}" for n in range(45))
+        + " } }"
+        + " ".join(f"fragment f{n} on Channel {{ id }}" for n in range(45)),
+        "subscription { messages(channelId: 1) { "
+        + " ".join(["id channelId author content lane provider"] * 80)
+        + " } }",
+    ],
+)
+def test_no_document_within_the_tokens_takes_long(documents: Documents, text: str) -> None:
+    took = []
+    for _ in range(3):
+        started = time.thread_time()
+        with contextlib.suppress(DocumentInvalid):
+            documents.prepare(text, None)
+        took.append(time.thread_time() - started)
+    assert min(took) < 0.08, "it takes 0.02 s at most on the machine that this was written on"
+
+
+async def test_unknown_documents_are_read_one_after_the_other_with_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = Operations()
+    loop = asyncio.get_running_loop()
+    began: list[float] = []
+    prepare = operations._documents.prepare
+
+    def slow(text: str, operation_name: str | None) -> object:
+        began.append(loop.time())
+        time.sleep(0.01)
+        return prepare(text, operation_name)
+
+    monkeypatch.setattr(operations._documents, "prepare", slow)
+    texts = [f"query Q{number} {{ __typename }}" for number in range(4)]
+    prepared = await asyncio.gather(*(operations.prepare_in_turn(text, None) for text in texts))
+    assert [each.text for each in prepared] == texts, "in the order of asking"
+    assert all(later - earlier > 0.035 for earlier, later in pairwise(began)), "three times what the last one took"
+    # What is known by now waits for nobody, though the last turn has hardly ended.
+    for text in texts:
+        coroutine = operations.prepare_in_turn(text, None)
+        with pytest.raises(StopIteration):
+            coroutine.send(None)
+
+
+async def test_unknown_document_that_is_refused_or_given_up_ends_its_turn() -> None:
+    operations = Operations()
+    with pytest.raises(DocumentInvalid):
+        await operations.prepare_in_turn("{ nothing }", None)
+    waiting = asyncio.ensure_future(operations.prepare_in_turn("query A { __typename }", None))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    async with asyncio.timeout(10):
+        assert (await operations.prepare_in_turn("query B { __typename }", None)).operation.name.value == "B"
 
 
 def test_fragments_that_double_each_other_take_no_time(documents: Documents) -> None:

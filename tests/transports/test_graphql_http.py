@@ -14,6 +14,7 @@ from resolvers import history
 from resolvers.chat import Chat
 from tests.fakes import MemoryLog
 from tests.transports.http_client import in_process, over_a_socket
+from transports.limits import Limits
 
 POST = (
     "mutation ($channel: ID!, $author: String!, $content: String!, $tokens: Int) {"
@@ -161,7 +162,7 @@ async def test_body_over_the_limit_is_413_whether_it_says_so_or_not() -> None:
         for _ in range(5):
             yield b" " * 500
 
-    async with over_a_socket(body_bytes_max=2000) as (_, client, _app):
+    async with over_a_socket(limits=Limits(body_bytes=2000)) as (_, client, _app):
         request = json.dumps({"query": "{ __typename }"}).encode()
         fits = request + b" " * (2000 - len(request))
         headers = {"content-type": "application/json"}

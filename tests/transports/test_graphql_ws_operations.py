@@ -27,6 +27,7 @@ from tests.transports.graphql_ws_client import (
 )
 from tests.transports.live_server import Closed, RawSocket, until
 from transports.connections import Connections
+from transports.limits import Limits
 
 # -- queries and mutations -----------------------------------------------------------------------------------------
 
@@ -94,7 +95,7 @@ async def test_query_that_takes_long_does_not_hold_up_the_next_frame() -> None:
 
 
 async def test_queries_running_at_once_are_bounded_and_all_answered() -> None:
-    async with graphql_server(operations=GatedExecution, operations_max=3) as (_, port):
+    async with graphql_server(operations=GatedExecution, limits=Limits(operations=3)) as (_, port):
         opened = await open_acknowledged(port)
         await opened.send(*(operation(str(number), HEAD) for number in range(20)))
         await until(lambda: GatedExecution.waiting == 3)

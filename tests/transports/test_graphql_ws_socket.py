@@ -20,6 +20,7 @@ from tests.transports.graphql_ws_client import (
 from tests.transports.graphql_ws_frames import MALFORMED
 from tests.transports.live_server import Closed, Refused, frame, until
 from transports.connections import Connections
+from transports.limits import Limits
 
 # -- malformed -----------------------------------------------------------------------------------------------------
 
@@ -108,7 +109,7 @@ async def test_init_is_acknowledged_and_its_payload_handed_on(member: dict[str, 
 
 
 async def test_init_missing_closes_4408_however_much_is_pinged() -> None:
-    async with graphql_server(init_timeout_seconds=0.3) as (_, port):
+    async with graphql_server(limits=Limits(init_timeout_seconds=0.3)) as (_, port):
         opened = await open_socket(port)
         started = time.monotonic()
         closed: Any = None
@@ -130,7 +131,7 @@ async def test_init_that_takes_too_long_to_authenticate_closes_4408() -> None:
         finally:
             cancelled.set()
 
-    async with graphql_server(init_timeout_seconds=0.1, authenticate=authenticate) as (_, port):
+    async with graphql_server(limits=Limits(init_timeout_seconds=0.1), authenticate=authenticate) as (_, port):
         opened = await open_socket(port)
         await opened.send({"type": "connection_init"})
         assert (await opened.expect_close()).code == 4408
@@ -138,7 +139,7 @@ async def test_init_that_takes_too_long_to_authenticate_closes_4408() -> None:
 
 
 async def test_init_timeout_does_not_touch_an_acknowledged_socket() -> None:
-    async with graphql_server(init_timeout_seconds=0.1) as (_, port):
+    async with graphql_server(limits=Limits(init_timeout_seconds=0.1)) as (_, port):
         opened = await open_acknowledged(port)
         await asyncio.sleep(0.3)
         await settle(opened)

@@ -27,6 +27,7 @@ from tests.transports.graphql_ws_client import (
 )
 from tests.transports.live_server import Closed, RawSocket, Refused, until
 from transports.connections import Connections
+from transports.limits import Limits
 
 # -- subscriptions -------------------------------------------------------------------------------------------------
 
@@ -146,7 +147,7 @@ async def test_twenty_subscriptions_on_one_socket_stay_apart(ws: Any) -> None:
 
 
 async def test_subscription_past_the_limit_gets_an_error_frame_and_the_socket_lives() -> None:
-    async with graphql_server(subscriptions_max=3) as (chat, port):
+    async with graphql_server(limits=Limits(subscriptions=3)) as (chat, port):
         opened = await open_acknowledged(port)
         await opened.send(*(subscription(str(number)) for number in range(4)))
         error = await opened.expect()

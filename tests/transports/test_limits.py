@@ -21,7 +21,8 @@ from tests.transports.graphql_ws_client import POST, operation
 from tests.transports.http_client import over_a_socket
 from tests.transports.live_server import Closed, RawSocket, frame, serve
 from transports.app import build_app
-from transports.json_codec import DEPTH_MAX
+from transports.json_codec import NESTING_MAX
+from transports.limits import Limits
 
 JSON = {"content-type": "application/json"}
 ITEM = {"channel_id": "c", "author": "ann", "content": "x"}
@@ -61,7 +62,7 @@ async def test_fragments_are_measured_together() -> None:
 
 
 async def test_body_of_the_greatest_length_is_read_and_one_byte_more_is_413() -> None:
-    async with over_a_socket(body_bytes_max=BYTES_MAX) as (chat, client, _):
+    async with over_a_socket(limits=Limits(body_bytes=BYTES_MAX)) as (chat, client, _):
         for path, body in (("/graphql", {"query": "{ __typename }"}), ("/api/messages", ITEM)):
             for size, status in ((BYTES_MAX, 200), (BYTES_MAX + 1, 413)):
                 answer = await client.post(path, content=json.dumps(body).ljust(size), headers=JSON)
@@ -69,10 +70,68 @@ async def test_body_of_the_greatest_length_is_read_and_one_byte_more_is_413() ->
         assert await chat.log.last_sequence("c") == 1
 
 
+@pytest.mark.parametrize("limit", [40, 400])
+async def test_variables_of_the_greatest_length_are_taken_and_one_byte_more_is_bad_input(limit: int) -> None:
+    query = "query ($i: ID!) { message(id: $i) { id } }"
+    room = limit - len('{"i":""}')
+    async with memory_chat() as chat:
+        app = build_app(chat, Operations(), limits=Limits(variables_bytes=limit))
+        async with serve(app) as port, _client(port) as client:
+            socket = await RawSocket.open(port, "/graphql", subprotocol="graphql-transport-ws")
+            await socket.send({"type": "connection_init"})
+            await socket.expect()
+            for size, refused in ((room, False), (room + 1, True)):
+                body = {"query": query, "variables": {"i": "x" * size}}
+                over_http = (await client.post("/graphql", json=body)).json()
+                await socket.send({"id": "1", "type": "subscribe", "payload": body})
+                over_socket = (await socket.expect())["payload"]
+                if refused:
+                    [error] = over_http["errors"]
+                    assert error["extensions"] == {"code": "BAD_USER_INPUT", "argument": "variables"}
+                    assert over_socket == [error]
+                else:
+                    assert over_http == over_socket == {"data": {"message": None}}
+                    assert (await socket.expect())["type"] == "complete"
+            await socket.close()
+
+
+async def test_json_past_a_nesting_that_was_set_lower_is_refused_at_every_way_in() -> None:
+    async with memory_chat() as chat:
+        app = build_app(chat, Operations(), limits=Limits(json_nesting=10))
+        async with serve(app) as port, _client(port) as client:
+
+            def text(opening: str, levels: int) -> str:
+                outer = 1 + opening.count(":{")
+                return opening + "[" * (levels - outer) + "]" * (levels - outer) + "}" * outer
+
+            for levels, deep in ((10, False), (11, True)):
+                body = text('{"query":"{ __typename }","variables":{"a":', levels)
+                assert (await client.post("/graphql", content=body, headers=JSON)).status_code == (400 if deep else 200)
+                query = {"query": "{ __typename }", "variables": text('{"a":', levels)}
+                assert (await client.get("/graphql", params=query)).status_code == (400 if deep else 200)
+                socket = await RawSocket.open(port, "/graphql", subprotocol="graphql-transport-ws")
+                socket.writer.write(frame(text('{"type":"ping","payload":{"a":', levels)))
+                answer = await socket.receive()
+                if deep:
+                    assert isinstance(answer, Closed)
+                    assert answer.code == 4400
+                    socket.writer.close()
+                else:
+                    assert isinstance(answer, dict)
+                    await socket.close()
+                plain = await RawSocket.open(port, "/api/ws/c")
+                plain.writer.write(frame(text('{"type":"message","content":"x","more":{"a":', levels)))
+                assert (await plain.expect())["type"] == ("error" if deep else "message")
+                await plain.close()
+            # Brackets side by side are not nesting.
+            wide = {"query": "{ __typename }", "variables": {"a": [[] for _ in range(500)]}}
+            assert (await client.post("/graphql", json=wide)).status_code == 200
+
+
 async def test_variables_are_bounded_by_the_body_they_come_in() -> None:
     body = {"query": "query ($i: ID!) { message(id: $i) { id } }", "variables": {"i": ""}}
     room = BYTES_MAX - len(json.dumps(body))
-    async with over_a_socket(body_bytes_max=BYTES_MAX) as (_, client, _app):
+    async with over_a_socket(limits=Limits(body_bytes=BYTES_MAX)) as (_, client, _app):
         for size, status in ((room, 200), (room + 1, 413)):
             text = json.dumps({**body, "variables": {"i": "x" * size}})
             assert (await client.post("/graphql", content=text, headers=JSON)).status_code == status
@@ -84,7 +143,7 @@ async def test_variables_are_bounded_by_the_body_they_come_in() -> None:
 async def test_json_of_the_greatest_depth_is_read_and_one_level_more_is_400(opening: str) -> None:
     outer = opening.count("{") - 1
     async with over_a_socket() as (_, client, _app):
-        for levels, status in ((DEPTH_MAX, 200), (DEPTH_MAX + 1, 400)):
+        for levels, status in ((NESTING_MAX, 200), (NESTING_MAX + 1, 400)):
             inner = levels - outer
             body = opening + "[" * inner + "]" * inner + "}}"
             assert (await client.post("/graphql", content=body, headers=JSON)).status_code == status

@@ -13,6 +13,7 @@ from resolvers.chat import Chat
 from tests.fakes import MemoryLog, fill
 from tests.transports.http_client import in_process, over_a_socket
 from transports import rest
+from transports.limits import Limits
 
 GOOD = {"channel_id": "c", "author": "ann", "content": "hello"}
 JSON = {"content-type": "application/json"}
@@ -146,7 +147,7 @@ async def test_post_with_two_different_keys_is_422(client: httpx.AsyncClient) ->
 
 
 async def test_post_over_the_limit_is_413() -> None:
-    async with over_a_socket(body_bytes_max=1000) as (_, client, _app):
+    async with over_a_socket(limits=Limits(body_bytes=1000)) as (_, client, _app):
         response = await client.post("/api/messages", json={**GOOD, "content": "x" * 1000})
         assert response.status_code == 413
         assert (await client.post("/api/messages", json=GOOD)).status_code == 200

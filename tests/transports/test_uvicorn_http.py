@@ -199,6 +199,7 @@ async def test_header_length_counts_exactly() -> None:
     turned_away: list[int] = []
     protocol._turned_away = False
     protocol._refusal = None
+    protocol._headers_bytes_max = HEADERS_BYTES_MAX
     protocol._turn_away = lambda status, text: turned_away.append(status)  # type: ignore[method-assign]
     for size, refused in ((HEADERS_BYTES_MAX, []), (HEADERS_BYTES_MAX + 1, [431])):
         protocol.url = b"/"

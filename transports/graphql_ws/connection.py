@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OPERATIONS_MAX = 32
-"""Queries and mutations running at once on one socket: enough posts to fill a group commit, and a bound on the results
-that a client which does not read can make the server hold."""
 YIELD_EVERY_FRAMES = 4
 """Frames of one socket handled between two looks at all others: an unknown document takes a millisecond and more."""
 MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], CountingSink]
@@ -50,7 +47,9 @@ class SocketConnection:
         self._endpoint = endpoint
         self._scope = scope
         self._send = send
-        self._protocol = ServerProtocol(subscriptions_max=endpoint.subscriptions_max)
+        self._protocol = ServerProtocol(
+            subscriptions_max=endpoint.limits.subscriptions, decode=endpoint.limits.decode_json
+        )
         self._viewer: Viewer | None = None
         self._expiry = Expiry()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,7 +83,7 @@ class SocketConnection:
         """Takes frames up to the ack; False when it did not come to that and the socket is at its end."""
         core = self._protocol
         try:
-            async with asyncio.timeout(self._endpoint.init_timeout_seconds):
+            async with asyncio.timeout(self._endpoint.limits.init_timeout_seconds):
                 while True:
                     event = await receive()
                     if event["type"] != "websocket.receive":
@@ -140,14 +139,17 @@ class SocketConnection:
 
     async def _start(self, operation: Operation, payload: SubscribePayload) -> None:
         try:
-            prepared = self._endpoint.operations.prepare(payload.query, payload.operation_name, payload.extensions)
+            self._endpoint.limits.check_variables(payload.variables)
+            prepared = await self._endpoint.operations.prepare_in_turn(
+                payload.query, payload.operation_name, payload.extensions
+            )
         except Exception as error:
             await self._act(self._protocol.fail(operation, self._errors(error)))
             return
         if prepared.kind == "subscription":
             await self._subscribe(operation, prepared, payload.variables)
             return
-        while len(self._tasks) >= self._endpoint.operations_max:
+        while len(self._tasks) >= self._endpoint.limits.operations:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         if self._protocol.is_live(operation):
             operation.stop = self._spawn(self._execute(operation, prepared, payload.variables)).cancel
@@ -157,7 +159,7 @@ class SocketConnection:
         try:
             if not core.begin_stream(operation):
                 raise BadUserInput(
-                    "id", f"is one too many: a socket has at most {endpoint.subscriptions_max} subscriptions"
+                    "id", f"is one too many: a socket has at most {endpoint.limits.subscriptions} subscriptions"
                 )
             send = partial(self._send_for, operation)
             sink = endpoint.make_sink(self._scope, send, operation.id, partial(self._ended, operation))

@@ -5,8 +5,9 @@ from starlette.types import Receive, Scope, Send
 from resolvers.chat import Chat
 from schema.operations import Operations
 from transports.connections import Connections
-from transports.graphql_ws.connection import OPERATIONS_MAX, MakeSink, SocketConnection
+from transports.graphql_ws.connection import MakeSink, SocketConnection
 from transports.graphql_ws.frames import SUBPROTOCOL, CloseCode
+from transports.limits import Limits
 from transports.logs import request_id_headers
 from transports.sinks import make_sink as default_make_sink
 from transports.sockets import Allow, Authenticate, anyone, client_address, everywhere, refuse, transmit
@@ -22,9 +23,8 @@ class GraphQLWebSocket:
         authenticate: who the client is; Unauthenticated and Forbidden close the socket with 4403 instead of an ack.
         allow: whether a handshake may go on; False answers it with 403.
         make_sink: the subscriber's side of a socket.
-        init_timeout_seconds: from the accepted handshake to the ack; past it the socket is closed with 4408.
-        subscriptions_max: live subscriptions on one socket; a further one ends with an error frame.
-        operations_max: queries and mutations running at once on one socket; past it the socket is not read.
+        limits: past `init_timeout_seconds` without an ack a socket is closed with 4408, past `subscriptions` a further
+            one ends with an error frame, past `operations` at once the socket is not read.
     """
 
     def __init__(
@@ -36,9 +36,7 @@ class GraphQLWebSocket:
         authenticate: Authenticate = anyone,
         allow: Allow = everywhere,
         make_sink: MakeSink = default_make_sink,
-        init_timeout_seconds: float = 3.0,
-        subscriptions_max: int = 100,
-        operations_max: int = OPERATIONS_MAX,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
         self.operations = operations
         self.chat = chat
@@ -46,9 +44,7 @@ class GraphQLWebSocket:
         self.authenticate = authenticate
         self.allow = allow
         self.make_sink = make_sink
-        self.init_timeout_seconds = init_timeout_seconds
-        self.subscriptions_max = subscriptions_max
-        self.operations_max = operations_max
+        self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":

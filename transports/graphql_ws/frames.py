@@ -3,6 +3,7 @@
 Source: PROTOCOL.md of the graphql-ws project. Everything here is a plain function of its arguments.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -79,14 +80,14 @@ class Complete:
 ClientMessage = ConnectionInit | Ping | Pong | Subscribe | Complete
 
 
-def parse_frame(text: str) -> ClientMessage:
+def parse_frame(text: str, decode: Callable[[str], Any] = decode_json) -> ClientMessage:
     """What a client said in one text frame. Members that the protocol does not name are passed over.
 
     Raises:
         MalformedFrame: it is not JSON, not an object, of no type that a client may send, or of the wrong shape.
     """
     try:
-        frame = decode_json(text)
+        frame = decode(text)
     except ValueError:
         raise MalformedFrame("Message is not valid JSON") from None
     if not isinstance(frame, dict):

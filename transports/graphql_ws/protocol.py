@@ -25,6 +25,7 @@ from transports.graphql_ws.frames import (
     parse_frame,
     pong_frame,
 )
+from transports.json_codec import decode_json
 
 
 class Operation:
@@ -86,12 +87,14 @@ class ServerProtocol:
 
     Args:
         subscriptions_max: live subscriptions on this socket; queries and mutations are not counted.
+        decode: reads the JSON of a frame; raises ValueError where it is none.
     """
 
-    __slots__ = ("_acknowledged", "_init_received", "_live", "_streaming", "_subscriptions_max", "closed")
+    __slots__ = ("_acknowledged", "_decode", "_init_received", "_live", "_streaming", "_subscriptions_max", "closed")
 
-    def __init__(self, *, subscriptions_max: int) -> None:
+    def __init__(self, *, subscriptions_max: int, decode: Callable[[str], Any] = decode_json) -> None:
         self._subscriptions_max = subscriptions_max
+        self._decode = decode
         self._init_received = False
         self._acknowledged = False
         self._live: dict[str, Operation] = {}
@@ -112,7 +115,7 @@ class ServerProtocol:
         if self.closed:
             return None
         try:
-            match parse_frame(text):
+            match parse_frame(text, self._decode):
                 case Ping(payload):
                     return self._pong(payload)
                 case Pong():
