@@ -1,6 +1,6 @@
 """Two nodes on one PostgreSQL, beside one node and SQLite, in one run.
 
-    uv run python -m benchmarks.nodes [--seconds 5]
+    uv run python -m benchmarks.nodes [--seconds 5] [--runs 3]
 
 Prints Markdown tables and writes `benchmarks/results/nodes.json`.
 """
@@ -14,6 +14,8 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from benchmarks.machine import CpuClock, describe, process_cpu_seconds
 from benchmarks.nodes_load import Listening, Poster, listen
@@ -137,33 +139,56 @@ def table(rows: list[dict[str, Any]], name: str) -> str:
     return "\n".join(lines)
 
 
-async def measure(seconds: float) -> dict[str, Any]:
+def middle(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """One measurement in the medians of its rounds; complete only if each was."""
+    first = rounds[0]
+    return {
+        **first,
+        "posts_per_second": statistics.median(each["posts_per_second"] for each in rounds),
+        **{
+            place: tuple(statistics.median(each[place][i] for each in rounds) for i in range(2))
+            for place in ("here_ms", "there_ms")
+        },
+        "complete": all(each["complete"] for each in rounds),
+        "other_load_cores": max(each["other_load_cores"] for each in rounds),
+    }
+
+
+async def measure(seconds: float, runs: int) -> dict[str, Any]:
+    posting = [
+        {"kind": kind, "nodes": nodes, "channels": channels}
+        for channels in (1, 10, 100)
+        for kind, nodes in (("SQLite", 1), ("PostgreSQL", 1), ("PostgreSQL", 2))
+    ]
+    light = [{"kind": "PostgreSQL", "nodes": 2, "channels": channels, "light": True} for channels in (1, 10)]
+    hints = [
+        {"kind": "PostgreSQL", "nodes": 2, "channels": 10, "spread": True, "variant": variant}
+        for variant in ("in transaction", "coalesced", "sweep alone")
+    ]
+    steps: list[dict[str, Any]] = [*posting, *light, *hints]
+    rounds: list[list[dict[str, Any]]] = [[] for _ in steps]
     with own_postgres() as postgres, tempfile.TemporaryDirectory(dir=REPOSITORY / "benchmarks") as directory:
         nodes = Nodes(postgres, Path(directory), seconds)
-        posting = []
-        for channels in (1, 10, 100):
-            for kind, count in (("SQLite", 1), ("PostgreSQL", 1), ("PostgreSQL", 2)):
-                posting.append(await nodes.measure(kind, count, channels))
-        light = [await nodes.measure("PostgreSQL", 2, channels, light=True) for channels in (1, 10)]
-        print(table(posting + light, "log") + "\n")
-        hints = [
-            await nodes.measure("PostgreSQL", 2, 10, spread=True, variant=variant)
-            for variant in ("in transaction", "coalesced", "sweep alone") * 2
-        ]
-        print(table(hints, "hints, both nodes posted to") + "\n")
+        # Rounds are outermost: a machine that drifts hits all alike.
+        for number in tqdm([number for _ in range(runs) for number in range(len(steps))], unit="run"):
+            rounds[number].append(await nodes.measure(**steps[number]))
         sweep = await measure_sweep(postgres.new_database("sweep"))
-        print(
-            f"Sweep of {SWEPT_CHANNELS:,} channels: {sweep['wall_ms']:.0f} ms, "
-            f"of which {sweep['cpu_ms']:.0f} ms of CPU in the node."
-        )
-    return {"machine": describe(), "posting": posting, "light": light, "hints": hints, "sweep": sweep}
+    rows = [middle(each) for each in rounds]
+    print(table(rows[: -len(hints)], "log") + "\n")
+    print(table(rows[-len(hints) :], "hints, both nodes posted to") + "\n")
+    print(
+        f"Medians of {runs} rounds of {seconds:g} s. Sweep of {SWEPT_CHANNELS:,} channels: {sweep['wall_ms']:.0f} ms, "
+        f"of which {sweep['cpu_ms']:.0f} ms of CPU in the node."
+    )
+    return {"machine": describe(), "seconds": seconds, "runs": runs, "rows": rows, "rounds": rounds, "sweep": sweep}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nodes", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
+    parser.add_argument("--runs", type=int, default=3, help="rounds; the tables show medians")
     chosen = parser.parse_args()
-    outcome = asyncio.run(measure(chosen.seconds))
+    outcome = asyncio.run(measure(chosen.seconds, chosen.runs))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(outcome, indent=1) + "\n")
 

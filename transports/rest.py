@@ -62,7 +62,7 @@ class Post(BaseModel):
     content: str = Field(description="1 to 65,536 bytes of UTF-8, unless set otherwise.")
     lane: str | None = Field(None, description="Up to 64 characters; the empty string is null.")
     provider: str | None = Field(None, description="Up to 64 characters; the empty string is null.")
-    token_count: int | None = Field(None, description="0 to 2,147,483,647.")
+    token_count: int | None = Field(None, strict=True, description="0 to 2,147,483,647.")
     idempotency_key: str | None = Field(
         None, description="1 to 128 characters; the header `Idempotency-Key` works too. A repeat posts nothing."
     )

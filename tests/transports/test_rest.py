@@ -73,6 +73,8 @@ async def test_post_answers_the_item_as_stored(client: httpx.AsyncClient, chat: 
         ({"token_count": 2**31}, "token_count"),
         ({"token_count": 2**70}, "token_count"),
         ({"token_count": "many"}, "token_count"),
+        ({"token_count": True}, "token_count"),
+        ({"token_count": "3"}, "token_count"),
         ({"idempotency_key": ""}, "idempotency_key"),
     ],
 )
