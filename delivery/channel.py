@@ -151,7 +151,7 @@ class Channel:
         cohort = self.cohorts.get(cohort_key)
         if cohort is None:
             cohort = self.cohorts[cohort_key] = Cohort(cohort_key, filter, render, self._budget)
-            self._budget.cohorts += 1
+            self._budget.add(cohort)
         subscriber = Subscriber(position, cohort, sink, self)
         cohort.members[subscriber] = None
         self.subscribers += 1
@@ -166,7 +166,7 @@ class Channel:
         self.subscribers -= 1
         if not cohort.members:
             del self.cohorts[cohort.key]
-            self._budget.cohorts -= 1
+            self._budget.remove(cohort)
         if subscriber.catch_up is not None:
             subscriber.catch_up.cancel()
         self._left(self, subscriber.catch_up)
@@ -192,6 +192,7 @@ class Channel:
             # A defect, by the contracts of log, render and sink. Nobody may wait in silence for what never comes:
             # clients are told, and subscribe again where they were.
             logger.exception("delivery in a channel has failed; its subscriptions end")
+            self._delivery = None  # Whoever is subscribing now, or comes next, opens the channel anew.
             for cohort in list(self.cohorts.values()):
                 for subscriber in list(cohort.members):
                     subscriber.end(InternalError())

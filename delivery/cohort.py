@@ -18,15 +18,37 @@ YIELD_EVERY_RENDERS = 16
 
 
 class CacheBudget:
-    """Bytes that all cohorts together may keep, shared out evenly among those alive."""
+    """Bytes that all cohorts together may keep, shared out evenly among those alive. It knows every living cohort."""
 
     def __init__(self, total_bytes: int, cohort_max_bytes: int) -> None:
         self._total_bytes = total_bytes
         self._cohort_max_bytes = cohort_max_bytes
-        self.cohorts = 0
+        self._cohorts: set[Cohort] = set()
+        self._kept_bytes = 0
+
+    @property
+    def cohorts(self) -> int:
+        return len(self._cohorts)
+
+    def add(self, cohort: "Cohort") -> None:
+        self._cohorts.add(cohort)
+
+    def remove(self, cohort: "Cohort") -> None:
+        """Forgets a cohort that has ended; what it kept is free."""
+        self._cohorts.remove(cohort)
+        cohort.trim(0)
 
     def share_bytes(self) -> int:
-        return min(self._cohort_max_bytes, self._total_bytes // max(1, self.cohorts))
+        return min(self._cohort_max_bytes, self._total_bytes // max(1, len(self._cohorts)))
+
+    def account(self, change_bytes: int) -> None:
+        """Notes what a cohort keeps more or less. A cohort with nothing to do may still hold a larger share than it
+        has by now: where they exceed the whole, all are cut to theirs."""
+        self._kept_bytes += change_bytes
+        if change_bytes > 0 and self._kept_bytes > self._total_bytes:
+            share = self.share_bytes()
+            for cohort in self._cohorts:
+                cohort.trim(share)
 
 
 class Cohort:
@@ -69,7 +91,14 @@ class Cohort:
         if sequence not in kept:
             kept[sequence] = payload
             self._kept_bytes += len(payload)
-        share = self._budget.share_bytes()
-        while self._kept_bytes > share:
+            self._budget.account(len(payload))
+        self.trim(self._budget.share_bytes())
+
+    def trim(self, share_bytes: int) -> None:
+        """Drops the oldest results until at most `share_bytes` are kept."""
+        kept, before = self._kept, self._kept_bytes
+        while self._kept_bytes > share_bytes:
             oldest = next(iter(kept))
             self._kept_bytes -= len(kept.pop(oldest))
+        if before != self._kept_bytes:
+            self._budget.account(self._kept_bytes - before)

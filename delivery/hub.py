@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Hashable, Sequence
 
 from delivery.channel import Channel
@@ -13,6 +14,8 @@ from delivery.subscriber import Subscriber
 from errors import CursorInvalid, Unavailable
 from message_log.protocol import MessageLog
 from messages import Message, MessageFilter
+
+logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 64 * 1024 * 1024
 COHORT_CACHE_BYTES = 1024 * 1024
@@ -118,13 +121,19 @@ class Hub:
             looked = await channel.open()
             # What this process knows to be committed is exact where no other can append, but for a commit whose
             # callback is on its way: a reader of the log may hold its cursor already.
-            needed = position > channel.target if position is not None else not self._log.exclusive
+            # Where others append, `target` is only what somebody said: a subscriber may stand on what was read alone.
+            exclusive = self._log.exclusive
+            head = channel.target if exclusive else channel.head
+            needed = position > head if position is not None else not exclusive
             if needed and not looked:
-                channel.hint(await self._read_head(channel_id))
+                read = await self._read_head(channel_id)
+                channel.hint(read)
+                head = max(read, channel.target if exclusive else channel.head)
             if position is None:
-                position = channel.target
-            elif position > channel.target:
+                position = head
+            elif position > head:
                 raise CursorInvalid("is past the channel's newest message")
+            await channel.open()  # Again only if delivering has failed meanwhile; else it returns in this step.
             shared = self._budget.cohorts < self._max_cohorts or (cohort, filter) in channel.cohorts
             return channel.join(position, cohort, filter, render, sink, shared)
         finally:
@@ -178,8 +187,10 @@ class Hub:
                 if not future.done():
                     future.set_exception(error if isinstance(error, Unavailable) else Unavailable())
                     future.exception()
-            if not isinstance(error, Unavailable):
+            if not isinstance(error, Exception):
                 raise
+            if not isinstance(error, Unavailable):
+                logger.exception("the heads of channels could not be read")
             return
         for channel_id, future in waiting.items():
             if not future.done():
@@ -194,6 +205,9 @@ class Hub:
                 try:
                     heads = await self._log.last_sequences(live[start : start + HEADS_PER_QUERY])
                 except Unavailable:
+                    break
+                except Exception:
+                    logger.exception("the heads of channels could not be read")
                     break
                 for channel_id, sequence in heads.items():
                     self.hinted(channel_id, sequence)

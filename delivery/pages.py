@@ -13,6 +13,7 @@ PAGE_MESSAGES = 256
 """Messages of one read. Reads begin at multiples of it, so clients with different cursors ask for the same pages."""
 PAGE_BYTES = 64 * 1024
 """Contents of one page handed to a subscriber: as much as a socket's write buffer takes before it pauses."""
+ALIGNMENTS = (PAGE_MESSAGES, 16)
 READ_BYTES = 4 * PAGE_BYTES
 """Contents of one read of the log."""
 CACHE_BYTES = 32 * 1024 * 1024
@@ -41,12 +42,12 @@ class PageReader:
         Raises:
             Unavailable: the log cannot answer now.
         """
-        aligned = position - position % PAGE_MESSAGES
+        # Coarse first, so that many share; finer where contents are so long that a read ends before the position.
         # Twice at the position itself: the first of them may join a read that began before the newest commit.
-        for start in (aligned, position, position):
+        for start in (*dict.fromkeys(position - position % step for step in ALIGNMENTS), position, position):
             key = (channel_id, start)
             run = self._cache.get(key)
-            if run is None or not _reaches(run, position):
+            if run is None or not (_reaches(run, position) or _is_cut(run)):
                 run = await self._read(key, channel_id, start)
             if _reaches(run, position):
                 index = max(0, position + 1 - run[0].sequence)
@@ -79,6 +80,11 @@ class PageReader:
             task.cancel()
         await asyncio.gather(*reads, return_exceptions=True)
         self._cache.clear()
+
+
+def _is_cut(run: list[Message]) -> bool:
+    """Whether a read ended because it was full, so that reading it again would show nothing more."""
+    return len(run) >= PAGE_MESSAGES or sum(len(message.content.encode()) for message in run) > READ_BYTES
 
 
 def _reaches(run: list[Message], position: int) -> bool:

@@ -50,7 +50,7 @@ class Tail:
             self._bytes -= size_bytes(held[self._start])
             self._start += 1
         # Deleting from the front moves the rest; done when half is dead, each message is moved about once.
-        if self._start > 64 and self._start * 2 > len(held):
+        if self._start * 2 > len(held):
             del held[: self._start]
             self._start = 0
 

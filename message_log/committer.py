@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 
-from sqlalchemy import BigInteger, Connection, Engine, bindparam, delete, select
+from sqlalchemy import Connection, Engine, bindparam, delete, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,19 +23,16 @@ logger = logging.getLogger(__name__)
 SETTLE_SECONDS = 4.0
 """How long the outcome of a commit is inquired after. Past it the posters hear that it is unknown."""
 
-# What is held of a channel has no gaps, so the oldest `batch` messages are a stretch of the key. One statement: a
-# reader sees the channel's beginning before or after it, and no gap.
+# What is held of a channel has no gaps, so the oldest `batch` messages are a stretch of the key. They go in one
+# statement with one bound: a reader sees the channel's beginning before or after it, and no gap.
 _OLDEST = (
     select(messages.c.sequence)
     .where(messages.c.channel_id == bindparam("channel_id"))
     .order_by(messages.c.sequence)
     .limit(1)
-    .scalar_subquery()
 )
 _REMOVE = delete(messages).where(
-    messages.c.channel_id == bindparam("channel_id"),
-    messages.c.sequence < bindparam("before"),
-    messages.c.sequence < _OLDEST + bindparam("batch", type_=BigInteger),
+    messages.c.channel_id == bindparam("channel_id"), messages.c.sequence < bindparam("stop")
 )
 
 
@@ -87,15 +84,17 @@ class Committer:
         """Removes the oldest messages of a channel whose sequence is below `before`, at most `batch`; says how many.
 
         Raises:
-            Unavailable: the database failed; nothing was removed.
+            Unavailable: the database failed; whether this batch was removed is unknown.
         """
         try:
             with self._driver():
-                assert self._connection is not None
-                removed = self._connection.execute(
-                    _REMOVE, {"channel_id": channel_id, "before": before, "batch": batch}
-                )
-                return removed.rowcount
+                connection = self._connection
+                assert connection is not None
+                oldest = connection.scalar(_OLDEST, {"channel_id": channel_id})
+                if oldest is None or oldest >= before:
+                    return 0
+                stop = min(before, oldest + batch)
+                return connection.execute(_REMOVE, {"channel_id": channel_id, "stop": stop}).rowcount
         except SQLAlchemyError as error:
             self.close()
             self._note_failure(error)

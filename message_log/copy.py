@@ -7,7 +7,7 @@ PostgreSQL server and once more, briefly, when that server is stopped.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,13 @@ class _Copy:
         head = self._connection.scalar(select(channels.c.last_sequence).where(channels.c.channel_id == channel_id)) or 0
         self._require_same(channel, head)
         rows = self._source.rows(channel_id, head)
+        first = next(rows, None)
+        oldest = channel.last_sequence + 1 if first is None else first["sequence"]
+        if head and oldest > head + 1:
+            # Retention has removed at the source what follows the target's newest: what is held must have no gap.
+            with _transaction(self._connection):
+                self._connection.execute(delete(messages).where(messages.c.channel_id == channel_id))
+        rows = chain(() if first is None else (first,), rows)
         while chunk := list(islice(rows, self._batch)):
             with _transaction(self._connection):
                 self._connection.execute(insert(messages), chunk)

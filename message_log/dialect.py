@@ -49,6 +49,9 @@ class Dialect(Protocol):
     def engine(self, connections: int) -> Engine:
         """Up to `connections` connections, ready for use, in autocommit mode: transactions are begun in SQL."""
 
+    def tidy(self, connection: Connection) -> None:
+        """Removes, after the migration and in its transaction, what processes that are long gone have left."""
+
     def begin_migration(self, connection: Connection) -> None:
         """Begins the transaction in which the schema is migrated; only one process at a time gets past it."""
 

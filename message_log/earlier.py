@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import StartupError
-from message_log.batch import to_microseconds
+from message_log.batch import from_microseconds, to_microseconds
 from message_log.source import Row, SourceChannel
 
 _COLUMNS = "id, channel_id, author, content, timestamp, lane, provider, token_count"
@@ -93,9 +93,11 @@ class EarlierLog:
         in seconds or milliseconds."""
         try:
             if isinstance(timestamp, int | float):
-                return round(timestamp * (1_000 if timestamp > _MILLISECONDS_FROM else 1_000_000))
+                microseconds = round(timestamp * (1_000 if timestamp > _MILLISECONDS_FROM else 1_000_000))
+                from_microseconds(microseconds)
+                return microseconds
             moment = datetime.fromisoformat(timestamp)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise StartupError(f"{self.location}: message {id_} has an unreadable timestamp: {timestamp!r}") from None
         return to_microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 

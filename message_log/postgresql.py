@@ -70,7 +70,9 @@ SELECT set_config('lock_timeout', '2s', false),
         ELSE current_setting('synchronous_commit') END, false)
 """
 _MIGRATION_LOCK = 0x7261_7163_6F6F_6E00  # "raqcoon", as a number: advisory locks have no names
-_DAY_MICROSECONDS = 24 * 60 * 60 * 1_000_000
+_FORGET_WRITERS = """
+DELETE FROM writers WHERE seen_at < (extract(epoch FROM clock_timestamp() - interval '1 day') * 1000000)::bigint
+"""
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 _SIGN = f"""
@@ -142,6 +144,7 @@ class PostgresqlDialect:
             pool_size=connections,
             max_overflow=0,
             pool_reset_on_return=None,
+            hide_parameters=True,  # what fails is logged; who posted what is not
         )
 
     def begin_migration(self, connection: Connection) -> None:
@@ -152,6 +155,10 @@ class PostgresqlDialect:
         connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
         connection.exec_driver_sql("SET LOCAL statement_timeout = '60s'")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+
+    def tidy(self, connection: Connection) -> None:
+        # A process that is alive and silent for a day signs anew with its next commit.
+        connection.exec_driver_sql(_FORGET_WRITERS)
 
     def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
         return column == func.any(bindparam(None, list(values), type_=ARRAY(Text)))

@@ -100,5 +100,7 @@ class Retention:
                     logger.info("retention removed %d messages", removed)
             except Unavailable as error:
                 logger.warning("retention pauses: %s", error)
+            except Exception:
+                logger.exception("a round of retention has failed; the next one follows")
             # Nodes that were started together need not remove the same messages at the same moment.
             await asyncio.sleep(self._policy.interval_seconds * random.uniform(0.8, 1.2))

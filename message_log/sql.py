@@ -282,6 +282,7 @@ class SqlMessageLog:
             with engine.connect() as connection:
                 self._dialect.begin_migration(connection)
                 epoch = migrate(connection, self._dialect.location)
+                self._dialect.tidy(connection)
                 connection.exec_driver_sql("COMMIT")
         except BaseException as error:
             if engine is not None:

@@ -115,6 +115,7 @@ class SqliteDialect:
             pool_size=connections,
             max_overflow=0,
             pool_reset_on_return=None,
+            hide_parameters=True,  # what fails is logged; who posted what is not
         )
 
         @event.listens_for(engine, "connect")
@@ -125,6 +126,9 @@ class SqliteDialect:
             cursor.close()
 
         return engine
+
+    def tidy(self, connection: Connection) -> None:
+        """Nothing: a process leaves nothing but its messages."""
 
     def begin_migration(self, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")

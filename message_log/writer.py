@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -97,6 +98,8 @@ class Writer:
         self._bytes = 0
         self._closed = False
         self._stopped = False
+        self._commit_seconds = 0.0
+        """How long the last commit took."""
         self._thread = Thread(target=self._run, name="raqcoon-writer", daemon=True)
         self._thread.start()
 
@@ -162,11 +165,11 @@ class Writer:
             if not post.future.done():
                 post.future.set_exception(Unavailable("The message log did not answer in time."))
                 overdue = True
-        if overdue:
-            self._abort()  # else a database that neither answers nor goes away would hold the thread for ever
         self._ticking = bool(waiting)
         if self._ticking:
             self._loop.call_later(_TICK_SECONDS, self._tick)
+        if overdue:
+            self._abort()  # else a database that neither answers nor goes away would hold the thread for ever
 
     def _settle(self, posts: list[_Post], tried: list[_Post], committed: Committed) -> None:
         self._messages -= len(posts)
@@ -183,6 +186,9 @@ class Writer:
                 post.future.set_result(outcome)
             else:
                 post.future.set_exception(outcome)
+        for post in posts:
+            if not post.future.done():  # it was not tried
+                post.future.set_exception(Unavailable("Too many posts wait to be stored; this one was not taken."))
 
     def _run(self) -> None:
         while not self._stopped:
@@ -193,13 +199,19 @@ class Writer:
                 job.run()
 
     def _serve(self, posts: list[_Post]) -> bool:
-        # A post that was cancelled or has given up is not tried any more.
-        tried = [post for post in posts if not post.future.done()]
+        # A post that was cancelled or has given up is not tried any more. Nor is one that would give up before its
+        # commit could be done: it would be stored, and its poster told that nobody knows. Where more is posted than can
+        # be stored, that would soon be all of them. The bound lets one slow commit pass.
+        in_time = self._loop.time() + min(self._commit_seconds, self._limits.timeout_seconds / 2)
+        tried = [post for post in posts if not post.future.done() and post.gives_up_at > in_time]
+        began_at = time.monotonic()
         try:
             committed = self._commit([post.draft for post in tried]) if tried else Committed([], [])
         except Exception:
             logger.exception("the writer failed")
             committed = Committed([Unavailable() for _ in tried], [])
+        if tried:
+            self._commit_seconds = time.monotonic() - began_at
         try:
             self._loop.call_soon_threadsafe(self._settle, posts, tried, committed)
         except RuntimeError:  # the loop was closed under us: nobody is left to be told

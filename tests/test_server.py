@@ -146,3 +146,37 @@ def test_server_open_to_the_network_for_anybody_warns_loudly(
     _, told = server.communicate(timeout=20)
     assert ("ANYBODY WHO CAN REACH 0.0.0.0" in told) is warned
     assert "s" * 32 not in told
+
+
+CLOSES_SLOWLY = """
+import asyncio, sys
+from message_log.sql import SqlMessageLog
+import server
+close = SqlMessageLog.close
+async def slowly(self):
+    print("closing", flush=True)
+    await asyncio.sleep(1)
+    await close(self)
+SqlMessageLog.close = slowly
+sys.exit(server.main(["--port", "0"]))
+"""
+
+
+def test_second_sigterm_changes_nothing_even_while_the_log_is_being_closed(tmp_path: Path) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-c", CLOSES_SLOWLY],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        for awaited in ("playground", "closing"):
+            while awaited not in server.stdout.readline():
+                assert server.poll() is None
+            server.terminate()
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.stdout.close()

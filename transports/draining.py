@@ -64,8 +64,9 @@ class DrainingServer(uvicorn.Server):
         try:
             yield
         finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
+            # SIGTERM stays handled until the loop is closed: the log is still to be closed, and a second one changes
+            # nothing there either.
+            loop.remove_signal_handler(signal.SIGINT)
 
     async def main_loop(self) -> None:
         self._on_started()

@@ -13,6 +13,7 @@ What differs from `WebSocketsSansIOProtocol` (uvicorn 0.54), and why:
 """
 
 import asyncio
+import logging
 from asyncio.transports import BaseTransport
 from collections import deque
 from random import randrange
@@ -27,6 +28,8 @@ from transports.admission import Admission
 from transports.sinks import DIRECT
 from transports.socket_options import limit_unsent
 from transports.uvicorn_http import HttpProtocol
+
+logger = logging.getLogger(__name__)
 
 FRAGMENTS_MAX = 256
 """Fragments of a message that are kept apart; then they are joined, so that empty ones weigh nothing."""
@@ -346,7 +349,10 @@ class Keepalive:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(tick_seconds)
-            self.tick(loop.time())
+            try:
+                self.tick(loop.time())
+            except Exception:
+                logger.exception("a look at the connections has failed; the next one follows")
 
     def tick(self, now: float) -> None:
         """One look at every connection, at loop time `now` in seconds."""

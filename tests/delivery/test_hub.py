@@ -120,6 +120,97 @@ async def test_busy_channel_gathers_no_longer_than_its_last_sweep_took(monkeypat
     assert sorted(gathered)[len(gathered) // 2] < GATHER_SECONDS / 2
 
 
+async def test_subscribe_where_a_hint_went_beyond_the_log_stands_at_the_log_s_head() -> None:
+    async with running(MemoryLog(exclusive=False)) as (log, hub):
+        keeper, first = await join(hub, None)
+        await post(log, "1")
+        await keeper.reached(1)
+        read, gate = log.read, asyncio.Event()
+
+        async def slow(*args: object, **options: object) -> list[Message]:
+            await gate.wait()
+            return await read(*args, **options)  # type: ignore[arg-type]
+
+        log.read = slow  # type: ignore[method-assign]
+        hub.hinted("c", 500)  # another log's channel of this name, say
+        await asyncio.sleep(0)
+        newcomer, second = await join(hub, None)
+        with pytest.raises(CursorInvalid):
+            await join(hub, 2)
+        gate.set()
+        await post(log, "2", "3")
+        for sink in (keeper, newcomer):
+            await sink.reached(3)
+        assert (keeper.sequences, newcomer.sequences) == ([1, 2, 3], [2, 3])
+        first.close()
+        second.close()
+
+
+async def test_subscription_set_up_while_delivery_fails_is_served_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running(MemoryLog(exclusive=False)) as (log, hub):
+        early, _ = await join(hub, None)
+        heads, gate = log.last_sequences, asyncio.Event()
+
+        async def slow(ids: object) -> dict[str, int]:
+            await gate.wait()
+            return await heads(ids)  # type: ignore[arg-type]
+
+        async def broken(*_: object) -> None:
+            raise RuntimeError("a defect")
+
+        log.last_sequences = slow  # type: ignore[method-assign]
+        joining = asyncio.create_task(join(hub, None))
+        await asyncio.sleep(0)
+        channel = hub.channels["c"]
+        channel._sweep = broken  # type: ignore[method-assign]
+        await post(log, "lost to those who are told so")
+        while not early.ended:
+            await asyncio.sleep(0)
+        del channel._sweep
+        gate.set()
+        sink, subscriber = await joining
+        late, last = await join(hub, 0)
+        await post(log, "2")
+        await sink.reached(2)
+        await late.reached(2)
+        assert (sink.sequences[-1], late.sequences) == (2, [1, 2])
+        assert "a defect" in caplog.text
+        subscriber.close()
+        last.close()
+
+
+async def test_reads_of_heads_go_on_after_an_error_that_nobody_foresaw(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(MemoryLog(exclusive=False), sweep_interval_seconds=0.01) as (log, hub):
+        sink, subscriber = await join(hub, None)
+        heads, failures = log.last_sequences, 0
+
+        async def broken(_ids: object) -> dict[str, int]:
+            nonlocal failures
+            failures += 1
+            await asyncio.sleep(0)
+            raise RuntimeError("a defect")
+
+        log.last_sequences = broken  # type: ignore[method-assign]
+        first = asyncio.create_task(join(hub, None))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(hub._read_head("another"))
+        results = await asyncio.gather(first, second, return_exceptions=True)
+        assert [type(result) for result in results] == [Unavailable, Unavailable]
+        while failures < 4:
+            await asyncio.sleep(0.01)
+        log.last_sequences = heads  # type: ignore[method-assign]
+        assert await hub._read_head("another") == 0
+        listener, log._listener = log._listener, None
+        await post(log, "of another process, and its hint was lost")
+        log._listener = listener
+        async with asyncio.timeout(10):
+            await sink.reached(1)
+        assert "a defect" in caplog.text
+        subscriber.close()
+
+
 async def test_subscribe_position_past_the_head_raises_and_leaves_nothing() -> None:
     async with running() as (log, hub):
         await post(log, "x")

@@ -99,3 +99,25 @@ async def test_page_of_large_messages_is_cut_and_the_next_one_follows_it() -> No
         position = page[-1].sequence
     assert await pages.after("c", 40) == []
     await pages.close()
+
+
+@pytest.mark.parametrize(("size", "times"), [(200, 1.1), (1_500, 2.7), (4_000, 3.5), (16_000, 1.5)])
+async def test_page_of_long_messages_is_not_read_over_and_over(size: int, times: float) -> None:
+    log = await filled(1_024, "x" * size)
+    read, read_bytes = log.read, 0
+
+    async def counted(*args: object, **options: object) -> list[Message]:
+        nonlocal read_bytes
+        run = await read(*args, **options)  # type: ignore[arg-type]
+        read_bytes += sum(len(message.content) for message in run)
+        return run
+
+    log.read = counted  # type: ignore[method-assign]
+    pages = PageReader(log)
+    position = 0
+    while page := await pages.after("c", position):
+        assert page[0].sequence == position + 1
+        position = page[-1].sequence
+    assert position == 1_024
+    assert read_bytes < times * 1_024 * size
+    await pages.close()

@@ -61,3 +61,11 @@ def test_page_over_max_bytes_is_cut_after_the_message_that_exceeds_it() -> None:
     tail.extend(messages(1, 9, "x" * 1000))
     assert sequences(tail.after(0, limit=9, max_bytes=1)) == [1]
     assert sequences(tail.after(0, limit=9, max_bytes=2 * (1000 + MESSAGE_OVERHEAD_BYTES))) == [1, 2]
+
+
+def test_tail_of_long_messages_holds_little_more_than_its_bound() -> None:
+    tail = Tail(1_000_000)
+    for number in range(1, 100):
+        tail.extend(messages(number, number, "x" * 200_000))
+        assert sum(map(size_bytes, tail._messages)) < 2_500_000
+    assert tail.after(98, limit=10, max_bytes=10**6) is not None

@@ -1,5 +1,6 @@
 """A copied log is the same log: messages, keys, totals, epoch. Also from the earlier server's file."""
 
+import re
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,6 +104,27 @@ async def test_copy_into_another_log_is_refused(tmp_path: Path) -> None:
     assert await held(target) == before
 
 
+async def test_copy_again_after_retention_went_past_what_was_copied_leaves_no_gap(
+    source_url: str, target_url: str
+) -> None:
+    source = SqlMessageLog(source_url)
+    await source.open(Recorder())
+    await post(source, *map(str, range(1, 11)))
+    await source.close()
+    assert copy_log(source_url, target_url) == 10
+    await source.open(Recorder())
+    await post(source, *map(str, range(11, 31)))
+    await source.remove_before("general", 21)
+    await source.close()
+    assert copy_log(source_url, target_url, batch=3) == 10
+    target = SqlMessageLog(target_url)
+    await target.open(Recorder())
+    assert [message.sequence for message in await everything(target)] == list(range(21, 31))
+    assert await target.oldest_sequence("general") == 21
+    assert [message.sequence for message in await post(target, "x")] == [31]
+    await target.close()
+
+
 async def test_copy_beside_a_running_server_is_refused(tmp_path: Path) -> None:
     log = SqlMessageLog(f"sqlite:///{tmp_path}/source.db")
     await log.open(Recorder())
@@ -164,9 +186,10 @@ async def test_copy_from_the_earlier_server(tmp_path: Path, target_url: str) -> 
     await log.close()
 
 
-def test_copy_from_the_earlier_server_names_the_unreadable_message(tmp_path: Path) -> None:
-    source = write_earlier(tmp_path / "earlier.db", [(3, "c", "a", "x", "yesterday", None, None, None)])
-    with pytest.raises(StartupError, match="message 3 has an unreadable timestamp: 'yesterday'"):
+@pytest.mark.parametrize("timestamp", ["yesterday", None, 1.7e18, float("inf"), -float("inf")])
+def test_copy_from_the_earlier_server_names_the_unreadable_message(tmp_path: Path, timestamp: object) -> None:
+    source = write_earlier(tmp_path / "earlier.db", [(3, "c", "a", "x", timestamp, None, None, None)])
+    with pytest.raises(StartupError, match=f"message 3 has an unreadable timestamp: {re.escape(repr(timestamp))}"):
         copy_log(source, f"sqlite:///{tmp_path}/target.db")
 
 

@@ -266,3 +266,46 @@ async def test_posts_are_stored_beside_a_busy_event_loop(sqlite_url: str) -> Non
         await post(log, *map(str, range(64)))
     busy = False
     await log.close()
+
+
+async def test_failed_read_logs_what_failed_and_not_who_asked_for_what(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = SqlMessageLog(f"sqlite:///{tmp_path}/log.db")
+    await log.open(Recorder())
+    with sqlite3.connect(tmp_path / "log.db") as connection:
+        connection.execute("DROP TABLE messages")
+    connection.close()
+    with pytest.raises(Unavailable):
+        await log.first_with_key("secret-project", "ada", "key-7")
+    await log.close()
+    assert "no such table: messages" in caplog.text
+    assert "secret-project" not in caplog.text
+
+
+async def test_removal_of_a_large_surplus_takes_its_batch_s_time_and_not_the_surplus_s(tmp_path: Path) -> None:
+    log = SqlMessageLog(f"sqlite:///{tmp_path}/log.db")
+    await log.open(Recorder())
+    with sqlite3.connect(tmp_path / "log.db") as connection:
+        connection.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) "
+            "INSERT INTO messages (channel_id, sequence, timestamp, author, content) "
+            "SELECT 'general', i, i, 'ada', CAST('x' AS BLOB) FROM n"
+        )
+        connection.execute("INSERT INTO channels (channel_id, last_sequence) VALUES ('general', 200000)")
+    connection.close()
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    parts = log._parts
+    assert parts is not None
+    committer = parts.committer
+    with committer._driver() as driver:
+        driver.set_progress_handler(count, 1_000)  # type: ignore[attr-defined]
+    assert await log.remove_before("general", 190_000, batch=100) >= 100
+    per_batch = steps / 1_900
+    assert per_batch < 30, "thousands of SQLite's steps; looking at the whole surplus takes hundreds of thousands"
+    await log.close()

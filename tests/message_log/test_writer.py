@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -143,3 +144,31 @@ async def test_work_runs_between_batches_and_reports_its_own_error() -> None:
         await writer.run(fail)
     await writer.stop()
     assert not writer.alive
+
+
+async def test_more_posts_than_can_be_stored_are_refused_in_part_and_not_all_too_late() -> None:
+    """Without a look at the time that is left, each batch is stored just after its posters have given up."""
+    gate = Gate()
+    gate.open.set()
+
+    def commit(drafts: Sequence[Draft]) -> Committed:
+        time.sleep(0.1)
+        return gate.commit(drafts)
+
+    writer = Writer(commit, gate.abort, nobody, WriterLimits(batch_messages=4, timeout_seconds=0.5))
+    outcomes = {"acknowledged": 0, "refused": 0}
+
+    async def client() -> None:
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            try:
+                await writer.post(draft("x"), 1)
+                outcomes["acknowledged"] += 1
+            except Unavailable:
+                outcomes["refused"] += 1
+
+    await asyncio.gather(*(client() for _ in range(60)))
+    stored = sum(map(len, gate.batches))
+    assert outcomes["refused"]
+    assert outcomes["acknowledged"] > 0.5 * stored, (outcomes, stored)
+    await writer.stop()

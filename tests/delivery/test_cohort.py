@@ -1,0 +1,46 @@
+"""What cohorts keep of their results, and that it stays within the bound of them all."""
+
+from datetime import UTC, datetime
+
+from delivery.cohort import CacheBudget, Cohort
+from messages import Message
+from tests.delivery.recorder import render
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def messages(first: int, count: int) -> list[Message]:
+    return [Message("c", first + n, "a", "x" * 100, None, None, None, NOW, "e") for n in range(count)]
+
+
+async def test_results_kept_stay_within_the_whole_though_most_cohorts_are_idle() -> None:
+    budget = CacheBudget(10_000, 1_000)
+    cohorts = []
+    for number in range(40):
+        cohort = Cohort(number, None, render, budget)
+        budget.add(cohort)
+        cohorts.append(cohort)
+        await cohort.encode(messages(1, 20))  # 2,000 bytes, of which a share is kept
+        assert sum(each._kept_bytes for each in cohorts) == budget._kept_bytes <= 10_000
+        assert all(sum(map(len, each._kept.values())) == each._kept_bytes for each in cohorts)
+    assert max(each._kept_bytes for each in cohorts) <= 1_000
+    for cohort in cohorts:
+        budget.remove(cohort)
+    assert (budget.cohorts, budget._kept_bytes) == (0, 0)
+
+
+async def test_result_kept_is_not_executed_again() -> None:
+    executed: list[int] = []
+
+    def counted(message: Message) -> bytes:
+        executed.append(message.sequence)
+        return render(message)
+
+    budget = CacheBudget(10_000, 1_000)
+    cohort = Cohort("key", None, counted, budget)
+    budget.add(cohort)
+    await cohort.encode(messages(1, 10))
+    await cohort.encode(messages(6, 5))
+    assert executed == list(range(1, 11))
+    await cohort.encode(messages(1, 12))
+    assert executed == [*range(1, 11), 11, 12]
