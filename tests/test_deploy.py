@@ -1,5 +1,6 @@
 """The deployment files name what exists; whether an image builds only an engine can tell."""
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,12 @@ def test_balancer_knows_every_node_and_asks_whether_it_is_ready() -> None:
     names = {name for name in compose()["services"] if name.startswith("node-")}
     assert set(re.findall(r"^    server \w+ ([\w-]+):8010$", balancer, re.M)) == names
     assert "GET /readyz" in balancer
+
+
+def test_balancer_has_an_address_that_nodes_trust_and_nobody_else_is_given() -> None:
+    deployed = compose()
+    (addresses,) = deployed["networks"]["inside"]["ipam"]["config"]
+    fixed = deployed["services"]["balancer"]["networks"]["inside"]["ipv4_address"]
+    assert deployed["services"]["node-a"]["environment"]["RAQCOON_TRUSTED_PROXIES"] == fixed
+    assert ipaddress.ip_address(fixed) in ipaddress.ip_network(addresses["subnet"])
+    assert ipaddress.ip_address(fixed) not in ipaddress.ip_network(addresses["ip_range"])
