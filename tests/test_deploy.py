@@ -65,3 +65,11 @@ def test_balancer_has_an_address_that_nodes_trust_and_nobody_else_is_given() -> 
     assert deployed["services"]["node-a"]["environment"]["RAQCOON_TRUSTED_PROXIES"] == fixed
     assert ipaddress.ip_address(fixed) in ipaddress.ip_network(addresses["subnet"])
     assert ipaddress.ip_address(fixed) not in ipaddress.ip_network(addresses["ip_range"])
+
+
+def test_balancer_serves_no_metrics_and_logs_no_query() -> None:
+    balancer = (DEPLOY / "haproxy.cfg").read_text()
+    assert "http-request deny deny_status 404 if { path,url_dec -m beg /metrics }" in balancer
+    assert "httplog" not in balancer
+    assert "%HP" in balancer
+    assert not re.search(r"%(HU|HQ|r|\{\+Q\}r)\b", balancer)
