@@ -1,4 +1,4 @@
-"""The deployment files name what exists; whether an image builds only an engine can tell."""
+"""The deployment files name what exists; `tests.cluster.compose` proves that they run, where there is an engine."""
 
 import ipaddress
 import re
