@@ -166,8 +166,8 @@ async def judge(compose: Compose) -> list[str]:
                     f"tries not answered with a message: {dict(refused)}",
                     flush=True,
                 )
-                if harm is stop_postgres and not refused["UNAVAILABLE"]:
-                    problems.append("no post was told UNAVAILABLE while PostgreSQL was away")
+                if harm is stop_postgres and set(refused) != {"UNAVAILABLE"}:
+                    problems.append(f"while PostgreSQL was away posts were told {dict(refused)}, not UNAVAILABLE alone")
             await asyncio.sleep(2)
             stop.set()
             async with asyncio.timeout(60):
