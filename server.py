@@ -11,6 +11,7 @@ import contextlib
 import gc
 import ipaddress
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -77,11 +78,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logger.warning(warning)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(settings))
+            _ignore_sigterm()
     except StartupError as error:
         return _refuse(str(error))
     except (ValidationError, SettingsError) as error:
         return _refuse(_setting_problem(error))
     return 0
+
+
+def _ignore_sigterm() -> None:
+    """From here to the end of the process. Closing the loop gives the signal its default back, which kills: so it is
+    held back first, and what came meanwhile stays so."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 async def serve(settings: Settings) -> None:
@@ -307,7 +316,7 @@ def _setting_problem(error: ValidationError | SettingsError) -> str:
     first = error.errors()[0]
     name = "RAQCOON_" + "_".join(str(part) for part in first["loc"]).upper()
     given = "" if "SECRET" in name else f" (got {first.get('input')!r})"
-    return f"{name}: {first['msg']}{given}"
+    return f"{name}: {first['msg'].removeprefix('Value error, ')}{given}"
 
 
 def _refuse(problem: str) -> int:

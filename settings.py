@@ -5,21 +5,25 @@ The README's table is held equal to this class by a test; each field's descripti
 
 import difflib
 import os
+import re
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode, SettingsConfigDict, SettingsError
 
 _PREFIX = "RAQCOON_"
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@,*]+")
 
 
 class Settings(BaseSettings):
     """The server's settings, validated. Units are in the names; the defaults suit a laptop."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True, cli_implicit_flags=True)
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, extra="ignore", frozen=True, cli_implicit_flags=True, allow_inf_nan=False
+    )
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8010, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one and prints it.")
@@ -82,7 +86,7 @@ class Settings(BaseSettings):
     max_operations_per_connection: int = Field(
         32, ge=1, description="Queries and mutations running at once on one WebSocket; past it the socket is not read."
     )
-    max_document_tokens: int = Field(500, ge=1, description="Lexical tokens of a GraphQL document.")
+    max_document_tokens: int = Field(1_000, ge=1, description="Lexical tokens of a GraphQL document.")
     max_document_aliases: int = Field(30, ge=0, description="Aliases in a GraphQL document.")
     max_document_depth: int = Field(20, ge=1, description="Fields inside fields of a GraphQL document.")
     max_document_repeats: int = Field(
@@ -133,6 +137,14 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin such as https://chat.example or http://localhost:3000")
+        return origins
+
 
 def unknown_variables(environment: dict[str, str] | None = None) -> list[str]:
     """One warning for each `RAQCOON_*` variable that no setting reads, with the name that may have been meant."""
@@ -151,10 +163,19 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     Raises:
         pydantic.ValidationError: a value cannot be used.
         pydantic_settings.SettingsError: a value is not of its type's form at all.
-        SystemExit: `--help`, or a flag that is not known.
+        SystemExit: `--help`.
     """
     return CliApp.run(
         Settings,
         cli_args=list(arguments),
-        cli_settings_source=CliSettingsSource[ArgumentParser](Settings, cli_prog_name="server.py", cli_kebab_case=True),
+        cli_settings_source=CliSettingsSource[ArgumentParser](
+            Settings, root_parser=_Parser(prog="server.py"), cli_kebab_case=True
+        ),
     )
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong with a flag in one line, without all the flags there are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; --help lists the flags")

@@ -139,6 +139,9 @@ class Channel:
         tasks = [task for task in (self._opening, self._delivery) if task is not None and not task.done()]
         for task in tasks:
             task.cancel()
+        # A task that was cancelled holds the frames it ended in, and they hold the channel: without this the tail would
+        # stay until the next full collection.
+        self._opening = self._delivery = None
         return tasks
 
     # -- subscribers ------------------------------------------------------------------------------------------

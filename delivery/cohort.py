@@ -89,7 +89,8 @@ class Cohort:
     def _keep(self, sequence: int, payload: bytes) -> None:
         kept = self._kept
         if sequence not in kept:
-            kept[sequence] = payload
+            # A copy, since orjson's bytes keep the 4 KiB that they were written into (3.13), however short they are.
+            kept[sequence] = bytes(memoryview(payload))
             self._kept_bytes += len(payload)
             self._budget.account(len(payload))
         self.trim(self._budget.share_bytes())

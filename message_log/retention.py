@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,8 @@ from message_log.sql import SqlMessageLog
 logger = logging.getLogger(__name__)
 
 _CHANNELS_PAGE = 500
+ROUND_SHARE = 0.05
+"""Share of the time that rounds may take: over many channels they come less often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +25,13 @@ class RetentionPolicy:
     Attributes:
         max_age: messages older than this go.
         max_messages: of a channel, only the newest this many stay.
-        interval_seconds: how long to rest between two rounds.
+        interval_seconds: how long to rest between two rounds at least.
         batch: how many messages one transaction removes, at most.
     """
 
     max_age: timedelta | None = None
     max_messages: int | None = None
-    interval_seconds: float = 60.0
+    interval_seconds: float = 5.0
     batch: int = 500
 
     def __post_init__(self) -> None:
@@ -95,6 +98,7 @@ class Retention:
 
     async def _rounds(self) -> None:
         while True:
+            began_at = time.monotonic()
             try:
                 if removed := await self.run_once():
                     logger.info("retention removed %d messages", removed)
@@ -103,4 +107,5 @@ class Retention:
             except Exception:
                 logger.exception("a round of retention has failed; the next one follows")
             # Nodes that were started together need not remove the same messages at the same moment.
-            await asyncio.sleep(self._policy.interval_seconds * random.uniform(0.8, 1.2))
+            rest_seconds = max(self._policy.interval_seconds, (time.monotonic() - began_at) / ROUND_SHARE)
+            await asyncio.sleep(rest_seconds * random.uniform(0.8, 1.2))

@@ -10,6 +10,7 @@ import orjson
 from cachetools import LRUCache
 
 from errors import BadUserInput, Forbidden, PersistedQueryNotFound, StartupError
+from resolvers import input_rules
 
 REGISTERED_CHARACTERS = 1024 * 1024
 """Text that clients may have registered at once, in characters; the longest unused goes first."""
@@ -47,6 +48,8 @@ class PersistedQueries:
         digest = _digest(extensions)
         if query is not None and not isinstance(query, str):
             raise BadUserInput("query", "must be a string")
+        if query and not query.isascii():
+            input_rules.well_formed("query", query)
         if not query:
             if digest is None:
                 raise BadUserInput("query", "must be given")

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -148,6 +149,27 @@ def test_server_open_to_the_network_for_anybody_warns_loudly(
     assert "s" * 32 not in told
 
 
+async def test_living_http_connections_hear_503_while_the_server_drains(tmp_path: Path) -> None:
+    async with EngineServer(tmp_path) as server:
+        clients = [httpx.AsyncClient(base_url=server.url) for _ in range(3)]
+        body = {"channel_id": "general", "author": "ann", "content": "x"}
+        for client in clients:
+            assert (await client.post("/api/messages", json=body)).status_code == 200
+        asking, posting, _idle = clients
+        server_ends = asyncio.create_task(server.kill(signal.SIGTERM))
+        while "draining" not in server.log():
+            await asyncio.sleep(0.01)
+        ready = await asking.get("/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
+        assert ready.headers["connection"] == "close"
+        refused = await posting.post("/api/messages", json=body)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        async with asyncio.timeout(8):
+            assert await server_ends == 0
+        for client in clients:
+            await client.aclose()
+
+
 CLOSES_SLOWLY = """
 import asyncio, sys
 from message_log.sql import SqlMessageLog
@@ -176,7 +198,10 @@ def test_second_sigterm_changes_nothing_even_while_the_log_is_being_closed(tmp_p
             while awaited not in server.stdout.readline():
                 assert server.poll() is None
             server.terminate()
-        assert server.wait(20) == 0
+        while server.poll() is None:
+            server.terminate()
+            time.sleep(0.002)
+        assert server.wait() == 0
     finally:
         server.kill()
         server.stdout.close()

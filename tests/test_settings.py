@@ -42,11 +42,35 @@ def test_settings_origins_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--port", "70000"], ["--drain-seconds", "-1"], ["--sweep-interval-seconds", "0"]]
+    "arguments",
+    [
+        ["--port", "70000"],
+        ["--drain-seconds", "-1"],
+        ["--drain-seconds", "inf"],
+        ["--keepalive-seconds", "nan"],
+        ["--sweep-interval-seconds", "0"],
+        ["--allowed-origins", "*"],
+        ["--allowed-origins", "chat.example"],
+        ["--allowed-origins", "https://chat.example/path"],
+    ],
 )
 def test_settings_out_of_bounds_are_refused(arguments: list[str]) -> None:
     with pytest.raises(ValidationError):
         parse_settings(arguments)
+
+
+def test_flag_that_does_not_exist_is_told_in_one_line() -> None:
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "server.py"), "--prot", "1"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("raqcoon: ")
+    assert "--prot" in line
 
 
 def test_unknown_variable_is_told_with_the_name_that_was_meant() -> None:

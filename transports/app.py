@@ -7,6 +7,7 @@ open socket some KiB for as long as it lives.
 import logging
 from collections.abc import Iterable
 
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -75,7 +76,7 @@ class App:
         elif kind == "http":
             id_ = request_id(scope["headers"])
             REQUEST_ID.set(id_)
-            await self._route(scope)(scope, receive, _with_id(send, id_.encode()))
+            await self._route(scope)(scope, receive, _with_id(send, id_.encode(), self._chat))
         elif kind == "websocket":
             REQUEST_ID.set(request_id(scope["headers"]))
             await self._socket(scope)(scope, receive, send)
@@ -179,7 +180,8 @@ def build_app(
         ),
         rest=rest,
         rest_post=rest_post,
-        pages=Router(routes=pages.routes(), redirect_slashes=False),
+        # A file that is not there is an exception, which only this makes an answer.
+        pages=ExceptionMiddleware(Router(routes=pages.routes(), redirect_slashes=False)),
         metrics=Metrics(chat, connections) if metrics else None,
     )
 
@@ -215,10 +217,15 @@ class FromAllowedOrigins:
         await self._app(scope, receive, send_with_cors)
 
 
-def _with_id(send: Send, id_: bytes) -> Send:
+def _with_id(send: Send, id_: bytes, chat: Chat) -> Send:
+    """Adds the request's id to its answer and, where the server drains, that it is the connection's last."""
+
     async def send_with_id(event: Message) -> None:
         if event["type"] == "http.response.start":
-            event = {**event, "headers": [*event.get("headers", ()), (REQUEST_ID_HEADER, id_)]}
+            headers = [*event.get("headers", ()), (REQUEST_ID_HEADER, id_)]
+            if not chat.accepting:
+                headers.append((b"connection", b"close"))
+            event = {**event, "headers": headers}
         await send(event)
 
     return send_with_id

@@ -18,6 +18,8 @@ logger = logging.getLogger("raqcoon")
 
 STEP_SECONDS = 0.1
 """Time between two steps of the drain, before jitter."""
+TELL_SECONDS = 1.0
+"""How long living HTTP connections are answered (503) before they are closed, if anybody has one."""
 LINGER_SECONDS = 1.0
 """What clients get at least, after the last close frame, to answer it."""
 
@@ -88,11 +90,14 @@ class DrainingServer(uvicorn.Server):
             listener.close()
         connections = self.server_state.connections
         logger.info("draining %d connections", len(connections))
-        for connection in list(connections):
-            if not isinstance(connection, WebSocketProtocol):
-                connection.shutdown()  # Idle: closes. Answering: closes after the answer.
         self._end_streams()
+        told_until = min(deadline, loop.time() + TELL_SECONDS)
         await self._send_away(deadline)
+        # Living HTTP connections are answered a while longer, so that balancers and posters hear 503 and not a reset.
+        while self._http_connections() and loop.time() < told_until and not self.force_exit:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        for connection in self._http_connections():
+            connection.shutdown()  # Idle: closes. Answering: closes after the answer.
         await self._wait_until_gone(deadline)
         if connections:
             logger.info("cutting %d connections that did not go", len(connections))
@@ -104,17 +109,21 @@ class DrainingServer(uvicorn.Server):
             task.cancel()
         await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
 
+    def _http_connections(self) -> list[Any]:
+        return [c for c in self.server_state.connections if not isinstance(c, WebSocketProtocol)]
+
     async def _send_away(self, deadline: float) -> None:
         """Closes WebSockets with 1012, a few at a time, so that their clients do not all come back at once."""
         loop = asyncio.get_running_loop()
         sockets = [c for c in self.server_state.connections if isinstance(c, WebSocketProtocol)]
         random.shuffle(sockets)
-        per_step = max(1, round(self._drain_sockets_per_second * STEP_SECONDS))
-        steps_left = max(1, int((deadline - loop.time()) / 2 / STEP_SECONDS))
+        step_seconds = max(STEP_SECONDS, 1 / self._drain_sockets_per_second)
+        per_step = max(1, round(self._drain_sockets_per_second * step_seconds))
+        steps_left = max(1, int((deadline - loop.time()) / 2 / step_seconds))
         per_step = max(per_step, -(-len(sockets) // steps_left))
         for start in range(0, len(sockets), per_step):
             if start and not self.force_exit:
-                await asyncio.sleep(STEP_SECONDS * random.uniform(0.5, 1.5))
+                await asyncio.sleep(step_seconds * random.uniform(0.5, 1.5))
             for connection in sockets[start : start + per_step]:
                 connection.send_away()
 

@@ -5,6 +5,7 @@ urql cannot read, and takes about five times as long for a post.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -56,6 +57,10 @@ _CONTENT_TYPES = {
     JSON: b"application/json; charset=utf-8",
     GRAPHQL_JSON: b"application/graphql-response+json; charset=utf-8",
 }
+
+
+_TOLD_IN_STREAMS = (BadUserInput, DocumentError, PersistedQueryNotFound)
+"""What is wrong with an operation is told in the stream that was asked for (graphql-sse, "Validation")."""
 
 
 class GraphQLRequest(NamedTuple):
@@ -198,7 +203,7 @@ class _Exchange:
             raise Refused(406, "Results are application/json or application/graphql-response+json.")
         result = await endpoint._operations.execute(prepared, request.variables, context)
         if self.accepts.json is None:
-            await self._stream_result(result)
+            await self._stream(lambda form: form.result(result))
             return
         await self.answer(200 if "data" in result or self.accepts.json == JSON else 400, result)
 
@@ -215,6 +220,10 @@ class _Exchange:
 
     async def fail(self, error: RaqcoonError) -> None:
         """An answer to a request that was not executed."""
+        if self.accepts.json is None and self.accepts.stream is not None and isinstance(error, _TOLD_IN_STREAMS):
+            errors = count_errors(self._endpoint._chat, format_errors(error))
+            await self._stream(lambda form: form.failure(errors))
+            return
         status, headers = 400, []
         if isinstance(error, DocumentError):
             # What is wrong with a document is a result like any other, says the specification, under this media type.
@@ -227,12 +236,13 @@ class _Exchange:
             headers.append(retry_after(error))
         await self.answer(status, {"errors": count_errors(self._endpoint._chat, format_errors(error))}, headers)
 
-    async def _stream_result(self, result: dict[str, Any]) -> None:
+    async def _stream(self, only: Callable[[StreamFormat], bytes]) -> None:
+        """A stream of one event."""
         assert self.accepts.stream is not None
         form = FORMATS[self.accepts.stream]
         self.begun = True
         await start_stream(self._send, form, self.cors)
-        await end_stream(self._send, form.result(result) + form.completed)
+        await end_stream(self._send, only(form) + form.completed)
 
     async def _subscribe(self, prepared: Prepared, variables: dict[str, Any] | None, context: Context) -> None:
         if self.accepts.stream is None:

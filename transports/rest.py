@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 from starlette.types import Receive, Scope, Send
 
 from errors import (
@@ -38,6 +39,7 @@ from transports.http_exchange import (
     retry_after,
 )
 from transports.items import message_item
+from transports.json_codec import decode_json
 from transports.media_types import JSON, content_type
 from transports.sockets import Authenticate, anyone, client_address
 
@@ -54,6 +56,13 @@ _FIELDS = {
 }
 
 
+def _number(value: object) -> object:
+    """Lets pass what JSON calls a number, 5.0 too; pydantic would also make one of true and "5"."""
+    if isinstance(value, bool | str):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
+
+
 class Post(BaseModel):
     """A message to post."""
 
@@ -62,7 +71,7 @@ class Post(BaseModel):
     content: str = Field(description="1 to 65,536 bytes of UTF-8, unless set otherwise.")
     lane: str | None = Field(None, description="Up to 64 characters; the empty string is null.")
     provider: str | None = Field(None, description="Up to 64 characters; the empty string is null.")
-    token_count: int | None = Field(None, strict=True, description="0 to 2,147,483,647.")
+    token_count: Annotated[int | None, BeforeValidator(_number)] = Field(None, description="0 to 2,147,483,647.")
     idempotency_key: str | None = Field(
         None, description="1 to 128 characters; the header `Idempotency-Key` works too. A repeat posts nothing."
     )
@@ -145,7 +154,7 @@ class RestPost:
         declared = headers.get(b"content-type")
         if declared is not None and not _is_json(content_type(declared)[0]):
             raise BadUserInput("body", "must be application/json")
-        post = _POST.validate_json(await read_body(receive, headers, self._body_bytes_max))
+        post = _read_post(await read_body(receive, headers, self._body_bytes_max))
         message = await post_message(
             self._chat,
             viewer,
@@ -155,26 +164,45 @@ class RestPost:
             lane=post.lane,
             provider=post.provider,
             token_count=post.token_count,
-            idempotency_key=_idempotency_key(headers.get(b"idempotency-key"), post.idempotency_key),
+            idempotency_key=_idempotency_key(scope["headers"], post.idempotency_key),
             address=client_address(scope),
         )
         return 200, encode_body({"success": True, "message": message_item(message)}), []
+
+
+def _read_post(body: bytes) -> Post:
+    """The post in a body. A lone surrogate escape is valid JSON that pydantic's parser refuses: its field is at fault.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    try:
+        return _POST.validate_json(body)
+    except ValidationError as error:
+        if error.errors(include_url=False)[0]["type"] != "json_invalid":
+            raise
+        try:
+            value = decode_json(body)
+        except ValueError:
+            raise error from None
+        return _POST.validate_python(value)
 
 
 def _is_json(media_type: str) -> bool:
     return media_type == JSON or media_type.endswith("+json")
 
 
-def _idempotency_key(header: bytes | None, member: str | None) -> str | None:
-    if header is None:
-        return member
-    try:
-        key = header.decode()
-    except UnicodeDecodeError:
-        key = header.decode("latin-1")
-    if member is not None and member != key:
+def _idempotency_key(headers: Headers, member: str | None) -> str | None:
+    keys = set() if member is None else {member}
+    for name, value in headers:
+        if name == b"idempotency-key":
+            try:
+                keys.add(value.decode())
+            except UnicodeDecodeError:
+                keys.add(value.decode("latin-1"))
+    if len(keys) > 1:
         raise BadUserInput("idempotencyKey", "differs from the Idempotency-Key header")
-    return key
+    return keys.pop() if keys else None
 
 
 def _validation_detail(problems: Any, place: str | None = None) -> bytes:

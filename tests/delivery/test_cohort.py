@@ -1,6 +1,9 @@
 """What cohorts keep of their results, and that it stays within the bound of them all."""
 
+import tracemalloc
 from datetime import UTC, datetime
+
+import orjson
 
 from delivery.cohort import CacheBudget, Cohort
 from messages import Message
@@ -44,3 +47,16 @@ async def test_result_kept_is_not_executed_again() -> None:
     assert executed == list(range(1, 11))
     await cohort.encode(messages(1, 12))
     assert executed == [*range(1, 11), 11, 12]
+
+
+async def test_results_kept_take_the_memory_that_is_accounted_for_them() -> None:
+    budget = CacheBudget(10_000_000, 10_000_000)
+    cohort = Cohort("key", None, lambda message: orjson.dumps({"sequence": message.sequence}), budget)
+    budget.add(cohort)
+    batch = messages(1, 2_000)
+    tracemalloc.start()
+    await cohort.encode(batch)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    overhead = 200  # of an object and its place in a dict
+    assert held < budget._kept_bytes + 2_000 * overhead

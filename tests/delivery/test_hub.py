@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -209,6 +211,25 @@ async def test_reads_of_heads_go_on_after_an_error_that_nobody_foresaw(caplog: p
             await sink.reached(1)
         assert "a defect" in caplog.text
         subscriber.close()
+
+
+async def test_channel_that_nobody_subscribes_to_any_more_is_freed_at_once() -> None:
+    gc.collect()
+    gc.disable()  # Full collections are rare in the server: what only they would find is a leak.
+    try:
+        async with running() as (log, hub):
+            sink, subscriber = await join(hub, None)
+            await post(log, "x")
+            await sink.reached(1)
+            channel = weakref.ref(hub.channels["c"])
+            subscriber.close()
+            del subscriber, sink
+            while hub._ending:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert channel() is None
+    finally:
+        gc.enable()
 
 
 async def test_subscribe_position_past_the_head_raises_and_leaves_nothing() -> None:

@@ -115,7 +115,7 @@ def test_default_limits_leave_room_for_the_tools_that_introspect(documents: Docu
 @pytest.mark.parametrize(
     "text",
     [
-        "{ " + "__typename " * 498 + "}",
+        "{ " + "__typename " * 998 + "}",
         "{ " + " ".join('channel(id: "x") { ' + "id " * 16 + "}" for _ in range(20)) + " }",
         '{ channel(id: "x") { '
         + " ".join(f"...f{n}" for n in range(45))

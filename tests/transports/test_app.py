@@ -34,7 +34,19 @@ async def test_liveness_and_readiness_differ_while_draining_and_without_a_log() 
         assert (await client.get("/healthz")).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/api/nothing", "/graphql/", "/api", "/console/../settings.py"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/api/nothing",
+        "/graphql/",
+        "/api",
+        "/console/",
+        "/console/nothing.js",
+        "/console/../settings.py",
+        "/console/%2e%2e/settings.py",
+    ],
+)
 async def test_unknown_path_is_404(path: str) -> None:
     async with in_process() as (_, client):
         assert (await client.get(path)).status_code == 404

@@ -157,16 +157,41 @@ async def test_stream_that_may_not_be_tells_why_and_completes(
     assert failure["errors"][0]["extensions"] == {"code": "CURSOR_INVALID"}
 
 
-@pytest.mark.parametrize("headers", [SSE, MULTIPART])
-async def test_stream_of_a_bad_document_is_refused_by_status(
-    served: tuple[Chat, httpx.AsyncClient], headers: dict[str, str]
+BAD_REQUESTS = [
+    ({"query": "subscription {"}, "GRAPHQL_PARSE_FAILED"),
+    ({"query": "subscription { nothing }"}, "GRAPHQL_VALIDATION_FAILED"),
+    ({"query": SUBSCRIBE, "operationName": "Absent"}, "GRAPHQL_VALIDATION_FAILED"),
+    ({"query": ""}, "BAD_USER_INPUT"),
+    ({"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}}, "PERSISTED_QUERY_NOT_FOUND"),
+]
+
+
+@pytest.mark.parametrize(("request_", "code"), BAD_REQUESTS)
+async def test_what_is_wrong_with_a_document_is_told_in_the_stream_that_was_asked_for(
+    served: tuple[Chat, httpx.AsyncClient], request_: dict[str, Any], code: str
 ) -> None:
     _, client = served
-    for query in ("subscription {", "subscription { nothing }"):
-        response = await client.post("/graphql", json={"query": query}, headers=headers)
-        assert response.status_code in (200, 400)
-        assert response.headers["content-type"].startswith("application/json")
-        assert response.json()["errors"]
+    response = await client.post("/graphql", json=request_, headers=SSE)
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    event, _, rest = response.text.removeprefix(":\n\n").partition("\n\n")
+    assert event.startswith("event: next\ndata: ")
+    assert json.loads(event.partition("data: ")[2])["errors"][0]["extensions"]["code"] == code
+    assert rest == "event: complete\ndata:\n\n"
+    multipart = {"accept": "multipart/mixed;subscriptionSpec=1.0"}
+    parts = (await client.post("/graphql", json=request_, headers=multipart)).text.split("\r\n--graphql")
+    part = json.loads(parts[1].partition("\r\n\r\n")[2])
+    assert (part["payload"], part["errors"][0]["extensions"]["code"]) == (None, code)
+    assert parts[-1] == "--\r\n"
+
+
+@pytest.mark.parametrize(("request_", "code"), BAD_REQUESTS)
+async def test_what_is_wrong_with_a_document_is_json_where_that_is_acceptable_too(
+    served: tuple[Chat, httpx.AsyncClient], request_: dict[str, Any], code: str
+) -> None:
+    _, client = served
+    response = await client.post("/graphql", json=request_, headers=MULTIPART)
+    assert response.headers["content-type"].startswith("application/json")
+    assert response.json()["errors"][0]["extensions"]["code"] == code
 
 
 async def test_stream_that_retention_overtakes_ends_with_where_to_go_on(

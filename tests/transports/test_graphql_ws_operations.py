@@ -184,7 +184,7 @@ async def test_close_by_the_server_while_a_subscription_is_being_set_up_leaves_n
         ({"query": "query A { __typename }", "operationName": "B"}, None),
         ({"query": "query A { __typename } query B { __typename }"}, None),
         ({"query": "fragment F on Message { id }"}, None),
-        ({"query": "{ \ud800 }"}, "GRAPHQL_PARSE_FAILED"),
+        ({"query": "{ \ud800 }"}, "BAD_USER_INPUT"),
         ({"query": '{ message(id: "\ud800") { id } }', "operationName": "\udfff"}, None),
         ({"query": SUBSCRIBE, "variables": {"channel": "\ud800"}}, "BAD_USER_INPUT"),
         ({"query": SUBSCRIBE, "variables": {"channel": "a", "after": "\ud800"}}, "CURSOR_INVALID"),
