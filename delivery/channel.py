@@ -178,10 +178,10 @@ class Channel:
 
     async def _deliver(self) -> None:
         try:
-            loop = asyncio.get_running_loop()
             while True:
                 messages = await self._next_messages()
-                began_at, on_sweep = loop.time(), self._figures.on_sweep
+                # Not the loop's clock: uvloop's stands still while a callback runs, and short sweeps are one.
+                began_at, on_sweep = time.perf_counter(), self._figures.on_sweep
                 began_at_wall_clock = time.time() if on_sweep is not None else 0.0
                 base = self.head
                 self._tail.extend(messages)
@@ -189,7 +189,7 @@ class Channel:
                 await self._sweep(base, messages)
                 if on_sweep is not None:
                     on_sweep(messages, began_at_wall_clock)
-                self._swept_at = loop.time()
+                self._swept_at = time.perf_counter()
                 self._sweep_seconds = self._swept_at - began_at
         except Exception:
             # A defect, by the contracts of log, render and sink. Nobody may wait in silence for what never comes:
@@ -227,7 +227,7 @@ class Channel:
 
     async def _gather(self) -> None:
         """Where sweep follows on sweep, waits a moment for more messages to share the next one's writes."""
-        since = asyncio.get_running_loop().time() - self._swept_at
+        since = time.perf_counter() - self._swept_at
         if since < BUSY_SECONDS and self._queue.qsize() < GATHER_MESSAGES:
             await asyncio.sleep(min(self._sweep_seconds * GATHER_SHARE, GATHER_SECONDS))
 

@@ -30,6 +30,9 @@ class CacheBudget:
     def cohorts(self) -> int:
         return len(self._cohorts)
 
+    def __contains__(self, cohort: "Cohort") -> bool:
+        return cohort in self._cohorts
+
     def add(self, cohort: "Cohort") -> None:
         self._cohorts.add(cohort)
 
@@ -88,7 +91,7 @@ class Cohort:
 
     def _keep(self, sequence: int, payload: bytes) -> None:
         kept = self._kept
-        if sequence not in kept:
+        if sequence not in kept and self in self._budget:  # Its last member may have left while it was executed.
             # A copy, since orjson's bytes keep the 4 KiB that they were written into (3.13), however short they are.
             kept[sequence] = bytes(memoryview(payload))
             self._kept_bytes += len(payload)

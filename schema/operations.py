@@ -77,7 +77,7 @@ class Operations:
     ) -> Prepared:
         """`prepare` for clients: at once where the text is known, else after other unknown texts and with breaks.
 
-        Reading an unknown document takes a millisecond, 15 at worst, and no client may fill the event loop with them.
+        Reading an unknown document takes a millisecond, 30 at worst, and no client may fill the event loop with them.
         Raises as `prepare`.
         """
         text = self._persisted_queries.resolve(query, extensions)

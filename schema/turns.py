@@ -1,6 +1,7 @@
 """Work that holds the event loop, done one piece at a time."""
 
 import asyncio
+import time
 from types import TracebackType
 
 
@@ -20,11 +21,12 @@ class Turns:
 
     async def __aenter__(self) -> None:
         await self._lock.acquire()
-        self._began_at = asyncio.get_running_loop().time()
+        self._began_at = time.perf_counter()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        loop = asyncio.get_running_loop()
-        took_seconds = loop.time() - self._began_at
-        loop.call_later(min(took_seconds * self.BREAKS, self.BREAK_SECONDS_MAX), self._lock.release)
+        # Not the loop's clock: uvloop's stands still while a callback runs.
+        took_seconds = time.perf_counter() - self._began_at
+        break_seconds = min(took_seconds * self.BREAKS, self.BREAK_SECONDS_MAX)
+        asyncio.get_running_loop().call_later(break_seconds, self._lock.release)

@@ -1,5 +1,6 @@
 """What cohorts keep of their results, and that it stays within the bound of them all."""
 
+import asyncio
 import tracemalloc
 from datetime import UTC, datetime
 
@@ -30,6 +31,24 @@ async def test_results_kept_stay_within_the_whole_though_most_cohorts_are_idle()
     for cohort in cohorts:
         budget.remove(cohort)
     assert (budget.cohorts, budget._kept_bytes) == (0, 0)
+
+
+async def test_cohort_that_ends_while_it_executes_keeps_nothing() -> None:
+    budget = CacheBudget(10_000, 1_000)
+    gate = asyncio.Event()
+
+    async def slow(message: Message) -> bytes:
+        await gate.wait()
+        return render(message)
+
+    cohort = Cohort("key", None, slow, budget)
+    budget.add(cohort)
+    encoding = asyncio.create_task(cohort.encode(messages(1, 3)))
+    await asyncio.sleep(0)
+    budget.remove(cohort)
+    gate.set()
+    assert len((await encoding).payloads) == 3
+    assert budget._kept_bytes == 0
 
 
 async def test_result_kept_is_not_executed_again() -> None:
