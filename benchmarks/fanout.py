@@ -2,8 +2,9 @@
 
     uv run python -m benchmarks.fanout [--quick] [--only thousand paced] [--servers raqcoon floor]
 
-Prints a Markdown table, writes `benchmarks/results/fanout.json` and the plots in `docs/images/`. A run that leaves
-something out writes `fanout.tmp.json` and draws into `benchmarks/build/`, so that it cannot be taken for the whole.
+Prints a Markdown table, writes it and every report to `benchmarks/results/fanout.md` and `.json`, and the plots to
+`docs/images/`. A run that leaves something out writes `fanout.tmp.*` and draws into `benchmarks/build/`, so that it
+cannot be taken for the whole.
 """
 
 import sys
@@ -31,7 +32,9 @@ def main() -> int:
     except CompilerMissing as missing:
         print(missing, file=sys.stderr)
         return 2
-    print(report.render(outcome, scenarios))
+    table = report.render(outcome, scenarios)
+    print(table)
+    results.with_suffix(".md").write_text(f"# Fan-out\n\n{table}\n")
     for plot in plots.draw_fanout(outcome, BUILD if partial else ROOT / "docs" / "images"):
         print(f"wrote {plot.relative_to(ROOT)}", file=sys.stderr)
     print(f"wrote {results.relative_to(ROOT)}", file=sys.stderr)
