@@ -75,7 +75,7 @@ KINDS = {
     "documents": Kind(
         "document tokens",
         b"GRAPHQL_PARSE_FAILED",
-        lambda n: _graphql("{" + " ".join(f"a{n}x{each}: __typename" for each in range(200)) + "}"),
+        lambda n: _graphql("{" + " ".join(f"a{n}x{each}: __typename" for each in range(400)) + "}"),
     ),
     "nesting": Kind("JSON nesting", b"HTTP/1.1 400", lambda n: _post("/graphql", b"[" * 20_000)),
     "bodies": Kind("body bytes", b"HTTP/1.1 413", lambda n: _post("/graphql", b"{" * 1_000, length=2**21), once=True),

@@ -38,8 +38,9 @@ TAIL_BYTES = 2 * 1024 * 1024
 YIELD_EVERY_SUBSCRIBERS = 128
 """Writes between two yields to the event loop: about 1 ms."""
 BUSY_SECONDS = 0.001
-"""A channel is busy, and gathers, when its last sweep ended less than this ago: messages come as fast as it delivers
-them. Where a gathering was in vain the next sweep does not wait, or gathering itself would keep the channel busy. A
+BUSY_SHARE = 0.15
+"""A channel is busy, and gathers, when its last sweep ended less than `BUSY_SECONDS` ago, or than this share of what the
+sweep took: messages come as fast as it delivers them. Where a gathering was in vain the next sweep does not wait, or gathering itself would keep the channel busy. A
 channel that keeps up never waits."""
 GATHER_SHARE = 1.0
 """How long a busy channel waits for more messages to share the next sweep's writes, in units of the last sweep. The
@@ -232,7 +233,8 @@ class Channel:
 
     async def _gather(self) -> None:
         """Where sweep follows on sweep, waits a moment for more messages to share the next one's writes."""
-        busy = time.perf_counter() - self._swept_at < BUSY_SECONDS
+        since = time.perf_counter() - self._swept_at
+        busy = since < max(BUSY_SECONDS, self._sweep_seconds * BUSY_SHARE)
         self._gathered = busy and not self._in_vain and self._queue.qsize() < GATHER_MESSAGES
         if self._gathered:
             await asyncio.sleep(min(self._sweep_seconds * GATHER_SHARE, GATHER_SECONDS))
