@@ -39,9 +39,9 @@ YIELD_EVERY_SUBSCRIBERS = 128
 """Writes between two yields to the event loop: about 1 ms."""
 BUSY_SECONDS = 0.001
 BUSY_SHARE = 0.15
-"""A channel is busy, and gathers, when its last sweep ended less than `BUSY_SECONDS` ago, or than this share of what the
-sweep took: messages come as fast as it delivers them. Where a gathering was in vain the next sweep does not wait, or gathering itself would keep the channel busy. A
-channel that keeps up never waits."""
+"""A channel is busy, and gathers, when its last sweep ended less than `BUSY_SECONDS` ago, or than this share of what
+the sweep took: messages come as fast as it delivers them. Where a gathering was in vain the next sweep does not wait,
+or gathering itself would keep the channel busy. A channel that keeps up never waits."""
 GATHER_SHARE = 1.0
 """How long a busy channel waits for more messages to share the next sweep's writes, in units of the last sweep. The
 write is what costs: with 1,000 subscribers and 4 publishers this doubles what is delivered, at a lower latency."""
