@@ -35,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHANNELS = 20
 CHURN_SECONDS = (5.0, 60.0)
 """How long a subscriber stays before it leaves and comes back, elsewhere in the log or at the head."""
+CONTENT_CHARACTERS = (100, 8_000)
+"""Long enough that what the server keeps for those who catch up is full within a third of each life."""
 FINISH_SECONDS = 60.0
 _METRICS = re.compile(r"^raqcoon_(tasks|subscribers) (\S+)$", re.M)
 RESET_SHARE = 0.1
@@ -62,7 +64,7 @@ class Record:
     """What the soak was told and saw."""
 
     posted: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Channel and sequence of each acknowledged post, by its content."""
+    """Channel and sequence of each acknowledged post, by its name, with which its content begins."""
     received: int = 0
     restarts: int = 0
     resets: int = 0
@@ -154,16 +156,17 @@ class Soak:
                 self._process.send_signal(signal.SIGCONT)
 
     async def _post(self, stop: asyncio.Event) -> None:
-        number = 0
+        number, chance = 0, random.Random(0)
         while not await _waits(stop, 1 / self._options.posts_per_second):
             number += 1
-            channel, content = f"soak-{number % CHANNELS}", f"post {number}"
-            body = {"channel_id": channel, "author": "soak", "content": content, "idempotency_key": content}
+            channel, name = f"soak-{number % CHANNELS}", f"post {number}"
+            content = f"{name}:" + "x" * chance.randint(*CONTENT_CHARACTERS)
+            body = {"channel_id": channel, "author": "soak", "content": content, "idempotency_key": name}
             while True:  # The outcome of a post that a fault cut off is unknown: its key settles it.
                 with contextlib.suppress(httpx.HTTPError):
                     answer = await self._http.post("/api/messages", json=body)
                     if answer.status_code == 200:
-                        self.record.posted[content] = (channel, answer.json()["message"]["sequence"])
+                        self.record.posted[name] = (channel, answer.json()["message"]["sequence"])
                         break
                 await asyncio.sleep(0.1)
         self._posted.set()
@@ -250,13 +253,14 @@ class Soak:
                 for item in page:
                     if item["sequence"] != expected:
                         self.record.problems.append(f"{channel} has {item['sequence']} where {expected} belongs")
-                    if item["content"] in held:
-                        self.record.problems.append(f"{item['content']} is in the log twice")
-                    held[item["content"]] = (channel, item["sequence"])
+                    name = item["content"].partition(":")[0]
+                    if name in held:
+                        self.record.problems.append(f"{name} is in the log twice")
+                    held[name] = (channel, item["sequence"])
                     expected = item["sequence"] + 1
                 cursor = page[-1]["cursor"]
-        lost = [content for content, place in self.record.posted.items() if held.get(content) != place]
-        self.record.problems += [f"{content} was acknowledged and is not where it was" for content in lost]
+        lost = [name for name, place in self.record.posted.items() if held.get(name) != place]
+        self.record.problems += [f"{name} was acknowledged and is not where it was" for name in lost]
 
 
 async def _waits(stop: asyncio.Event, seconds: float) -> bool:

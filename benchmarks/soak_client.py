@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidHandshake, WebSocketException
 from websockets.typing import Subprotocol
 
 SUBSCRIPTION = """subscription ($channel: ID!, $after: Cursor) {
-  messages(channelId: $channel, after: $after) { sequence cursor }
+  messages(channelId: $channel, after: $after) { sequence cursor content }
 }"""
 LOOK_SECONDS = 1.0
 SIP_SECONDS = 0.05

@@ -17,7 +17,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 
-from delivery.cohort import CacheBudget, Cohort, Render
+from delivery.budget import CacheBudget
+from delivery.cohort import Cohort, Render
 from delivery.figures import Figures
 from delivery.pages import PAGE_BYTES, PAGE_MESSAGES, PageReader
 from delivery.sink import Sink
@@ -34,7 +35,6 @@ QUEUE_MESSAGES = 4096
 QUEUE_BYTES = 16 * 1024 * 1024
 BATCH_BYTES = 256 * 1024
 """Contents of one sweep, so that one busy channel cannot hold the loop or a socket for long."""
-TAIL_BYTES = 2 * 1024 * 1024
 YIELD_EVERY_SUBSCRIBERS = 128
 """Writes between two yields to the event loop: about 1 ms."""
 BUSY_SECONDS = 0.001
@@ -62,7 +62,8 @@ class Channel:
         log: MessageLog,
         read_head: Callable[[str], Awaitable[int]],
         pages: PageReader,
-        budget: CacheBudget,
+        results: CacheBudget,
+        tails: CacheBudget,
         figures: Figures,
         left: Callable[["Channel", asyncio.Task[None] | None], None],
     ) -> None:
@@ -78,14 +79,16 @@ class Channel:
         self._log = log
         self._read_head = read_head
         self._pages = pages
-        self._budget = budget
+        self._results = results
+        self._tails = tails
         self._figures = figures
         self._left = left
         self._queue: asyncio.Queue[Message | None] = asyncio.Queue(QUEUE_MESSAGES)
         self._queue_bytes = 0
         self._put_back: Message | None = None
         """The message that woke the delivery task, still to be delivered: asyncio's queue cannot be peeked into."""
-        self._tail = Tail(TAIL_BYTES)
+        self._tail = Tail(tails)
+        tails.add(self._tail)
         self._swept_at = 0.0
         self._sweep_seconds = 0.0
         self._gathered = False
@@ -140,7 +143,8 @@ class Channel:
         self._delivery = asyncio.get_running_loop().create_task(self._deliver())
 
     def close(self) -> list[asyncio.Task[None]]:
-        """Stops delivering; returns the tasks that are ending."""
+        """Stops delivering, for good; returns the tasks that are ending."""
+        self._tails.remove(self._tail)
         tasks = [task for task in (self._opening, self._delivery) if task is not None and not task.done()]
         for task in tasks:
             task.cancel()
@@ -158,8 +162,8 @@ class Channel:
         cohort_key: Hashable = (key, filter) if shared else object()
         cohort = self.cohorts.get(cohort_key)
         if cohort is None:
-            cohort = self.cohorts[cohort_key] = Cohort(cohort_key, filter, render, self._budget)
-            self._budget.add(cohort)
+            cohort = self.cohorts[cohort_key] = Cohort(cohort_key, filter, render, self._results)
+            self._results.add(cohort)
         subscriber = Subscriber(position, cohort, sink, self)
         cohort.members[subscriber] = None
         self.subscribers += 1
@@ -174,7 +178,7 @@ class Channel:
         self.subscribers -= 1
         if not cohort.members:
             del self.cohorts[cohort.key]
-            self._budget.remove(cohort)
+            self._results.remove(cohort)
         if subscriber.catch_up is not None:
             subscriber.catch_up.cancel()
         self._left(self, subscriber.catch_up)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from delivery.budget import CacheBudget
 from delivery.sink import Batch
 from messages import Message, MessageFilter
 
@@ -17,41 +18,8 @@ YIELD_EVERY_RENDERS = 16
 """Executions between two yields to the event loop; one takes about 100 µs."""
 
 
-class CacheBudget:
-    """Bytes that all cohorts together may keep, shared out evenly among those alive. It knows every living cohort."""
-
-    def __init__(self, total_bytes: int, cohort_max_bytes: int) -> None:
-        self._total_bytes = total_bytes
-        self._cohort_max_bytes = cohort_max_bytes
-        self._cohorts: set[Cohort] = set()
-        self._kept_bytes = 0
-
-    @property
-    def cohorts(self) -> int:
-        return len(self._cohorts)
-
-    def __contains__(self, cohort: "Cohort") -> bool:
-        return cohort in self._cohorts
-
-    def add(self, cohort: "Cohort") -> None:
-        self._cohorts.add(cohort)
-
-    def remove(self, cohort: "Cohort") -> None:
-        """Forgets a cohort that has ended; what it kept is free."""
-        self._cohorts.remove(cohort)
-        cohort.trim(0)
-
-    def share_bytes(self) -> int:
-        return min(self._cohort_max_bytes, self._total_bytes // max(1, len(self._cohorts)))
-
-    def account(self, change_bytes: int) -> None:
-        """Notes what a cohort keeps more or less. A cohort with nothing to do may still hold a larger share than it
-        has by now: where they exceed the whole, all are cut to theirs."""
-        self._kept_bytes += change_bytes
-        if change_bytes > 0 and self._kept_bytes > self._total_bytes:
-            share = self.share_bytes()
-            for cohort in self._cohorts:
-                cohort.trim(share)
+KEPT_OVERHEAD_BYTES = 160
+"""What a kept result costs beside its bytes: the object, its key, its place in a dict."""
 
 
 class Cohort:
@@ -90,19 +58,23 @@ class Cohort:
         return Batch(messages[-1].sequence, wanted, payloads)
 
     def _keep(self, sequence: int, payload: bytes) -> None:
-        kept = self._kept
-        if sequence not in kept and self in self._budget:  # Its last member may have left while it was executed.
-            # A copy, since orjson's bytes keep the 4 KiB that they were written into (3.13), however short they are.
-            kept[sequence] = bytes(memoryview(payload))
-            self._kept_bytes += len(payload)
-            self._budget.account(len(payload))
-        self.trim(self._budget.share_bytes())
+        if sequence in self._kept or self not in self._budget:  # Its last member may have left while it was executed.
+            return
+        before = self._kept_bytes
+        # A copy, since orjson's bytes keep the 4 KiB that they were written into (3.13), however short they are.
+        self._kept[sequence] = bytes(memoryview(payload))
+        self._kept_bytes += len(payload) + KEPT_OVERHEAD_BYTES
+        self._cut(self._budget.share_bytes())
+        self._budget.account(self._kept_bytes - before)
 
     def trim(self, share_bytes: int) -> None:
-        """Drops the oldest results until at most `share_bytes` are kept."""
-        kept, before = self._kept, self._kept_bytes
-        while self._kept_bytes > share_bytes:
-            oldest = next(iter(kept))
-            self._kept_bytes -= len(kept.pop(oldest))
+        """Drops the oldest results until at most `share_bytes` are kept, and accounts for it."""
+        before = self._kept_bytes
+        self._cut(share_bytes)
         if before != self._kept_bytes:
             self._budget.account(self._kept_bytes - before)
+
+    def _cut(self, share_bytes: int) -> None:
+        kept = self._kept
+        while self._kept_bytes > share_bytes:
+            self._kept_bytes -= len(kept.pop(next(iter(kept)))) + KEPT_OVERHEAD_BYTES

@@ -5,8 +5,9 @@ import contextvars
 import logging
 from collections.abc import Hashable, Sequence
 
+from delivery.budget import CacheBudget
 from delivery.channel import Channel
-from delivery.cohort import CacheBudget, Render
+from delivery.cohort import Render
 from delivery.figures import Figures
 from delivery.pages import PageReader
 from delivery.sink import Sink
@@ -17,8 +18,10 @@ from messages import Message, MessageFilter
 
 logger = logging.getLogger(__name__)
 
-CACHE_BYTES = 64 * 1024 * 1024
-COHORT_CACHE_BYTES = 1024 * 1024
+RESULTS_BYTES, COHORT_RESULTS_BYTES = 64 * 1024 * 1024, 1024 * 1024
+"""Results that all cohorts keep for those who catch up, and one of them at most."""
+TAILS_BYTES, TAIL_BYTES = 64 * 1024 * 1024, 1024 * 1024
+"""Newest messages that all live channels keep, and one of them at most."""
 HEADS_PER_QUERY = 10_000
 
 
@@ -35,7 +38,8 @@ class Hub:
         self._log = log
         self._max_cohorts = max_cohorts
         self._sweep_interval_seconds = sweep_interval_seconds
-        self._budget = CacheBudget(CACHE_BYTES, COHORT_CACHE_BYTES)
+        self._results = CacheBudget(RESULTS_BYTES, COHORT_RESULTS_BYTES)
+        self._tails = CacheBudget(TAILS_BYTES, TAIL_BYTES)
         self._ending: set[asyncio.Task[None]] = set()
         self._head_sweep: asyncio.Task[None] | None = None
         self._heads: dict[str, asyncio.Future[int]] = {}
@@ -73,7 +77,7 @@ class Hub:
 
     @property
     def cohorts(self) -> int:
-        return self._budget.cohorts
+        return len(self._results)
 
     # -- LogListener ------------------------------------------------------------------------------------------
 
@@ -114,7 +118,14 @@ class Hub:
         channel = self.channels.get(channel_id)
         if channel is None:
             channel = self.channels[channel_id] = Channel(
-                channel_id, self._log, self._read_head, self.pages, self._budget, self.figures, self._left
+                channel_id,
+                self._log,
+                self._read_head,
+                self.pages,
+                self._results,
+                self._tails,
+                self.figures,
+                self._left,
             )
         channel.holds += 1
         try:
@@ -134,7 +145,7 @@ class Hub:
             elif position > head:
                 raise CursorInvalid("is past the channel's newest message")
             await channel.open()  # Again only if delivering has failed meanwhile; else it returns in this step.
-            shared = self._budget.cohorts < self._max_cohorts or (cohort, filter) in channel.cohorts
+            shared = len(self._results) < self._max_cohorts or (cohort, filter) in channel.cohorts
             return channel.join(position, cohort, filter, render, sink, shared)
         finally:
             channel.holds -= 1

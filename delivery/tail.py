@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from delivery.budget import CacheBudget
 from messages import Message
 
 MESSAGE_OVERHEAD_BYTES = 400
@@ -25,28 +26,40 @@ def cut_page(messages: Sequence[Message], *, start: int, stop: int, max_bytes: i
 
 
 class Tail:
-    """A contiguous run of messages that ends at the channel's head, at most `max_bytes` of them in memory.
+    """A contiguous run of messages that ends at the channel's head, as many as its share of the budget holds.
 
     Invariant: `_messages[i + 1].sequence == _messages[i].sequence + 1`.
     """
 
-    __slots__ = ("_bytes", "_max_bytes", "_messages", "_start")
+    __slots__ = ("_budget", "_bytes", "_messages", "_start")
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, budget: CacheBudget) -> None:
+        self._budget = budget
         self._messages: list[Message] = []
         self._start = 0
         self._bytes = 0
 
     def extend(self, messages: Sequence[Message]) -> None:
         """Appends what follows the tail; a gap before it (retention, a skipped stretch) starts the tail anew."""
-        held = self._messages
+        held, before = self._messages, self._bytes
         if held and messages and messages[0].sequence != held[-1].sequence + 1:
             held.clear()
             self._start = self._bytes = 0
         held.extend(messages)
         self._bytes += sum(map(size_bytes, messages))
-        while self._bytes > self._max_bytes and self._start < len(held):
+        self._cut(self._budget.share_bytes() if self in self._budget else 0)
+        self._budget.account(self._bytes - before)
+
+    def trim(self, share_bytes: int) -> None:
+        """Drops the oldest messages until at most `share_bytes` are kept, and accounts for it."""
+        before = self._bytes
+        self._cut(share_bytes)
+        if before != self._bytes:
+            self._budget.account(self._bytes - before)
+
+    def _cut(self, share_bytes: int) -> None:
+        held = self._messages
+        while self._bytes > share_bytes and self._start < len(held):
             self._bytes -= size_bytes(held[self._start])
             self._start += 1
         # Deleting from the front moves the rest; done when half is dead, each message is moved about once.

@@ -264,6 +264,7 @@ class PlainConnection:
             self._subscriber.close()
         if self._sink is not None:
             self.figures.delivered = self._sink.delivered
+        self._subscriber = self._sink = None  # They hold `_ended`: a cycle, and with it the channel's tail.
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

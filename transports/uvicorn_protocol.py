@@ -211,7 +211,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.admission.leave(self.client[0] if self.client else None)
         scope = getattr(self, "scope", None)
         if scope is not None:
-            scope["extensions"].pop(DIRECT, None)  # Breaks the cycle, so that memory returns without a collection.
+            scope["extensions"].pop(DIRECT, None)  # Breaks a cycle, so that memory returns without a collection,
+        self.conn.parser.close()  # and another one: a suspended generator that holds its own owner.
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import orjson
 
-from delivery.cohort import CacheBudget, Cohort
+from delivery.budget import CacheBudget
+from delivery.cohort import KEPT_OVERHEAD_BYTES, Cohort
 from messages import Message
 from tests.delivery.recorder import render
 
@@ -17,6 +18,10 @@ def messages(first: int, count: int) -> list[Message]:
     return [Message("c", first + n, "a", "x" * 100, None, None, None, NOW, "e") for n in range(count)]
 
 
+def kept_bytes(payload: bytes) -> int:
+    return len(payload) + KEPT_OVERHEAD_BYTES
+
+
 async def test_results_kept_stay_within_the_whole_though_most_cohorts_are_idle() -> None:
     budget = CacheBudget(10_000, 1_000)
     cohorts = []
@@ -24,13 +29,13 @@ async def test_results_kept_stay_within_the_whole_though_most_cohorts_are_idle()
         cohort = Cohort(number, None, render, budget)
         budget.add(cohort)
         cohorts.append(cohort)
-        await cohort.encode(messages(1, 20))  # 2,000 bytes, of which a share is kept
-        assert sum(each._kept_bytes for each in cohorts) == budget._kept_bytes <= 10_000
-        assert all(sum(map(len, each._kept.values())) == each._kept_bytes for each in cohorts)
+        await cohort.encode(messages(1, 20))  # 5,000 bytes, of which a share is kept
+        assert sum(each._kept_bytes for each in cohorts) == budget.kept_bytes <= 10_000
+        assert all(sum(map(kept_bytes, each._kept.values())) == each._kept_bytes for each in cohorts)
     assert max(each._kept_bytes for each in cohorts) <= 1_000
     for cohort in cohorts:
         budget.remove(cohort)
-    assert (budget.cohorts, budget._kept_bytes) == (0, 0)
+    assert (len(budget), budget.kept_bytes) == (0, 0)
 
 
 async def test_cohort_that_ends_while_it_executes_keeps_nothing() -> None:
@@ -48,7 +53,7 @@ async def test_cohort_that_ends_while_it_executes_keeps_nothing() -> None:
     budget.remove(cohort)
     gate.set()
     assert len((await encoding).payloads) == 3
-    assert budget._kept_bytes == 0
+    assert budget.kept_bytes == 0
 
 
 async def test_result_kept_is_not_executed_again() -> None:
@@ -58,7 +63,7 @@ async def test_result_kept_is_not_executed_again() -> None:
         executed.append(message.sequence)
         return render(message)
 
-    budget = CacheBudget(10_000, 1_000)
+    budget = CacheBudget(100_000, 10_000)
     cohort = Cohort("key", None, counted, budget)
     budget.add(cohort)
     await cohort.encode(messages(1, 10))
@@ -77,5 +82,4 @@ async def test_results_kept_take_the_memory_that_is_accounted_for_them() -> None
     await cohort.encode(batch)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    overhead = 200  # of an object and its place in a dict
-    assert held < budget._kept_bytes + 2_000 * overhead
+    assert held < budget.kept_bytes * 1.1

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from delivery import channel as channel_module
+from delivery import hub as hub_module
 from delivery import pages as pages_module
 from delivery.hub import Hub
 from delivery.subscriber import Subscriber
@@ -204,7 +205,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 @pytest.mark.timeout(240)
 def test_every_record_is_the_log_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     # Small enough that every path is walked: the tail is short, the queue overflows, pages and batches are cut.
-    monkeypatch.setattr(channel_module, "TAIL_BYTES", 8 * 450)
+    monkeypatch.setattr(hub_module, "TAIL_BYTES", 8 * 450)
     monkeypatch.setattr(channel_module, "QUEUE_MESSAGES", 16)
     monkeypatch.setattr(channel_module, "BATCH_BYTES", 5 * 450)
     monkeypatch.setattr(channel_module, "YIELD_EVERY_SUBSCRIBERS", 2)

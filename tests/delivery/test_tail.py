@@ -1,5 +1,6 @@
 from datetime import UTC, datetime
 
+from delivery.budget import CacheBudget
 from delivery.tail import MESSAGE_OVERHEAD_BYTES, Tail, size_bytes
 from messages import Message
 
@@ -10,12 +11,19 @@ def messages(first: int, last: int, content: str = "x") -> list[Message]:
     return [Message("c", n, "a", content, None, None, None, NOW, "e") for n in range(first, last + 1)]
 
 
+def tail_of(max_bytes: int) -> Tail:
+    budget = CacheBudget(max_bytes, max_bytes)
+    tail = Tail(budget)
+    budget.add(tail)
+    return tail
+
+
 def sequences(page: list[Message] | None) -> list[int] | None:
     return None if page is None else [message.sequence for message in page]
 
 
 def test_tail_position_inside_returns_what_follows() -> None:
-    tail = Tail(1_000_000)
+    tail = tail_of(1_000_000)
     tail.extend(messages(5, 9))
     assert sequences(tail.after(4, limit=10, max_bytes=10**6)) == [5, 6, 7, 8, 9]
     assert sequences(tail.after(6, limit=2, max_bytes=10**6)) == [7, 8]
@@ -23,7 +31,7 @@ def test_tail_position_inside_returns_what_follows() -> None:
 
 
 def test_tail_position_before_it_or_empty_tail_returns_none() -> None:
-    tail = Tail(1_000_000)
+    tail = tail_of(1_000_000)
     assert tail.after(0, limit=1, max_bytes=1) is None
     tail.extend(messages(5, 9))
     assert tail.after(3, limit=10, max_bytes=10**6) is None
@@ -31,7 +39,7 @@ def test_tail_position_before_it_or_empty_tail_returns_none() -> None:
 
 def test_tail_over_its_bytes_forgets_the_oldest_and_stays_contiguous() -> None:
     size = size_bytes(messages(1, 1)[0])
-    tail = Tail(10 * size)
+    tail = tail_of(10 * size)
     for first in range(1, 1000, 7):
         tail.extend(messages(first, first + 6))
         last = first + 6
@@ -43,13 +51,13 @@ def test_tail_over_its_bytes_forgets_the_oldest_and_stays_contiguous() -> None:
 
 
 def test_tail_message_larger_than_it_leaves_it_empty() -> None:
-    tail = Tail(100)
+    tail = tail_of(100)
     tail.extend(messages(1, 1, "x" * 1000))
     assert tail.after(0, limit=1, max_bytes=10) is None
 
 
 def test_tail_after_a_gap_starts_anew() -> None:
-    tail = Tail(1_000_000)
+    tail = tail_of(1_000_000)
     tail.extend(messages(1, 3))
     tail.extend(messages(7, 9))
     assert tail.after(3, limit=10, max_bytes=10**6) is None
@@ -57,15 +65,32 @@ def test_tail_after_a_gap_starts_anew() -> None:
 
 
 def test_page_over_max_bytes_is_cut_after_the_message_that_exceeds_it() -> None:
-    tail = Tail(1_000_000)
+    tail = tail_of(1_000_000)
     tail.extend(messages(1, 9, "x" * 1000))
     assert sequences(tail.after(0, limit=9, max_bytes=1)) == [1]
     assert sequences(tail.after(0, limit=9, max_bytes=2 * (1000 + MESSAGE_OVERHEAD_BYTES))) == [1, 2]
 
 
 def test_tail_of_long_messages_holds_little_more_than_its_bound() -> None:
-    tail = Tail(1_000_000)
+    tail = tail_of(1_000_000)
     for number in range(1, 100):
         tail.extend(messages(number, number, "x" * 200_000))
         assert sum(map(size_bytes, tail._messages)) < 2_500_000
     assert tail.after(98, limit=10, max_bytes=10**6) is not None
+
+
+def test_tails_of_many_channels_stay_within_the_bound_of_them_all_though_most_are_idle() -> None:
+    budget = CacheBudget(100_000, 10_000)
+    tails = []
+    for _ in range(50):
+        tail = Tail(budget)
+        budget.add(tail)
+        tails.append(tail)
+        tail.extend(messages(1, 30))
+        assert budget.kept_bytes == sum(each._bytes for each in tails) <= 100_000
+        assert len(tail.after(30 - budget.share_bytes() // 500, limit=100, max_bytes=10**6) or ()) >= 3
+    for tail in tails:
+        budget.remove(tail)
+        budget.remove(tail)
+        tail.extend(messages(31, 40))
+    assert (len(budget), budget.kept_bytes) == (0, 0)
