@@ -23,7 +23,7 @@ from schema.errors import count_errors, format_graphql_error, format_graphql_err
 from schema.persisted_queries import PersistedQueries
 from schema.posting import Posting
 from schema.proportions import DocumentLimits
-from schema.rendering import SharedRenders, build_executor
+from schema.rendering import SharedRender, SharedRenders, build_executor
 from schema.turns import Turns
 
 __all__ = ["Operations", "Prepared"]
@@ -135,6 +135,26 @@ class Operations:
         Raises:
             RaqcoonError: the arguments are wrong, or what `resolvers.subscribe` raises.
         """
+        arguments, render = self._read_subscription(prepared, variables)
+        wanted = arguments.get("filter") or {}
+        return await subscribe(
+            context.chat,
+            context.viewer,
+            channel_id=arguments["channelId"],
+            after=arguments.get("after") if after is None else after,
+            filter=input_rules.message_filter(wanted.get("authors"), wanted.get("lanes"), wanted.get("providers")),
+            cohort=render,
+            render=render,
+            sink=sink,
+        )
+
+    def _read_subscription(
+        self, prepared: Prepared, variables: dict[str, Any] | None
+    ) -> tuple[dict[str, Any], SharedRender]:
+        """The arguments of the root field, and what makes its results.
+
+        The executor ends here: it is a cycle, which must not grow old while the log is asked.
+        """
         executor = build_executor(self._graphql_schema, prepared, variables)
         if isinstance(executor, list):
             raise _bad_input(executor[0], prepared)
@@ -154,18 +174,7 @@ class Operations:
             )
         except GraphQLError as error:
             raise _bad_input(error, prepared) from None
-        wanted = arguments.get("filter") or {}
-        render = self._renders.find(prepared, executor.variable_values, variables)
-        return await subscribe(
-            context.chat,
-            context.viewer,
-            channel_id=arguments["channelId"],
-            after=arguments.get("after") if after is None else after,
-            filter=input_rules.message_filter(wanted.get("authors"), wanted.get("lanes"), wanted.get("providers")),
-            cohort=render,
-            render=render,
-            sink=sink,
-        )
+        return arguments, self._renders.find(prepared, executor.variable_values, variables)
 
 
 def _formatted(data: Any, errors: list[GraphQLError] | None, prepared: Prepared, context: Context) -> dict[str, Any]:

@@ -121,7 +121,10 @@ class HttpProtocol(HttpToolsProtocol):
             return
         super().handle_websocket_upgrade()
         protocol: Any = self.transport.get_protocol()
-        if self._admission is not None and protocol is not self:
+        if protocol is self:
+            return
+        self.parser = None  # type: ignore[assignment]  # A cycle, which only a collection would find.
+        if self._admission is not None:
             # It is the WebSocket's now, which counts it out.
             protocol.admission = self._admission
 

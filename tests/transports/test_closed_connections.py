@@ -146,3 +146,17 @@ async def test_closed_connection_leaves_no_cyclic_garbage(
         assert before - server_objects() == {}
     finally:
         gc.enable()
+
+
+async def test_upgraded_connection_keeps_nothing_of_its_http_side(served: tuple[Chat, int, Callable[[], bool]]) -> None:
+    _, port, _ = served
+    gc.collect()
+    gc.disable()
+    try:
+        opened = await RawSocket.open(port, "/graphql", subprotocol="graphql-transport-ws")
+        held = server_objects()
+        assert held["transports.uvicorn_protocol.WebSocketProtocol"] == 1
+        assert held["transports.uvicorn_http.HttpProtocol"] == 0
+        await opened.close()
+    finally:
+        gc.enable()
