@@ -14,7 +14,8 @@ class CacheBudget:
     """Bytes that all caches together may keep, shared out evenly among those alive. It knows every living cache.
 
     A cache cuts itself to `share_bytes()` before it accounts for what it took, so `total_bytes` are exceeded only when
-    caches that have nothing to do hold more than the share is by now; then all are cut to it.
+    caches that have nothing to do hold more than the share is by now; then all are cut, to a little below it, so that
+    where caches come and go all the time not each newcomer makes it look at all of them.
     """
 
     def __init__(self, total_bytes: int, cache_max_bytes: int) -> None:
@@ -44,6 +45,6 @@ class CacheBudget:
         """Notes what a cache keeps more or less."""
         self.kept_bytes += change_bytes
         if change_bytes > 0 and self.kept_bytes > self._total_bytes:
-            share = self.share_bytes()
+            share = self.share_bytes() * 7 // 8
             for cache in self._caches:
                 cache.trim(share)
