@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
 from benchmarks.machine import describe
 from benchmarks.processes import raise_file_limit
 from benchmarks.servers import ROOT
@@ -113,7 +111,7 @@ async def measure_storm(server: EngineServer, storm: int) -> list[str]:
     last = STORM_MESSAGES + live
     loop = asyncio.get_running_loop()
     starts = [number * (STORM_MESSAGES - 1) // storm + 1 for number in range(storm)]
-    memory, peak = psutil.Process(server.pid).memory_full_info().uss, 0
+    memory, peak = server.memory_bytes, 0
 
     async def watch() -> None:
         nonlocal peak

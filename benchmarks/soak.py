@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import psutil
 
+from benchmarks.machine import anonymous_bytes
 from benchmarks.processes import raise_file_limit
 from benchmarks.soak_client import Follower
 from benchmarks.soak_plot import draw
@@ -211,7 +211,7 @@ class Soak:
 
     async def _sample(self, stop: asyncio.Event) -> None:
         while not await _waits(stop, self._options.sample_every):
-            with contextlib.suppress(httpx.HTTPError, psutil.Error, OSError):
+            with contextlib.suppress(httpx.HTTPError, OSError):
                 self.record.samples.append(await self._look())
 
     async def _look(self) -> Sample:
@@ -220,7 +220,7 @@ class Soak:
         return Sample(
             time.monotonic() - self._started_at,
             self.record.restarts,
-            psutil.Process(self._process.pid).memory_full_info().uss,
+            anonymous_bytes(self._process.pid),
             int(float(seen["tasks"])),
             len(os.listdir(f"/proc/{self._process.pid}/fd")),
             int(float(seen["subscribers"])),

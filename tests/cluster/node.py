@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import psutil
+
+from benchmarks.machine import anonymous_bytes
 
 REPOSITORY = Path(__file__).parent.parent.parent
 START_SECONDS = 100.0
@@ -64,8 +65,8 @@ class Node:
         return self._process is not None and self._process.returncode is None
 
     def memory_bytes(self) -> int:
-        """What the process holds for itself."""
-        return int(psutil.Process(self.pid).memory_full_info().uss)
+        """What the process has allocated."""
+        return anonymous_bytes(self.pid)
 
     async def launch(self) -> None:
         """Starts the process and returns at once."""

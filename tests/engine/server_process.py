@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
+from benchmarks.machine import anonymous_bytes
 from tests.engine.client import Client
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -90,8 +90,8 @@ class EngineServer:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory of the process alone: files mapped and shared do not count."""
-        return int(psutil.Process(self.pid).memory_full_info().uss)
+        """What the process has allocated."""
+        return anonymous_bytes(self.pid)
 
     @property
     def open_files(self) -> int:
