@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from delivery.block import Block
 from delivery.budget import CacheBudget
 from delivery.sink import Batch
 from messages import Message, MessageFilter
@@ -25,19 +26,56 @@ KEPT_OVERHEAD_BYTES = 160
 class Cohort:
     """Executes an operation once per message for all of its members, and encodes the result once.
 
-    `members` is ordered by joining; the dict is used as an ordered set.
+    A member is in one of the `blocks`, or `loose`: behind, or with a sink that has to be asked. `loose` is used as an
+    ordered set.
     """
 
-    __slots__ = ("_budget", "_kept", "_kept_bytes", "_render", "filter", "key", "members")
+    __slots__ = ("_budget", "_kept", "_kept_bytes", "_render", "blocks", "filter", "key", "loose")
 
     def __init__(self, key: Hashable, filter: MessageFilter | None, render: Render, budget: CacheBudget) -> None:
         self.key = key
         self.filter = filter
-        self.members: dict[Subscriber, None] = {}
+        self.blocks: list[Block] = []
+        self.loose: dict[Subscriber, None] = {}
         self._render = render
         self._budget = budget
         self._kept: dict[int, bytes] = {}
         self._kept_bytes = 0
+
+    @property
+    def members(self) -> "list[Subscriber]":
+        return [*(member for block in self.blocks for member in block.members), *self.loose]
+
+    @property
+    def empty(self) -> bool:
+        return not self.blocks and not self.loose
+
+    def settle(self, subscriber: "Subscriber") -> None:
+        """Lets a loose subscriber that is at the head, and does not catch up, enter a block if its sink permits it."""
+        claim = subscriber.sink.claim(subscriber)
+        if claim is None:
+            return
+        position = subscriber.position
+        # The newest first: it has room, unless members have left others.
+        block = next((block for block in reversed(self.blocks) if block.has_room(position, claim)), None)
+        if block is None:
+            block = Block(position, claim.layout)
+            self.blocks.append(block)
+        del self.loose[subscriber]
+        subscriber.enter(block, claim)
+
+    def loosen(self, subscriber: "Subscriber") -> None:
+        """Takes a subscriber, whose claim has ended, out of its block."""
+        block = subscriber.get_loose()
+        if block is not None:
+            self.loose[subscriber] = None
+            if not len(block):
+                self.blocks.remove(block)
+
+    def remove(self, subscriber: "Subscriber") -> None:
+        """Forgets a member."""
+        self.loosen(subscriber)
+        del self.loose[subscriber]
 
     async def encode(self, messages: Sequence[Message]) -> Batch:
         """`messages` (contiguous, not empty) as this cohort's members see them."""

@@ -57,7 +57,7 @@ class Hub:
             await asyncio.gather(self._head_sweep, return_exceptions=True)
         for channel in list(self.channels.values()):
             for cohort in list(channel.cohorts.values()):
-                for subscriber in list(cohort.members):
+                for subscriber in cohort.members:
                     subscriber.end(None)
             self._release(channel, force=True)
         reading = self._head_reads

@@ -1,7 +1,7 @@
 """What the engine knows of a connection: a place that takes a batch at once, or says that it cannot now."""
 
-from collections.abc import Callable, Hashable
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
 
 from errors import RaqcoonError
 from messages import Message
@@ -16,27 +16,52 @@ class Batch:
     result for `messages[i]`. Both may be empty when the filter let nothing through.
     """
 
-    __slots__ = ("_wires", "messages", "payloads", "position")
+    __slots__ = ("_laid_out", "messages", "payloads", "position")
 
     def __init__(self, position: int, messages: list[Message], payloads: list[bytes]) -> None:
         self.position = position
         self.messages = messages
         self.payloads = payloads
-        self._wires: dict[Hashable, object] = {}
+        self._laid_out: dict[Callable[[Batch], object], object] = {}
 
-    def wire(self, key: Hashable, build: Callable[["Batch"], T]) -> T:
-        """What `build` makes of this batch, made once per `key` however many subscribers share the batch.
-
-        `key` names a wire format and whatever of the subscriber the bytes depend on (the length of its id, say).
-        """
-        wire = self._wires.get(key)
+    def wire(self, layout: Callable[["Batch"], T]) -> T:
+        """What `layout` makes of this batch, made once however many subscribers share batch and layout."""
+        wire = self._laid_out.get(layout)
         if wire is None:
-            wire = self._wires[key] = build(self)
+            wire = self._laid_out[layout] = layout(self)
         return wire  # type: ignore[return-value]
+
+
+class Frames(Protocol):
+    """A batch in a wire format, but for what differs between two subscribers."""
+
+    def joined(self, head: bytes) -> bytes:
+        """The bytes for a subscriber with this `head`: its operation's id, say."""
+
+
+class Claim(NamedTuple):
+    """How a subscriber is written to without asking its sink: `write(batch.wire(layout).joined(head))`.
+
+    `write` takes all bytes in the same loop step. It may tell its holder that it is `blocked`, but only after it has
+    taken them, and no other holder but those of the same connection.
+    """
+
+    layout: Callable[[Batch], Frames]
+    head: bytes
+    write: Callable[[bytes], object]
+
+
+class Holder(Protocol):
+    """Who holds a claim."""
+
+    def blocked(self) -> None:
+        """The claim has ended: from this step on the sink has to be asked again. Called at most once a claim."""
 
 
 class Sink(Protocol):
     """A subscriber's side of a connection."""
+
+    __slots__ = ()
 
     def write(self, batch: Batch) -> bool:
         """Takes the whole batch in this loop step and returns True, or takes nothing of it and returns False.
@@ -53,3 +78,11 @@ class Sink(Protocol):
 
         Called at most once, never after the subscriber was closed by its owner. Never raises.
         """
+
+    def claim(self, holder: Holder) -> Claim | None:
+        """The way to write without asking, until the holder is told that it is blocked or releases it. None: ask."""
+        return None
+
+    def release(self, holder: Holder) -> None:
+        """Ends the claim of `holder`, which is not told."""
+        return

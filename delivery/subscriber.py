@@ -3,8 +3,9 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+from delivery.block import Block
 from delivery.cohort import Cohort
-from delivery.sink import Sink
+from delivery.sink import Batch, Claim, Sink
 from errors import RaqcoonError
 
 if TYPE_CHECKING:
@@ -17,32 +18,75 @@ GONE = 2**63
 class Subscriber:
     """The server-side half of a subscription.
 
-    `position` is the sequence of the last message that the sink has taken, or that the filter let pass by. It only
-    moves forward, and only in the loop step in which the sink took what lies between.
+    It moves with a block, or is loose and moves by itself.
     """
 
-    __slots__ = ("_channel", "catch_up", "cohort", "position", "sink")
+    __slots__ = ("_block", "_channel", "_delivered", "_position", "catch_up", "cohort", "sink")
 
     def __init__(self, position: int, cohort: Cohort, sink: Sink, channel: "Channel") -> None:
-        self.position = position
         self.cohort = cohort
         self.sink = sink
         self.catch_up: asyncio.Task[None] | None = None
+        self._position = position
+        self._delivered = 0
+        self._block: Block | None = None
         self._channel = channel
 
     @property
+    def position(self) -> int:
+        """The sequence of the last message that the sink has taken, or that the filter let pass by.
+
+        It only moves forward, and only in the loop step in which the sink took what lies between.
+        """
+        return self._position if self._block is None else self._block.position
+
+    @property
+    def delivered(self) -> int:
+        """Messages that the sink has taken."""
+        return self._delivered if self._block is None else self._delivered + self._block.delivered
+
+    @property
     def closed(self) -> bool:
-        return self.position == GONE
+        return self._position == GONE
+
+    # -- used by the channel -----------------------------------------------------------------------------------
+
+    def took(self, batch: Batch) -> None:
+        """The sink of this loose subscriber has taken `batch` in this step."""
+        self._position = batch.position
+        self._delivered += len(batch.payloads)
+
+    def enter(self, block: Block, claim: Claim) -> None:
+        block.add(self, claim)
+        self._block = block
+        self._delivered -= block.delivered
+
+    def get_loose(self) -> Block | None:
+        """Leaves its block, if it is in one, and returns it."""
+        block, position, delivered = self._block, self.position, self.delivered
+        if block is not None:
+            block.remove(self)
+            self._block, self._position, self._delivered = None, position, delivered
+        return block
+
+    # -- used by the sink and by whoever owns it ---------------------------------------------------------------
+
+    def blocked(self) -> None:
+        """Its sink has to be asked from now on."""
+        self.cohort.loosen(self)
 
     def close(self) -> None:
         """Ends the subscription at once: its sink is not touched again. Idempotent."""
-        if self.position == GONE:
+        if self._position == GONE:
             return
-        self.position = GONE
+        if self._block is not None:
+            self.sink.release(self)
+        self.cohort.remove(self)
+        self._position = GONE
         self._channel.leave(self)
 
     def end(self, error: RaqcoonError | None) -> None:
         """Closes the subscription from the server's side and tells the sink why."""
-        if self.position != GONE:
+        if self._position != GONE:
             self.close()
             self.sink.end(error)

@@ -4,14 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 
-from delivery.sink import Batch
+from delivery.sink import Batch, Sink
 from errors import RaqcoonError
 from messages import Message, MessageFilter
 from resolvers.subscribe import subscribe
 from schema.context import Context
 
 
-class _Slot:
+class _Slot(Sink):
     """A sink of one batch: it takes the next one when the generator has yielded the last."""
 
     def __init__(self) -> None:

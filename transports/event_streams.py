@@ -133,7 +133,7 @@ async def run_stream(
                 batch = await mailbox.take(heartbeat_seconds)
                 patience.reschedule(loop.time() + stuck_seconds)
                 if batch is not None:
-                    await _write(send, batch.wire(form.name, form.batch))
+                    await _write(send, batch.wire(form.batch))
                 elif mailbox.gone:
                     await end_stream(send, form.interrupted)
                     return

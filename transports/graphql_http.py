@@ -309,7 +309,7 @@ class _Exchange:
         finally:
             expiry.cancel()
             subscriber.close()
-            stream.figures.delivered = stream.mailbox.delivered
+            stream.figures.delivered = subscriber.delivered
 
 
 class OpenStream:

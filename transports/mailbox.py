@@ -2,21 +2,20 @@
 
 import asyncio
 
-from delivery.sink import Batch
+from delivery.sink import Batch, Sink
 from errors import RaqcoonError
 
 
-class Mailbox:
+class Mailbox(Sink):
     """The side of a stream that the engine writes to, and the side that a task reads.
 
     It holds one batch. While that has not been taken `write` refuses the next, so the subscriber falls back to reading
     the log at its own pace and nothing piles up.
     """
 
-    __slots__ = ("_batch", "_changed", "_emptied", "delivered", "ended", "error", "gone")
+    __slots__ = ("_batch", "_changed", "_emptied", "ended", "error", "gone")
 
     def __init__(self) -> None:
-        self.delivered = 0
         self.ended = False
         """The engine has ended the subscription; `error` says why, None when the server is done with it."""
         self.error: RaqcoonError | None = None
@@ -32,7 +31,6 @@ class Mailbox:
         # A batch of which the filter let nothing through has no bytes: there is nothing to wait for.
         if batch.payloads:
             self._batch = batch
-            self.delivered += len(batch.payloads)
             self._changed.set()
         return True
 

@@ -60,7 +60,8 @@ class _Server(Collector):
         behind = catching_up = 0
         for channel in hub.channels.values():
             for cohort in channel.cohorts.values():
-                for subscriber in cohort.members:
+                behind += sum(len(block) for block in cohort.blocks if block.position < channel.head)
+                for subscriber in cohort.loose:
                     behind += subscriber.position < channel.head
                     catching_up += subscriber.catch_up is not None
         yield _gauge("accepting", "1 while posts are taken, 0 while the server drains.", int(self._chat.accepting))

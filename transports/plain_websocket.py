@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import Message, Receive, Scope, Send
 
+from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from errors import BadUserInput, Forbidden, InternalError, RaqcoonError, RetryLater, Unauthenticated
 from messages import ANYONE, Viewer
@@ -24,7 +25,6 @@ from transports.items import encode_message_frame
 from transports.json_codec import encode_json
 from transports.limits import Limits
 from transports.logs import ConnectionFigures, request_id_headers
-from transports.sinks import CountingSink
 from transports.sinks import make_plain_sink as default_make_plain_sink
 from transports.sockets import (
     Allow,
@@ -45,7 +45,7 @@ COHORT = "plain-websocket"
 """The cohort of all plain subscribers of a channel: they are sent the same bytes."""
 _FIELD_NAMES = {"channelId": "channel_id", "tokenCount": "token_count"}
 
-MakePlainSink = Callable[[Scope, Send, Callable[[RaqcoonError | None], None]], CountingSink]
+MakePlainSink = Callable[[Scope, Send, Callable[[RaqcoonError | None], None]], Sink]
 """Makes a subscriber's side of a socket: (scope, send, on_end). `send` drops frames once the socket is closed."""
 
 
@@ -119,7 +119,6 @@ class PlainConnection:
         self._expiry = Expiry()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._sink: CountingSink | None = None
         self.figures = ConnectionFigures("plain")
 
     async def welcome(self) -> bool:
@@ -177,7 +176,6 @@ class PlainConnection:
             subscriber.close()
             return False
         self._subscriber = subscriber
-        self._sink = sink
         self.figures.subscriptions = 1
         return True
 
@@ -262,9 +260,8 @@ class PlainConnection:
         self._expiry.cancel()
         if self._subscriber is not None:
             self._subscriber.close()
-        if self._sink is not None:
-            self.figures.delivered = self._sink.delivered
-        self._subscriber = self._sink = None  # They hold `_ended`: a cycle, and with it the channel's tail.
+            self.figures.delivered = self._subscriber.delivered
+            self._subscriber = None  # Its sink holds `_ended`: a cycle, and with it the channel's tail.
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

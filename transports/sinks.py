@@ -6,11 +6,12 @@ the id differs, so a batch is laid out once as pieces between which every subscr
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import orjson
 
-from delivery.sink import Batch, Sink
+from delivery.sink import Batch, Claim, Frames, Holder, Sink
 from errors import RaqcoonError
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -18,13 +19,6 @@ OnEnd = Callable[[RaqcoonError | None], None]
 
 DIRECT = "raqcoon.direct"
 """Name of the ASGI scope extension under which our uvicorn protocol offers itself; see `uvicorn_protocol`."""
-
-
-class CountingSink(Sink, Protocol):
-    """A sink that knows how much it took."""
-
-    delivered: int
-    """Messages taken so far."""
 
 
 class Direct(Protocol):
@@ -36,6 +30,12 @@ class Direct(Protocol):
     async def drained(self) -> None:
         """Returns once the socket's buffer is below its low-water mark; never on a connection that is gone."""
 
+    def claim(self, holder: Holder) -> Callable[[bytes], object] | None:
+        """The bare write, until `holder` is told that it is blocked or releases it; None when it is blocked now."""
+
+    def release(self, holder: Holder) -> None:
+        """Ends the claim of `holder`, which is not told."""
+
 
 def text_frame_header(length: int) -> bytes:
     """The header of an unmasked, unfragmented text frame of `length` bytes (RFC 6455 section 5.2)."""
@@ -46,21 +46,21 @@ def text_frame_header(length: int) -> bytes:
     return b"\x81\x7f" + length.to_bytes(8, "big")
 
 
-class _NextFrames:
-    """A batch's `next` frames for heads of one length. Remembers the last head: many clients count their ids from 1."""
+class _LaidOut:
+    """A batch's frames for heads of one length. Remembers the last head: many clients count their ids from 1."""
 
     __slots__ = ("_head", "_joined", "_pieces")
 
-    def __init__(self, payloads: list[bytes], head_length: int) -> None:
+    def __init__(self, payloads: list[bytes], head_length: int, tail: bytes) -> None:
         pieces = []
         before = b""
         for payload in payloads:
-            pieces.append(before + text_frame_header(head_length + len(payload) + 1))
-            before = payload + b"}"
+            pieces.append(before + text_frame_header(head_length + len(payload) + len(tail)))
+            before = payload + tail
         pieces.append(before)
         self._pieces = pieces
         self._head = b""
-        self._joined = b""
+        self._joined = b"" if head_length else b"".join(pieces)
 
     def joined(self, head: bytes) -> bytes:
         if head != self._head:
@@ -69,29 +69,31 @@ class _NextFrames:
         return self._joined
 
 
+@cache
+def _layout(head_length: int, tail: bytes) -> Callable[[Batch], Frames]:
+    """The layout of frames that consist of a head of so many bytes, a payload and `tail`."""
+    return lambda batch: _LaidOut(batch.payloads, head_length, tail)
+
+
+@lru_cache(maxsize=1024)
 def _next_head(operation_id: str) -> bytes:
+    """The head of an operation's `next` frames; one object for all clients that count their ids from 1."""
     return b'{"id":' + orjson.dumps(operation_id) + b',"type":"next","payload":'
 
 
-class DirectSink:
-    """`next` frames of one operation, written straight to the transport."""
+class DirectSink(Sink):
+    """Frames written straight to the transport: before each payload comes `head`, after it `tail`."""
 
-    __slots__ = ("_direct", "_head", "_on_end", "delivered")
+    __slots__ = ("_direct", "_head", "_layout", "_on_end")
 
-    def __init__(self, direct: Direct, operation_id: str, on_end: OnEnd) -> None:
-        self.delivered = 0
+    def __init__(self, direct: Direct, head: bytes, tail: bytes, on_end: OnEnd) -> None:
         self._direct = direct
-        self._head = _next_head(operation_id)
+        self._head = head
+        self._layout = _layout(len(head), tail)
         self._on_end = on_end
 
     def write(self, batch: Batch) -> bool:
-        head = self._head
-        length = len(head)
-        frames = batch.wire(length, lambda shared: _NextFrames(shared.payloads, length))
-        if self._direct.write_frames(frames.joined(head)):
-            self.delivered += len(batch.payloads)
-            return True
-        return False
+        return self._direct.write_frames(batch.wire(self._layout).joined(self._head))
 
     async def writable(self) -> None:
         await self._direct.drained()
@@ -99,41 +101,21 @@ class DirectSink:
     def end(self, error: RaqcoonError | None) -> None:
         self._on_end(error)
 
+    def claim(self, holder: Holder) -> Claim | None:
+        write = self._direct.claim(holder)
+        return None if write is None else Claim(self._layout, self._head, write)
 
-def _plain_frames(batch: Batch) -> bytes:
-    return b"".join(text_frame_header(len(payload)) + payload for payload in batch.payloads)
-
-
-class DirectPlainSink:
-    """Frames that are the payloads themselves: the same bytes for every socket of the channel."""
-
-    __slots__ = ("_direct", "_on_end", "delivered")
-
-    def __init__(self, direct: Direct, on_end: OnEnd) -> None:
-        self.delivered = 0
-        self._direct = direct
-        self._on_end = on_end
-
-    def write(self, batch: Batch) -> bool:
-        if self._direct.write_frames(batch.wire("plain", _plain_frames)):
-            self.delivered += len(batch.payloads)
-            return True
-        return False
-
-    async def writable(self) -> None:
-        await self._direct.drained()
-
-    def end(self, error: RaqcoonError | None) -> None:
-        self._on_end(error)
+    def release(self, holder: Holder) -> None:
+        self._direct.release(holder)
 
 
-class SendSink:
+class SendSink(Sink):
     """Frames through ASGI's `send`, for servers that offer nothing better: one batch under way, no queue.
 
     `head` and `tail` enclose each payload. A batch is taken when the one before it has been sent.
     """
 
-    __slots__ = ("_head", "_on_end", "_send", "_sending", "_tail", "delivered")
+    __slots__ = ("_head", "_on_end", "_send", "_sending", "_tail")
 
     def __init__(self, send: Send, head: str, tail: str, on_end: OnEnd) -> None:
         self._send = send
@@ -141,13 +123,11 @@ class SendSink:
         self._tail = tail
         self._on_end = on_end
         self._sending: asyncio.Task[None] | None = None
-        self.delivered = 0
 
     def write(self, batch: Batch) -> bool:
         if self._sending is not None:
             return False
         self._sending = asyncio.get_running_loop().create_task(self._send_batch(batch))
-        self.delivered += len(batch.payloads)
         return True
 
     async def _send_batch(self, batch: Batch) -> None:
@@ -165,17 +145,18 @@ class SendSink:
         self._on_end(error)
 
 
-def make_sink(scope: MutableMapping[str, Any], send: Send, operation_id: str, on_end: OnEnd) -> CountingSink:
+def make_sink(scope: MutableMapping[str, Any], send: Send, operation_id: str, on_end: OnEnd) -> Sink:
     """The sink of a graphql-transport-ws operation on the connection of `scope`."""
-    direct = scope.get("extensions", {}).get(DIRECT)
-    if direct is not None:
-        return DirectSink(direct, operation_id, on_end)
-    return SendSink(send, _next_head(operation_id).decode(), "}", on_end)
+    return _make_sink(scope, send, _next_head(operation_id), b"}", on_end)
 
 
-def make_plain_sink(scope: MutableMapping[str, Any], send: Send, on_end: OnEnd) -> CountingSink:
-    """The sink of a plain WebSocket on the connection of `scope`."""
+def make_plain_sink(scope: MutableMapping[str, Any], send: Send, on_end: OnEnd) -> Sink:
+    """The sink of a plain WebSocket on the connection of `scope`: its frames are the payloads themselves."""
+    return _make_sink(scope, send, b"", b"", on_end)
+
+
+def _make_sink(scope: MutableMapping[str, Any], send: Send, head: bytes, tail: bytes, on_end: OnEnd) -> Sink:
     direct = scope.get("extensions", {}).get(DIRECT)
     if direct is not None:
-        return DirectPlainSink(direct, on_end)
-    return SendSink(send, "", "", on_end)
+        return DirectSink(direct, head, tail, on_end)
+    return SendSink(send, head.decode(), tail.decode(), on_end)

@@ -2,8 +2,8 @@
 
 What differs from `WebSocketsSansIOProtocol` (uvicorn 0.54), and why:
 
-- `write_frames` and `drained`, offered through the ASGI scope's `extensions`: a fan-out to thousands of sockets in one
-  loop step each, with the check for room and the write in the same step.
+- `write_frames`, `drained` and `claim`, offered through the ASGI scope's `extensions`: a fan-out to thousands of
+  sockets with the check for room and the write in the same step, or with no check where it is known that there is room.
 - `Keepalive` pings, and cuts who takes nothing. uvicorn's own pings wait behind the buffered bytes and end a slow but
   reading client with 1011, which graphql-ws clients treat as fatal; its `close()` waits for a buffer that may never
   drain. Here a cut is an abort: the client sees 1006, reconnects and resumes.
@@ -16,6 +16,7 @@ import asyncio
 import logging
 from asyncio.transports import BaseTransport
 from collections import deque
+from collections.abc import Callable
 from random import randrange
 from typing import Any
 
@@ -24,6 +25,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from delivery.sink import Holder
 from transports.admission import Admission
 from transports.sinks import DIRECT
 from transports.socket_options import limit_unsent
@@ -127,6 +129,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         "handshake_complete",
         "handshake_initiated",
         "heard",
+        "holders",
         "initial_response",
         "last_ping_rtt",
         "logger",
@@ -166,6 +169,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.paused_since = None
         self.pong_owed: bytes | None = None
         self.unparsed = b""
+        self.holders: tuple[Holder, ...] = ()
         self.heard = True
         # Connections that came together are pinged apart.
         self.beat = randrange(-8, 8)
@@ -177,19 +181,40 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
         False: the buffer is above its high-water mark, or the connection is not open (any more). Never raises.
         """
-        if (
-            self.paused_since is not None
-            or self.close_sent
-            or self.disconnected
-            or self.conn.state is not State.OPEN
-            or self.transport.is_closing()
-        ):
+        if not self._takes_frames():
             return False
         try:
             self.transport.write(data)
         except RuntimeError:  # uvloop, when the transport was lost a moment ago.
             return False
         return True
+
+    def _takes_frames(self) -> bool:
+        return not (
+            self.paused_since is not None
+            or self.close_sent
+            or self.disconnected
+            or self.conn.state is not State.OPEN
+            or self.transport.is_closing()
+        )
+
+    def claim(self, holder: Holder) -> Callable[[bytes], object] | None:
+        """The bare write, until `holder` is told that it is blocked or releases it; None when it is blocked now."""
+        if not self._takes_frames():
+            return None
+        self.holders = (*self.holders, holder)
+        return self.transport.write
+
+    def release(self, holder: Holder) -> None:
+        """Ends the claim of `holder`, which is not told."""
+        self.holders = tuple(other for other in self.holders if other is not holder)
+
+    def _block(self) -> None:
+        """Ends all claims. Called in the step in which the buffer is full or a close frame is written: a transport that
+        is closed with bytes in its buffer still takes more. What is written to one that was lost is dropped."""
+        holders, self.holders = self.holders, ()
+        for holder in holders:
+            holder.blocked()
 
     async def drained(self) -> None:
         """Returns once the buffer is below its low-water mark; never on a connection that is gone."""
@@ -204,6 +229,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         limit_unsent(transport.get_extra_info("socket"))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._block()
         # uvicorn says 1005, which is a close frame without a code. Where a close frame came, it was told before this.
         self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
         super().connection_lost(exc)
@@ -225,6 +251,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.accept":
             self.request = self.response = None  # type: ignore[assignment]
         elif self.close_timer is not None:
+            self._block()
             # uvicorn's timer calls `close()`, which waits for the buffer of a client that may never read.
             self.close_timer.cancel()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
@@ -286,6 +313,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_pong(self, event: Frame) -> None:
         """Whatever is heard is a sign of life; see `data_received`."""
 
+    def handle_close(self, event: Frame) -> None:
+        self._block()
+        super().handle_close(event)
+
+    def handle_parser_exception(self) -> None:
+        self._block()
+        super().handle_parser_exception()
+
+    def shutdown(self) -> None:
+        self._block()
+        super().shutdown()
+
     def handle_cont(self, event: Frame) -> None:
         # The length of a message is bounded, the number of its fragments is not.
         if len(self.frames) >= FRAGMENTS_MAX:
@@ -295,6 +334,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self.paused_since = self.loop.time()
+        self._block()
 
     def resume_writing(self) -> None:
         self.paused_since = None
@@ -312,6 +352,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def send_away(self) -> None:
         """Closes with 1012 (service restart), which clients answer by coming again, unless it is closing already."""
         if self.conn.state is State.OPEN and not self.close_sent and not self.transport.is_closing():
+            self._block()
             self.queue.put_nowait({"type": "websocket.disconnect", "code": 1012})
             self.conn.send_close(1012, "Service restart")
             self.transport.write(b"".join(self.conn.data_to_send()))

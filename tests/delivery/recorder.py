@@ -1,16 +1,34 @@
 """A sink that records what it takes and can be made slow."""
 
 import asyncio
+from typing import Any, NamedTuple
 
-from delivery.sink import Batch
+from delivery.sink import Batch, Claim, Holder, Sink
 from errors import RaqcoonError
 from messages import Message
 
 
-class Recorder:
-    """Takes every batch while `open`; afterwards `sequences` is what the subscriber was sent."""
+class Whole(NamedTuple):
+    """The layout of a recorder: the batch itself."""
 
-    def __init__(self) -> None:
+    batch: Batch
+
+    def joined(self, head: bytes) -> Any:
+        return self.batch
+
+
+class Recorder(Sink):
+    """Takes every batch while `open`; afterwards `sequences` is what the subscriber was sent.
+
+    With `claims` it may be written to without being asked, while it is open. With `room`, taking so many batches on end
+    makes it slow for a few steps of the loop.
+    """
+
+    def __init__(self, *, claims: bool = True, room: int | None = None) -> None:
+        self.claims = claims
+        self.room = room
+        self.holder: Holder | None = None
+        self.since_open = 0
         self.messages: list[Message] = []
         self.payloads: list[bytes] = []
         self.batches = 0
@@ -25,18 +43,45 @@ class Recorder:
 
     def slow(self) -> None:
         self._open.clear()
+        holder, self.holder = self.holder, None
+        if holder is not None:
+            holder.blocked()
 
     def fast(self) -> None:
+        self.since_open = 0
         self._open.set()
 
     def write(self, batch: Batch) -> bool:
-        assert not self.ended, "written to after the end"
+        assert self.holder is None, "asked although it need not be"
         if not self._open.is_set():
             return False
+        self._take(batch)
+        return True
+
+    def claim(self, holder: Holder) -> Claim | None:
+        assert self.holder is None, "claimed twice"
+        if not self.claims or not self._open.is_set():
+            return None
+        self.holder = holder
+        return Claim(Whole, b"", self._write_claimed)
+
+    def release(self, holder: Holder) -> None:
+        assert self.holder is holder
+        self.holder = None
+
+    def _write_claimed(self, batch: Any) -> None:
+        assert self.holder is not None, "written to without a claim"
+        self._take(batch)
+
+    def _take(self, batch: Batch) -> None:
+        assert not self.ended, "written to after the end"
         self.batches += 1
         self.messages += batch.messages
         self.payloads += batch.payloads
-        return True
+        self.since_open += 1
+        if self.since_open == self.room:
+            self.slow()
+            asyncio.get_running_loop().call_later(0, self.fast)
 
     async def writable(self) -> None:
         await self._open.wait()

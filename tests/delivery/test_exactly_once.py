@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from delivery import block as block_module
 from delivery import channel as channel_module
 from delivery import hub as hub_module
 from delivery import pages as pages_module
@@ -34,11 +35,11 @@ class LaggardLog(MemoryLog):
 
 
 class Client:
-    def __init__(self, channel_id: str, position: int, wanted: MessageFilter | None) -> None:
+    def __init__(self, channel_id: str, position: int, wanted: MessageFilter | None, sink: Recorder) -> None:
         self.channel_id = channel_id
         self.start = position
         self.wanted = wanted
-        self.sink = Recorder()
+        self.sink = sink
         self.seen: list[int] = []
         self.subscriber: Subscriber | None = None
 
@@ -92,11 +93,16 @@ class ExactlyOnce(RuleBasedStateMachine):
         back=st.none() | st.integers(0, 60),
         filtered=st.booleans(),
         posts=st.integers(0, 5),
+        claims=st.booleans(),
+        room=st.none() | st.integers(1, 4),
     )
-    def subscribe(self, channel_id: str, back: int | None, filtered: bool, posts: int) -> None:
+    def subscribe(
+        self, channel_id: str, back: int | None, filtered: bool, posts: int, claims: bool, room: int | None
+    ) -> None:
         head = self.log._heads.get(channel_id, 0)
         position = None if back is None else max(0, head - back)
-        client = Client(channel_id, position or 0, MessageFilter(authors=frozenset({"author-1"})) if filtered else None)
+        wanted = MessageFilter(authors=frozenset({"author-1"})) if filtered else None
+        client = Client(channel_id, position or 0, wanted, Recorder(claims=claims, room=room))
         self.clients.append(client)
 
         async def while_posts_arrive() -> None:
@@ -161,6 +167,21 @@ class ExactlyOnce(RuleBasedStateMachine):
         for client in getattr(self, "clients", []):
             self.check(client)
 
+    @invariant()
+    def members_are_in_one_place(self) -> None:
+        if not hasattr(self, "hub"):
+            return
+        for channel in self.hub.channels.values():
+            members = [member for cohort in channel.cohorts.values() for member in cohort.members]
+            assert len(members) == len(set(members)) == channel.subscribers
+            for cohort in channel.cohorts.values():
+                for block in cohort.blocks:
+                    assert 0 < len(block) <= block_module.MEMBERS_MAX
+                    for member in block.members:
+                        assert member.catch_up is None
+                        assert member.position == block.position
+                        assert member.sink.holder is member
+
     def check(self, client: Client) -> None:
         held = self.log._held.get(client.channel_id, [])
         expected = [
@@ -209,6 +230,7 @@ def test_every_record_is_the_log_in_order(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(channel_module, "QUEUE_MESSAGES", 16)
     monkeypatch.setattr(channel_module, "BATCH_BYTES", 5 * 450)
     monkeypatch.setattr(channel_module, "YIELD_EVERY_SUBSCRIBERS", 2)
+    monkeypatch.setattr(block_module, "MEMBERS_MAX", 2)
     monkeypatch.setattr(channel_module, "PAGE_BYTES", 6 * 450)
     monkeypatch.setattr(channel_module, "PAGE_MESSAGES", 8)
     monkeypatch.setattr(channel_module, "RETRY_SECONDS", (0.0005, 0.001))

@@ -1,13 +1,14 @@
 import asyncio
 import gc
 import logging
+import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from delivery.channel import GATHER_SECONDS
+from delivery.channel import GATHER_SECONDS_MAX, GATHER_SECONDS_MIN
 from delivery.hub import Hub
 from delivery.sink import Batch
 from errors import CursorExpired, CursorInvalid, InternalError, Unavailable
@@ -101,25 +102,71 @@ async def test_hub_past_the_bound_of_cohorts_operations_run_unshared_and_right()
         assert hub.cohorts == 0
 
 
-async def test_busy_channel_gathers_no_longer_than_its_last_sweep_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    sleep, gathered = asyncio.sleep, []
+class Lengthy(Recorder):
+    """Makes a sweep to it take so long."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def _take(self, batch: Batch) -> None:
+        time.sleep(self.seconds)
+        super()._take(batch)
+
+
+async def post_for_each_sweep(log: MemoryLog, sink: Recorder) -> None:
+    for number in range(1, 11):
+        await post(log, "x")
+        await sink.reached(number)
+
+
+async def post_all_the_time(log: MemoryLog, sink: Recorder) -> None:
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:
+        await post(log, "x")
+
+
+Feed = Callable[[MemoryLog, Recorder], Awaitable[None]]
+
+
+async def gathered(monkeypatch: pytest.MonkeyPatch, sweep_seconds: float, feed: Feed) -> list[float]:
+    """How long a channel has waited for more, in turn, while it was fed."""
+    sleep, waited = asyncio.sleep, []
 
     async def recording(seconds: float) -> None:
         if seconds:
-            gathered.append(seconds)
+            waited.append(seconds)
         await sleep(seconds)
 
     async with running() as (log, hub):
-        sink, subscriber = await join(hub, None)
+        sink = Lengthy(sweep_seconds)
+        subscriber = await hub.subscribe("c", None, cohort=0, filter=None, render=render, sink=sink)
         monkeypatch.setattr("delivery.channel.asyncio.sleep", recording)
-        for number in range(1, 51):
-            await post(log, "x")
-            await sink.reached(number)
+        await feed(log, sink)
         monkeypatch.undo()
         subscriber.close()
-    # A sweep to one subscriber takes microseconds; only a machine that is held up makes one of them longer.
-    assert gathered
-    assert sorted(gathered)[len(gathered) // 2] < GATHER_SECONDS / 2
+    return waited
+
+
+async def test_busy_channel_gathers_no_longer_than_its_last_sweep_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = await gathered(monkeypatch, 0.0015, post_all_the_time)
+    assert waited
+    # By then the wait would have doubled to its longest. Only a machine that is held up makes most sweeps longer.
+    assert sorted(waited)[len(waited) // 2] < GATHER_SECONDS_MAX / 2
+
+
+async def test_wait_that_brings_something_is_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = await gathered(monkeypatch, 0.012, post_all_the_time)
+    assert waited[:4] == [GATHER_SECONDS_MIN, 2 * GATHER_SECONDS_MIN, 4 * GATHER_SECONDS_MIN, GATHER_SECONDS_MAX]
+
+
+async def test_channel_that_just_keeps_up_does_not_wait_itself_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(await gathered(monkeypatch, 0.012, post_for_each_sweep)) == {GATHER_SECONDS_MIN}
+
+
+async def test_short_sweeps_follow_on_each_other_without_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = await gathered(monkeypatch, 0, post_for_each_sweep)
+    assert len(waited) <= 2  # Only a machine that is held up makes one of them long.
 
 
 async def test_subscribe_where_a_hint_went_beyond_the_log_stands_at_the_log_s_head() -> None:
@@ -351,13 +398,14 @@ async def test_delivery_that_fails_ends_subscriptions_with_a_masked_error(caplog
         assert "secret" not in str(error)
 
 
-async def test_sink_that_raises_takes_nothing_from_the_others() -> None:
+@pytest.mark.parametrize("claims", [True, False])
+async def test_sink_that_raises_takes_nothing_from_the_others(claims: bool) -> None:
     class Broken(Recorder):
-        def write(self, batch: Batch) -> bool:
+        def _take(self, batch: Batch) -> None:
             raise RuntimeError("lost transport")
 
     async with running() as (log, hub):
-        broken = Broken()
+        broken = Broken(claims=claims)
         await hub.subscribe("c", None, cohort=0, filter=None, render=render, sink=broken)
         sink, subscriber = await join(hub, None)
         await post(log, "x", "y")

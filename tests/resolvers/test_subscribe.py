@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from delivery.sink import Batch
+from delivery.sink import Batch, Sink
 from errors import BadUserInput, CursorInvalid, Forbidden, RaqcoonError
 from messages import ANYONE, Message, Viewer, encode_cursor
 from resolvers.chat import Chat
@@ -10,7 +10,7 @@ from resolvers.subscribe import subscribe
 from tests.fakes import fill
 
 
-class Collected:
+class Collected(Sink):
     """A sink that takes everything."""
 
     def __init__(self, expected: int) -> None:

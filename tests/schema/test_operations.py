@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from strawberry.extensions import SchemaExtension
 
-from delivery.sink import Batch
+from delivery.sink import Batch, Sink
 from errors import BadUserInput, CursorInvalid, Forbidden, RaqcoonError, Unavailable
 from messages import Viewer, encode_cursor
 from resolvers import history
@@ -228,7 +228,7 @@ async def test_strawberry_extensions_see_every_step_and_results_are_the_same(
     assert Spy.steps == ["operation", "execute", "channel", "id"]
 
 
-class Collected:
+class Collected(Sink):
     """A sink that takes everything."""
 
     def __init__(self) -> None:

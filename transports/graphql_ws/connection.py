@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Message, Receive, Scope, Send
 
+from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from errors import BadUserInput, Forbidden, RaqcoonError, RetryLater, Unauthenticated
 from messages import Viewer
@@ -23,7 +24,6 @@ from transports.graphql_ws.frames import CloseCode, SubscribePayload
 from transports.graphql_ws.protocol import Authenticate, Close, Operation, ServerProtocol, Start, Stop
 from transports.json_codec import encode_json
 from transports.logs import ConnectionFigures
-from transports.sinks import CountingSink
 from transports.sockets import Expiry, client_address, forget_handshake, transmit
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 YIELD_EVERY_FRAMES = 4
 """Frames of one socket handled between two looks at all others: an unknown document takes a millisecond and more."""
-MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], CountingSink]
+MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], Sink]
 """Makes a subscriber's side of this socket: (scope, send, operation id, on_end). `on_end` is called at most once, after
 everything the sink took has been handed to the transport. `send` drops whatever comes after the operation's end."""
 
@@ -169,13 +169,13 @@ class SocketConnection:
             return
         self.figures.subscriptions += 1
         if core.is_live(operation):
-            operation.stop = partial(self._unsubscribe, subscriber, sink)
+            operation.stop = partial(self._unsubscribe, subscriber)
         else:
-            self._unsubscribe(subscriber, sink)
+            self._unsubscribe(subscriber)
 
-    def _unsubscribe(self, subscriber: Subscriber, sink: CountingSink) -> None:
+    def _unsubscribe(self, subscriber: Subscriber) -> None:
         subscriber.close()
-        self.figures.delivered += sink.delivered
+        self.figures.delivered += subscriber.delivered
 
     async def _execute(self, operation: Operation, prepared: Prepared, variables: dict[str, Any] | None) -> None:
         core = self._protocol

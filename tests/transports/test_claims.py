@@ -1,0 +1,162 @@
+"""Who holds a connection's bare write hears of it in the very step in which the connection takes no more frames."""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from websockets.protocol import State
+
+from tests.transports.graphql_ws_client import graphql_server, open_acknowledged, post, settle, subscription
+from tests.transports.live_server import Closed, RawSocket, frame, serve
+from transports.sinks import DIRECT
+from transports.uvicorn_protocol import WebSocketProtocol
+
+
+class Holder:
+    """Notices, step by step, whether the claim is as good as it says."""
+
+    def __init__(self, direct: WebSocketProtocol) -> None:
+        self.direct = direct
+        self.ended = False
+        self.write = direct.claim(self)
+        assert self.write is not None
+
+    def blocked(self) -> None:
+        assert not self.ended, "told twice"
+        self.ended = True
+
+    async def watch(self) -> None:
+        while not self.ended:
+            direct = self.direct
+            lost = direct.transport.is_closing() and direct.conn.state is State.OPEN and not direct.close_sent
+            assert lost or direct._takes_frames(), "takes no more frames, and has not said so"
+            await asyncio.sleep(0)
+
+
+class Claimed:
+    """An application that claims each connection's write and then does what it is told."""
+
+    def __init__(self, then: Callable[[Holder, Any], Any]) -> None:
+        self.then = then
+        self.holder: Holder | None = None
+        self.watched: asyncio.Future[None] | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        self.holder = Holder(scope["extensions"][DIRECT])
+        self.watched = asyncio.ensure_future(self.holder.watch())
+        await self.then(self.holder, send)
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    def check(self) -> None:
+        assert self.holder is not None
+        assert self.watched is not None
+        assert self.holder.ended
+        assert self.watched.result() is None
+
+
+async def nothing(holder: Holder, send: Any) -> None: ...
+
+
+async def close(holder: Holder, send: Any) -> None:
+    await send({"type": "websocket.close", "code": 4400})
+
+
+async def send_away(holder: Holder, send: Any) -> None:
+    holder.direct.send_away()
+
+
+async def shut_down(holder: Holder, send: Any) -> None:
+    holder.direct.shutdown()
+
+
+async def abort(holder: Holder, send: Any) -> None:
+    holder.direct.abort()
+
+
+async def fill_up(holder: Holder, send: Any) -> None:
+    assert holder.write is not None
+    while not holder.ended:
+        holder.write(b"\x82\x7f" + (1024 * 1024).to_bytes(8, "big") + bytes(1024 * 1024))
+        await asyncio.sleep(0)
+    assert holder.direct.claim(holder) is None
+    holder.direct.abort()
+
+
+CLOSE_FRAME = frame(struct.pack("!H", 1000), opcode=8)
+UNMASKED = b"\x81\x02hi"
+INVALID_UTF_8 = frame(b"\xff", opcode=1)
+
+
+@pytest.mark.parametrize("then", [close, send_away, shut_down, abort, fill_up])
+async def test_holder_hears_of_what_the_server_does(then: Callable[[Holder, Any], Any]) -> None:
+    app = Claimed(then)
+    async with serve(app) as port:
+        opened = await RawSocket.open(port, "/")
+        if then is not fill_up:
+            assert isinstance(await opened.receive(), Closed)
+        while app.watched is None or not app.watched.done():
+            await asyncio.sleep(0.005)
+        opened.writer.close()
+    app.check()
+
+
+@pytest.mark.parametrize(
+    "sent", [CLOSE_FRAME, UNMASKED, INVALID_UTF_8, None], ids=["close", "unmasked", "utf8", "reset"]
+)
+async def test_holder_hears_of_what_the_client_does(sent: bytes | None) -> None:
+    app = Claimed(nothing)
+    async with serve(app) as port:
+        opened = await RawSocket.open(port, "/")
+        if sent is None:
+            opened.reset()
+        else:
+            opened.writer.write(sent)
+            assert isinstance(await opened.receive(), Closed)
+            opened.writer.close()
+    app.check()
+
+
+async def test_claim_that_was_released_is_not_told() -> None:
+    told: list[int] = []
+
+    class Other:
+        def blocked(self) -> None:
+            told.append(1)
+
+    async def release_one(holder: Holder, send: Any) -> None:
+        released, kept = Other(), Other()
+        for each in (released, kept):
+            assert holder.direct.claim(each) == holder.write
+        holder.direct.release(released)
+        await close(holder, send)
+        assert told == [1]
+
+    async with serve(Claimed(release_one)) as port:
+        opened = await RawSocket.open(port, "/")
+        assert await opened.receive() == Closed(4400, "")
+        opened.writer.close()
+
+
+@pytest.mark.parametrize("sent", [CLOSE_FRAME, UNMASKED, INVALID_UTF_8, frame("no JSON")])
+async def test_nothing_follows_the_close_frame_though_messages_never_stop(sent: bytes) -> None:
+    async with graphql_server() as (chat, port):
+        other = await open_acknowledged(port)
+        await other.send(subscription("other"))
+        for _ in range(5):
+            opened = await open_acknowledged(port)
+            await opened.send(subscription("1"), subscription("2"))
+            await settle(opened)
+            opened.writer.write(sent)
+            for _ in range(20):
+                await post(chat, "x")
+            while isinstance(received := await opened.receive(), dict):
+                assert received["type"] == "next"
+            assert received.code in (1000, 1002, 1007, 4400)
+            assert await opened.reader.read() == b"", "frames after the close frame"
+            opened.writer.close()
+        await other.close()
