@@ -11,7 +11,7 @@ import sys
 
 from benchmarks import plots, report
 from benchmarks.native import BUILD, CompilerMissing
-from benchmarks.runner import RESULTS, Outcome, arguments, chosen, measure
+from benchmarks.runner import RESULTS, Outcome, arguments, chosen, leaves_out, measure
 from benchmarks.scenarios import FANOUT
 from benchmarks.servers import ROOT, SERVERS
 
@@ -24,7 +24,7 @@ def main() -> int:
             print(f"{scenario.key:16} {scenario.title}: {', '.join(scenario.servers)}")
         print("servers:", ", ".join(SERVERS))
         return 0
-    partial = bool(parsed.only or parsed.servers or parsed.label)
+    partial = leaves_out(parsed)
     name = f"fanout-{parsed.label}" if parsed.label else "fanout.tmp" if partial else "fanout"
     results = RESULTS / f"{name}.json"
     try:

@@ -10,7 +10,7 @@ import sys
 
 from benchmarks import report
 from benchmarks.native import CompilerMissing
-from benchmarks.runner import RESULTS, Outcome, arguments, chosen, measure
+from benchmarks.runner import RESULTS, Outcome, arguments, chosen, leaves_out, measure
 from benchmarks.scenarios import POSTING
 from benchmarks.servers import ROOT
 
@@ -22,7 +22,7 @@ def main() -> int:
         for scenario in scenarios:
             print(f"{scenario.key:16} {scenario.title}: {', '.join(scenario.servers)}")
         return 0
-    partial = bool(parsed.only or parsed.servers or parsed.label)
+    partial = leaves_out(parsed)
     name = f"posting-{parsed.label}" if parsed.label else "posting.tmp" if partial else "posting"
     results = RESULTS / f"{name}.json"
     try:

@@ -72,6 +72,7 @@ def arguments(description: str | None, argv: Sequence[str] | None = None) -> Nam
     parser.add_argument("--runs", type=int, help="rounds; the table shows medians")
     parser.add_argument("--only", nargs="+", default=[], metavar="SCENARIO", help="scenario keys, or their beginnings")
     parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=sorted(SERVERS))
+    parser.add_argument("--targets", action="store_true", help="only RAQCOON and whom a target holds it against")
     parser.add_argument("--list", action="store_true", help="name the scenarios and servers, measure nothing")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     parser.add_argument("--render", action="store_true", help="print table and plots of the last results again")
@@ -83,11 +84,18 @@ def arguments(description: str | None, argv: Sequence[str] | None = None) -> Nam
 
 
 def chosen(scenarios: Sequence[Scenario], parsed: Namespace) -> list[Scenario]:
-    """The scenarios that `--only` names, each with the servers that `--servers` leaves."""
+    """The scenarios that `--only` names, each with the servers that `--servers` and `--targets` leave."""
     found = [s for s in scenarios if not parsed.only or any(s.key.startswith(key) for key in parsed.only)]
     if parsed.servers:
         found = [replace(s, servers=tuple(k for k in s.servers if k in parsed.servers)) for s in found]
+    if parsed.targets:
+        found = [replace(s, servers=tuple(key for key in s.servers if key in s.compared)) for s in found]
     return [s for s in found if s.servers]
+
+
+def leaves_out(parsed: Namespace) -> bool:
+    """Whether the run is less than the whole, or goes by another name."""
+    return bool(parsed.only or parsed.servers or parsed.targets or parsed.label)
 
 
 def _installed_versions(keys: Sequence[str]) -> dict[str, str]:

@@ -45,6 +45,11 @@ class Scenario:
     """Scenarios of one curve differ in one number, `at`."""
     at: int = 0
 
+    @property
+    def compared(self) -> frozenset[str]:
+        """The servers that its targets name."""
+        return frozenset(key for target in self.targets for key in (target.subject, *target.rivals))
+
 
 def _per_subscriber(report: Report) -> float:
     return float(report["rss_idle_kib"] - report["rss_before_kib"]) / max(1, int(report["subscribers"]))

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import plots, report
-from benchmarks.runner import Cell, Outcome
+from benchmarks.runner import Cell, Outcome, arguments, chosen
 from benchmarks.scenarios import FANOUT, POSTING
 from benchmarks.servers import NODE_PEERS, SERVERS
 
@@ -112,3 +112,11 @@ def test_node_peers_lockfile_names_no_registry() -> None:
     packages = json.loads((NODE_PEERS / "package-lock.json").read_text())["packages"]
     assert packages
     assert not [name for name, package in packages.items() if "resolved" in package]
+
+
+def test_targets_leave_those_whom_they_compare() -> None:
+    left = {scenario.key: scenario.servers for scenario in chosen(FANOUT, arguments(None, ["--targets"]))}
+    assert left["paced-5"] == ("raqcoon", "floor")
+    assert left["sse"] == ("raqcoon-sse", "strawberry-sse")
+    assert left["million"] == ("raqcoon",)
+    assert "few-10" not in left
