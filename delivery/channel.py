@@ -364,6 +364,8 @@ class Channel:
                 subscriber.took(batch)
                 failures = 0
                 self._figures.caught_up(batch, self.head - start)
+            else:
+                await asyncio.sleep(0)  # A sink that refuses what it called writable must not hold the loop.
 
     async def _page(self, position: int) -> Sequence[Message]:
         """What follows `position`, up to the head at most; never empty.

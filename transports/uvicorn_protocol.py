@@ -219,7 +219,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def drained(self) -> None:
         """Returns once the buffer is below its low-water mark; never on a connection that is gone."""
         await self.writable.wait()
-        if self.disconnected or self.close_sent or self.transport.is_closing():
+        if not self._takes_frames():
             await self.loop.create_future()
 
     # -- uvicorn's hooks ---------------------------------------------------------------------------------------
@@ -295,8 +295,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 text.decode()
             except UnicodeDecodeError:
                 self.frames = []
-                self.conn.send_close(1007)
-                self.handle_parser_exception()
+                # A close frame behind it, in the same read, has been parsed already: then that is the answer.
+                if self.conn.state is State.OPEN:
+                    self.conn.send_close(1007)
+                    self.handle_parser_exception()
                 return
             self.frames = [text]
         super().send_receive_event_to_app()

@@ -1,6 +1,7 @@
 """Who holds a connection's bare write hears of it in the very step in which the connection takes no more frames."""
 
 import asyncio
+import json
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -159,4 +160,20 @@ async def test_nothing_follows_the_close_frame_though_messages_never_stop(sent: 
             assert received.code in (1000, 1002, 1007, 4400)
             assert await opened.reader.read() == b"", "frames after the close frame"
             opened.writer.close()
+        await other.close()
+
+
+@pytest.mark.timeout(30)
+async def test_invalid_text_before_a_close_frame_in_one_read_freezes_nobody() -> None:
+    pongs = frame(bytes(100), opcode=10) * 100
+    async with graphql_server() as (chat, port):
+        other = await open_acknowledged(port)
+        await other.send(subscription("other"))
+        await settle(other)
+        opened = await open_acknowledged(port)
+        opened.writer.write(frame(json.dumps(subscription("1"))) + pongs + INVALID_UTF_8 + CLOSE_FRAME)
+        assert isinstance(await opened.receive(), Closed)
+        opened.writer.close()
+        await post(chat, "x")
+        assert (await other.expect())["type"] == "next"
         await other.close()
