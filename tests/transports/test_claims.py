@@ -135,12 +135,24 @@ async def test_claim_that_was_released_is_not_told() -> None:
             assert holder.direct.claim(each) == holder.write
         holder.direct.release(released)
         await close(holder, send)
-        assert told == [1]
 
     async with serve(Claimed(release_one)) as port:
         opened = await RawSocket.open(port, "/")
         assert await opened.receive() == Closed(4400, "")
         opened.writer.close()
+    assert told == [1]
+
+
+async def test_members_of_a_block_see_their_own_operation_ids() -> None:
+    async with graphql_server() as (chat, port):
+        sockets = [await open_acknowledged(port) for _ in range(3)]
+        for number, each in enumerate(sockets):
+            await each.send(subscription(str(number)))
+            await settle(each)
+        await post(chat, "x")
+        assert [(await each.expect())["id"] for each in sockets] == ["0", "1", "2"]
+        for each in sockets:
+            await each.close()
 
 
 @pytest.mark.parametrize("sent", [CLOSE_FRAME, UNMASKED, INVALID_UTF_8, frame("no JSON")])
