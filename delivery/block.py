@@ -48,7 +48,8 @@ class Block:
         return list(self._writes)
 
     def has_room(self, position: int, claim: Claim) -> bool:
-        """Whether a subscriber at `position` may enter. Of one connection only one may: the first may block it."""
+        """Whether a subscriber at `position` may enter. Of one connection only one may: its write may block the
+        connection, and the next would still be written to."""
         return (
             len(self._writes) < MEMBERS_MAX
             and self.position == position

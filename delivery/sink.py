@@ -43,7 +43,7 @@ class Claim(NamedTuple):
     """How a subscriber is written to without asking its sink: `write(batch.wire(layout).joined(head))`.
 
     `write` takes all bytes in the same loop step. It may tell its holder that it is `blocked`, but only after it has
-    taken them, and no other holder but those of the same connection.
+    taken them, and no other holder but those of the same connection. The writes of one connection's claims are equal.
     """
 
     layout: Callable[[Batch], Frames]

@@ -71,7 +71,10 @@ class _LaidOut:
 
 @cache
 def _layout(head_length: int, tail: bytes) -> Callable[[Batch], Frames]:
-    """The layout of frames that consist of a head of so many bytes, a payload and `tail`."""
+    """The layout of frames that consist of a head of so many bytes, a payload and `tail`.
+
+    Kept for ever: an operation id has at most 1,024 bytes, so there are some thousand lengths.
+    """
     return lambda batch: _LaidOut(batch.payloads, head_length, tail)
 
 

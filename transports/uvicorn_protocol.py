@@ -279,7 +279,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.unparsed or self.disconnected:
             return
         data, self.unparsed = self.unparsed[:SLICE_BYTES], self.unparsed[SLICE_BYTES:]
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except Exception:
+            # A defect. uvloop closes the transport where it has called this itself; a callback is only logged.
+            logger.exception("a WebSocket's bytes could not be handled; it is cut")
+            self.abort()
+            return
         if self.read_paused or self.transport.is_closing():
             return  # `receive` goes on.
         if self.unparsed:
@@ -314,6 +320,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_pong(self, event: Frame) -> None:
         """Whatever is heard is a sign of life; see `data_received`."""
+
+    def eof_received(self) -> None:
+        self._block()
 
     def handle_close(self, event: Frame) -> None:
         self._block()
