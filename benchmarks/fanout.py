@@ -10,6 +10,7 @@ cannot be taken for the whole.
 import sys
 
 from benchmarks import plots, report
+from benchmarks.machine import RealtimePriority
 from benchmarks.native import BUILD, CompilerMissing
 from benchmarks.runner import RESULTS, Outcome, arguments, chosen, leaves_out, measure
 from benchmarks.scenarios import FANOUT
@@ -29,8 +30,8 @@ def main() -> int:
     results = RESULTS / f"{name}.json"
     try:
         outcome = Outcome.read(results) if parsed.render else measure(scenarios, parsed, results)
-    except CompilerMissing as missing:
-        print(missing, file=sys.stderr)
+    except (CompilerMissing, RealtimePriority) as refusal:
+        print(refusal, file=sys.stderr)
         return 2
     table = report.render(outcome, scenarios)
     print(table)

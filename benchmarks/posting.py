@@ -9,6 +9,7 @@ answers; the peers keep it in memory. Prints a Markdown table and writes `benchm
 import sys
 
 from benchmarks import report
+from benchmarks.machine import RealtimePriority
 from benchmarks.native import CompilerMissing
 from benchmarks.runner import RESULTS, Outcome, arguments, chosen, leaves_out, measure
 from benchmarks.scenarios import POSTING
@@ -27,8 +28,8 @@ def main() -> int:
     results = RESULTS / f"{name}.json"
     try:
         outcome = Outcome.read(results) if parsed.render else measure(scenarios, parsed, results)
-    except CompilerMissing as missing:
-        print(missing, file=sys.stderr)
+    except (CompilerMissing, RealtimePriority) as refusal:
+        print(refusal, file=sys.stderr)
         return 2
     print(report.render(outcome, scenarios))
     print(f"wrote {results.relative_to(ROOT)}", file=sys.stderr)

@@ -121,8 +121,8 @@ def render(outcome: Outcome, scenarios: Sequence[Scenario]) -> str:
     lines = [
         f"Medians of {settings['runs']:g} rounds of {settings['seconds']:g} s, {settings['date']}. "
         f"{host['cpu']}, {host['cores']} cores, {host['memory_gib']} GiB, Linux {host['kernel']}, "
-        f"Python {host['python']}; pinned: {host['pinned']}. RAQCOON's posts are durable (SQLite), the peers' are "
-        "in memory. 8 fields, 64 bytes of content.",
+        f"Python {host['python']}; pinned: {host['pinned']}, nice {host['nice']}. RAQCOON's posts are durable "
+        "(SQLite), the peers' are in memory. 8 fields, 64 bytes of content.",
         "",
     ]
     for scenario in scenarios:

@@ -110,7 +110,12 @@ def measure(scenarios: Sequence[Scenario], parsed: Namespace, results: Path) -> 
 
     A server that fails is noted, left out of that scenario from then on, and the run goes on. Results are written
     after each run, so that `--resume` can go on after an interruption.
+
+    Raises:
+        CompilerMissing: the load generator cannot be built.
+        RealtimePriority: the figures would be unfair.
     """
+    machine.refuse_realtime_priority()
     raise_file_limit()
     native.load_generator()
     keys = [key for key in SERVERS if any(key in scenario.servers for scenario in scenarios)]

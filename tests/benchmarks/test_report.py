@@ -1,6 +1,7 @@
 """Table and plots from made-up results, and what the benchmark's own files promise."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -8,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import plots, report
+from benchmarks.machine import RealtimePriority, refuse_realtime_priority
 from benchmarks.runner import Cell, Outcome, arguments, chosen
 from benchmarks.scenarios import FANOUT, POSTING
 from benchmarks.servers import NODE_PEERS, SERVERS
@@ -50,9 +52,18 @@ def outcome() -> Outcome:
         for key, values in figures.items()
         if key in scenario.servers
     }
-    host = {"cpu": "A CPU", "cores": 2, "memory_gib": 8, "kernel": "6.1", "python": "3.11", "pinned": "both"}
+    host = {
+        "cpu": "A CPU", "cores": 2, "memory_gib": 8, "kernel": "6.1", "python": "3.11", "pinned": "both", "nice": 0
+    }  # fmt: skip
     settings: dict[str, float | str] = {"seconds": 10.0, "runs": 3, "date": "2026-11-22"}
     return Outcome(host, settings, {"raqcoon": "uvicorn 1"}, cells)
+
+
+def test_real_time_priority_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_realtime_priority()
+    monkeypatch.setattr("os.sched_getscheduler", lambda _: os.SCHED_FIFO)
+    with pytest.raises(RealtimePriority, match="nice -n -20"):
+        refuse_realtime_priority()
 
 
 def test_render_shows_ratio_and_targets(outcome: Outcome) -> None:
