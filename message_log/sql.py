@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CHANNELS_PAGE = 500
+PROBE_SECONDS = 1.0
+"""What `ready` waits at most: a balancer asks every few seconds, and takes no answer for a no."""
 
 _ARGUMENTS = {
     "channel_id": "channelId",
@@ -83,6 +85,8 @@ class _Parts:
     hints: Hints | None
     writer: Writer
     readers: Readers
+    probe: Readers
+    """For `ready` alone: many reads must not make it look as if the database were gone, on all nodes at once."""
     queries: Queries
 
 
@@ -146,6 +150,7 @@ class SqlMessageLog:
             readers=Readers(
                 self._dialect, engine, threads=self._reader_threads, timeout_seconds=self._limits.timeout_seconds
             ),
+            probe=Readers(self._dialect, engine, threads=1, timeout_seconds=PROBE_SECONDS),
             queries=Queries(self._dialect, epoch),
         )
 
@@ -157,6 +162,7 @@ class SqlMessageLog:
         if parts.hints is not None:
             await parts.hints.stop()
         await parts.readers.stop()
+        await parts.probe.stop()
         self._parts = None
         await asyncio.to_thread(self._let_go, parts)
 
@@ -260,7 +266,7 @@ class SqlMessageLog:
         if parts is None or not parts.writer.alive:
             return False
         try:
-            await parts.readers.run(lambda connection: connection.scalar(select(log_info.c.epoch)), timeout_seconds=1)
+            await parts.probe.run(lambda connection: connection.scalar(select(log_info.c.epoch)))
         except Unavailable:
             return False
         return True
@@ -278,7 +284,7 @@ class SqlMessageLog:
         self._dialect.claim()
         engine: Engine | None = None
         try:
-            engine = self._dialect.engine(self._reader_threads + 1)
+            engine = self._dialect.engine(self._reader_threads + 2)  # The writer's and the probe's.
             with engine.connect() as connection:
                 self._dialect.begin_migration(connection)
                 epoch = migrate(connection, self._dialect.location)

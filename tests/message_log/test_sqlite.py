@@ -7,12 +7,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
 from errors import StartupError, Unavailable
 from message_log import sqlite
@@ -182,6 +183,25 @@ async def test_slow_query_gives_up_and_frees_its_thread(sqlite_url: str) -> None
     with pytest.raises(Unavailable):
         await parts.readers.run(lambda connection: connection.exec_driver_sql(endless).scalar(), timeout_seconds=0.1)
     assert await log.last_sequence("general") == 0
+    await log.close()
+
+
+async def test_log_is_ready_though_every_reader_is_busy(sqlite_url: str) -> None:
+    log = SqlMessageLog(sqlite_url, readers=1)
+    await log.open(Recorder())
+    parts = log._parts
+    assert parts is not None
+    begun, allowed = threading.Event(), threading.Event()
+
+    def lengthy(connection: Connection) -> None:
+        begun.set()
+        allowed.wait()
+
+    reading = asyncio.create_task(parts.readers.run(lengthy))
+    await asyncio.to_thread(begun.wait)
+    assert await log.ready()
+    allowed.set()
+    await reading
     await log.close()
 
 
