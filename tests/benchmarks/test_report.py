@@ -52,7 +52,7 @@ def outcome() -> Outcome:
         for key, values in figures.items()
         if key in scenario.servers
     }
-    host = {
+    host: dict[str, str | int] = {
         "cpu": "A CPU", "cores": 2, "memory_gib": 8, "kernel": "6.1", "python": "3.11", "pinned": "both", "nice": 0
     }  # fmt: skip
     settings: dict[str, float | str] = {"seconds": 10.0, "runs": 3, "date": "2026-11-22"}

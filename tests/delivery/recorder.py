@@ -17,6 +17,17 @@ class Whole(NamedTuple):
         return self.batch
 
 
+VIOLATIONS: list[str] = []
+"""What the engine did to a recorder against the contract of `Sink`. Whatever is raised in a sink, the engine catches:
+so it is noted too, and looked at after each test."""
+
+
+def _demand(kept: bool, violation: str) -> None:
+    if not kept:
+        VIOLATIONS.append(violation)
+        raise AssertionError(violation)
+
+
 class Recorder(Sink):
     """Takes every batch while `open`; afterwards `sequences` is what the subscriber was sent.
 
@@ -52,29 +63,29 @@ class Recorder(Sink):
         self._open.set()
 
     def write(self, batch: Batch) -> bool:
-        assert self.holder is None, "asked although it need not be"
+        _demand(self.holder is None, "asked although it need not be")
         if not self._open.is_set():
             return False
         self._take(batch)
         return True
 
     def claim(self, holder: Holder) -> Claim | None:
-        assert self.holder is None, "claimed twice"
+        _demand(self.holder is None, "claimed twice")
         if not self.claims or not self._open.is_set():
             return None
         self.holder = holder
         return Claim(Whole, b"", self._write_claimed)
 
     def release(self, holder: Holder) -> None:
-        assert self.holder is holder
+        _demand(self.holder is holder, "released by another than its holder")
         self.holder = None
 
     def _write_claimed(self, batch: Any) -> None:
-        assert self.holder is not None, "written to without a claim"
+        _demand(self.holder is not None, "written to without a claim")
         self._take(batch)
 
     def _take(self, batch: Batch) -> None:
-        assert not self.ended, "written to after the end"
+        _demand(not self.ended, "written to after the end")
         self.batches += 1
         self.messages += batch.messages
         self.payloads += batch.payloads

@@ -10,6 +10,7 @@ from delivery.hub import Hub
 from delivery.sink import Claim, Holder
 from delivery.subscriber import Subscriber
 from errors import CursorExpired
+from messages import Message
 from tests.delivery.recorder import Recorder, Whole, render
 from tests.delivery.test_hub import post, running
 
@@ -145,6 +146,38 @@ async def test_subscriptions_of_one_connection_are_in_blocks_of_their_own() -> N
         assert connection.taken == [[1]]
         assert sorted(subscriber.position for subscriber in joined) == [0, 1, 1]
         for subscriber in joined:
+            subscriber.close()
+
+
+async def test_who_joins_behind_a_sweep_that_waits_for_a_result_is_taken_along_and_enters_a_block_once() -> None:
+    allowed = asyncio.Event()
+
+    async def slowly(message: Message) -> bytes:
+        await allowed.wait()
+        return render(message)
+
+    async with running() as (log, hub):
+        sinks = [Recorder(), Recorder()]
+        subscribers = [await hub.subscribe("c", None, cohort=0, filter=None, render=slowly, sink=sinks[0])]
+        await post(log, "x")
+        while hub.channels["c"].head == 0:
+            await asyncio.sleep(0)
+        subscribers += [await hub.subscribe("c", 0, cohort=0, filter=None, render=slowly, sink=sinks[1])]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert subscribers[1].catch_up is not None
+        assert [sink.sequences for sink in sinks] == [[], []]
+        allowed.set()
+        for sink in sinks:
+            await sink.reached(1)
+        while subscribers[1].catch_up is not None:
+            await asyncio.sleep(0)
+        assert [set(block.members) for block in only_cohort(hub).blocks] == [set(subscribers)]
+        await post(log, "y")
+        for sink in sinks:
+            await sink.reached(2)
+            assert sink.sequences == [1, 2]
+        for subscriber in subscribers:
             subscriber.close()
 
 

@@ -81,9 +81,12 @@ async def abort(holder: Holder, send: Any) -> None:
 
 async def fill_up(holder: Holder, send: Any) -> None:
     assert holder.write is not None
-    while not holder.ended:
+    for _ in range(64):  # MiB: more than buffer and kernel take.
+        if holder.ended:
+            break
         holder.write(b"\x82\x7f" + (1024 * 1024).to_bytes(8, "big") + bytes(1024 * 1024))
         await asyncio.sleep(0)
+    assert holder.ended
     assert holder.direct.claim(holder) is None
     holder.direct.abort()
 
@@ -119,6 +122,32 @@ async def test_holder_hears_of_what_the_client_does(sent: bytes | None) -> None:
             opened.writer.write(sent)
             assert isinstance(await opened.receive(), Closed)
             opened.writer.close()
+    app.check()
+
+
+async def test_holder_hears_of_a_half_close_though_bytes_are_still_to_be_sent() -> None:
+    waiting = asyncio.Event()
+
+    async def leave_some_unsent(holder: Holder, send: Any) -> None:
+        assert holder.write is not None
+        while holder.direct.transport.get_write_buffer_size() == 0:
+            holder.write(b"\x82\x7e" + (1024).to_bytes(2, "big") + bytes(1024))
+            await asyncio.sleep(0)
+        assert not holder.ended, "the buffer is full, not only in use"
+        waiting.set()
+
+    app = Claimed(leave_some_unsent)
+    async with serve(app) as port:
+        opened = await RawSocket.open(port, "/")
+        await waiting.wait()
+        opened.writer.write_eof()
+        assert app.holder is not None
+        while not app.holder.direct.transport.is_closing():
+            await asyncio.sleep(0)
+        assert app.holder.ended
+        assert not app.holder.direct.disconnected, "the connection was lost already"
+        await opened.reader.read()
+        opened.writer.close()
     app.check()
 
 
@@ -173,6 +202,24 @@ async def test_nothing_follows_the_close_frame_though_messages_never_stop(sent: 
             assert await opened.reader.read() == b"", "frames after the close frame"
             opened.writer.close()
         await other.close()
+
+
+async def test_bytes_that_a_defect_makes_unbearable_cut_their_connection(caplog: pytest.LogCaptureFixture) -> None:
+    class Defective(WebSocketProtocol):
+        __slots__ = ()
+
+        def handle_ping(self) -> None:
+            raise RuntimeError("defect")
+
+    app = Claimed(nothing)
+    async with serve(app, ws=Defective) as port:
+        opened = await RawSocket.open(port, "/")
+        # More than is parsed at once: the ping's turn comes in a callback of the loop.
+        opened.writer.write(frame(bytes(100), opcode=10) * 100 + frame(b"", opcode=9))
+        assert await opened.receive() == Closed(None, None)
+        opened.writer.close()
+    app.check()
+    assert "could not be handled" in caplog.text
 
 
 @pytest.mark.timeout(30)
