@@ -190,7 +190,7 @@ async def serve(settings: Settings) -> None:
             ),
             chat,
             end_streams=app.end_streams,
-            on_started=lambda: _announce(host, port, log.location),
+            on_started=lambda: _announce(host, port, log.location, settings.log_format),
             slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds,
             keepalive_seconds=settings.keepalive_seconds,
             drain_seconds=settings.drain_seconds,
@@ -260,9 +260,12 @@ def _traced(chat: Chat) -> Schema:
     return build_schema([spans(chat.tracing.provider)])
 
 
-def _announce(host: str, port: int, location: str) -> None:
+def _announce(host: str, port: int, location: str, log_format: str) -> None:
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}"
+    if log_format == "json":
+        logger.info("listening", extra={"figures": {"address": address, "log": location}})
+        return
     print(
         f"RAQCOON listens on {address}\n"
         f"  log         {location}\n"

@@ -22,8 +22,8 @@ from benchmarks.nodes_load import Listening, Poster, listen
 from delivery.hub import Hub
 from message_log.sql import SqlMessageLog
 from messages import Draft
-from tests.cluster.node import REPOSITORY, Node, running
 from tests.cluster.postgres import PostgresProcess, own_postgres
+from tests.server_process import REPOSITORY, ServerProcess, running
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "nodes.json"
 POSTERS = 16
@@ -48,14 +48,14 @@ class Nodes:
         url = f"sqlite:///{self._directory}/{self._logs}.db"
         if kind == "PostgreSQL":
             url = self._postgres.new_database(f"bench_{self._logs}")
-        command = (str(REPOSITORY / "benchmarks" / "hint_variants.py"),) if variant else None
+        command = (str(REPOSITORY / "benchmarks" / "hint_variants.py") if variant else "server.py",)
         made = [
-            Node(
-                f"{self._logs}-{i}",
-                url,
+            ServerProcess(
                 self._directory,
-                settings={"HINT_VARIANT": variant} if variant else None,
-                **({"command": command} if command else {}),
+                f"{self._logs}-{i}",
+                command=command,
+                environment={"HINT_VARIANT": variant} if variant else None,
+                database_url=url,
             )
             for i in range(nodes)
         ]

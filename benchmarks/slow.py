@@ -19,8 +19,8 @@ from benchmarks.machine import describe
 from benchmarks.processes import raise_file_limit
 from benchmarks.servers import ROOT
 from tests.engine.client import Client
+from tests.engine.engine_server import EngineServer
 from tests.engine.kernel import send_queue_bytes
-from tests.engine.server_process import EngineServer
 
 STORM_MESSAGES = 1_000
 _SEQUENCE = re.compile(rb'"sequence":(\d+)')

@@ -12,11 +12,8 @@ memory, tasks or files grew, or when some of them were left after the last clien
 import argparse
 import asyncio
 import contextlib
-import os
 import random
 import re
-import signal
-import socket
 import sys
 import tempfile
 import time
@@ -26,10 +23,10 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.machine import anonymous_bytes
 from benchmarks.processes import raise_file_limit
 from benchmarks.soak_client import Follower
 from benchmarks.soak_plot import draw
+from tests.server_process import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[1]
 CHANNELS = 20
@@ -79,12 +76,8 @@ class Soak:
 
     def __init__(self, options: argparse.Namespace, directory: Path) -> None:
         self._options = options
-        self._directory = directory
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = int(probe.getsockname()[1])
-        self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", timeout=20)
-        self._process: asyncio.subprocess.Process | None = None
+        self._server = ServerProcess(directory, log_level="warning")
+        self._http = httpx.AsyncClient(base_url=self._server.url, timeout=20)
         self._started_at = 0.0
         self._posted = asyncio.Event()
         self._following: set[Follower] = set()
@@ -92,7 +85,7 @@ class Soak:
 
     async def run(self) -> Record:
         """Runs for `--seconds`, then checks every message."""
-        await self._start()
+        await self._server.start()
         self._started_at = time.monotonic()
         unused = await self._look()
         stop = asyncio.Event()
@@ -110,40 +103,18 @@ class Soak:
         await self._check_log()
         await self._check_empty(unused)
         await self._http.aclose()
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        if await self._process.wait():
+        if await self._server.stop():
             self.record.problems.append("the server did not end well")
         return self.record
-
-    async def _start(self) -> None:
-        variables = {
-            "RAQCOON_PORT": str(self._port),
-            "RAQCOON_DATABASE_URL": f"sqlite:///{self._directory}/raqcoon.db",
-            "RAQCOON_LOG_LEVEL": "warning",
-        }
-        with (self._directory / "server.log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "server.py", cwd=ROOT, env={**os.environ, **variables}, stdout=log, stderr=log
-            )
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if (await self._http.get("/readyz")).status_code == 200:
-                    return
-            if self._process.returncode is not None:
-                raise RuntimeError(f"the server ended: {(self._directory / 'server.log').read_text()[-2000:]}")
-            await asyncio.sleep(0.05)
 
     async def _break(self, stop: asyncio.Event) -> None:
         faults = 0
         while not await _waits(stop, self._options.faults_every):
             faults += 1
-            assert self._process is not None
             if faults % self._options.kill_every == 0:
-                self._process.send_signal(signal.SIGKILL)
-                await self._process.wait()
+                await self._server.kill()
                 self.record.restarts += 1
-                await self._start()
+                await self._server.start()
             elif faults % 2:
                 self.record.resets += 1
                 connected = sorted(self._following, key=lambda follower: follower.channel)
@@ -151,9 +122,7 @@ class Soak:
                     follower.reset()
             else:
                 self.record.freezes += 1
-                self._process.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(FREEZE_SECONDS)
-                self._process.send_signal(signal.SIGCONT)
+                await self._server.freeze(FREEZE_SECONDS)
 
     async def _post(self, stop: asyncio.Event) -> None:
         number, chance = 0, random.Random(0)
@@ -175,7 +144,7 @@ class Soak:
         """Subscribes, stays a while, leaves; now with its newest cursor, now anew. One in fifty reads slowly."""
         chance = random.Random(number)
         await asyncio.sleep(chance.uniform(0, min(10.0, self._options.seconds / 4)))
-        follower = Follower(self._port, f"soak-{number % CHANNELS}", slow=number % 50 == 0)
+        follower = Follower(self._server.port, f"soak-{number % CHANNELS}", slow=number % 50 == 0)
         while not stop.is_set():
             self.record.visits += 1
             leave_at = time.monotonic() + chance.uniform(*CHURN_SECONDS)
@@ -188,7 +157,7 @@ class Soak:
                 self._following.discard(follower)
             if chance.random() < 0.2:
                 self._account(follower)
-                follower = Follower(self._port, f"soak-{number % CHANNELS}", slow=number % 50 == 0)
+                follower = Follower(self._server.port, f"soak-{number % CHANNELS}", slow=number % 50 == 0)
         await self._finish(follower)
         self._account(follower)
 
@@ -215,14 +184,13 @@ class Soak:
                 self.record.samples.append(await self._look())
 
     async def _look(self) -> Sample:
-        assert self._process is not None
         seen = dict(_METRICS.findall((await self._http.get("/metrics")).text))
         return Sample(
             time.monotonic() - self._started_at,
             self.record.restarts,
-            anonymous_bytes(self._process.pid),
+            self._server.memory_bytes,
             int(float(seen["tasks"])),
-            len(os.listdir(f"/proc/{self._process.pid}/fd")),
+            self._server.open_files,
             int(float(seen["subscribers"])),
         )
 

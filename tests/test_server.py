@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.engine.server_process import REPOSITORY, EngineServer
+from tests.engine.engine_server import EngineServer
+from tests.server_process import REPOSITORY
 
 
 def started(directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -82,7 +82,7 @@ async def test_sigterm_with_an_open_event_stream_ends_soon_and_with_exit_code_0(
         async with server.http.stream("POST", "/graphql", json=query, headers=headers) as stream:
             assert stream.status_code == 200
             began = asyncio.get_running_loop().time()
-            ending = asyncio.create_task(server.kill(signal.SIGTERM))
+            ending = asyncio.create_task(server.stop())
             try:
                 async for _ in stream.aiter_bytes():
                     pass
@@ -95,10 +95,9 @@ async def test_sigterm_with_an_open_event_stream_ends_soon_and_with_exit_code_0(
 
 async def test_second_sigterm_changes_nothing(tmp_path: Path) -> None:
     async with EngineServer(tmp_path, drain_seconds=2) as server:
-        process = server.pid
-        ending = asyncio.create_task(server.kill(signal.SIGTERM))
+        ending = asyncio.create_task(server.stop())
         await asyncio.sleep(0)
-        os.kill(process, signal.SIGTERM)
+        server.terminate()
         assert await ending == 0
 
 
@@ -156,7 +155,7 @@ async def test_living_http_connections_hear_503_while_the_server_drains(tmp_path
         for client in clients:
             assert (await client.post("/api/messages", json=body)).status_code == 200
         asking, posting, _idle = clients
-        server_ends = asyncio.create_task(server.kill(signal.SIGTERM))
+        server_ends = asyncio.create_task(server.stop())
         while "draining" not in server.log():
             await asyncio.sleep(0.01)
         ready = await asking.get("/readyz")

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.engine.server_process import EngineServer
+from tests.engine.engine_server import EngineServer
 
 KILLS = 20
 CLIENTS = 16

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tests.chaos.history import Fault
 from tests.chaos.people import Book, Publisher
-from tests.cluster.node import Node, NodeFailed
 from tests.cluster.postgres import PostgresProcess
 from tests.cluster.proxy import Proxy
 from tests.cluster.subscriber import Subscriber
+from tests.server_process import ServerFailed, ServerProcess
 
 REST_SECONDS = (0.2, 1.5)
 """Between two faults. Many of them last longer, so they overlap."""
@@ -26,7 +26,7 @@ class Nemesis:
         self,
         book: Book,
         postgres: PostgresProcess,
-        nodes: list[Node],
+        nodes: list[ServerProcess],
         proxies: dict[str, Proxy],
         clocks: dict[str, Path],
         subscribers: list[Subscriber],
@@ -82,14 +82,13 @@ class Nemesis:
         self._lasting.add(task)
         task.add_done_callback(self._lasting.discard)
 
-    async def _bring_up(self, node: Node) -> None:
+    async def _bring_up(self, node: ServerProcess) -> None:
         while True:
-            with contextlib.suppress(NodeFailed):  # PostgreSQL may be away: then it ends at once, as it should
+            with contextlib.suppress(ServerFailed):  # PostgreSQL may be away: then it ends at once, as it should
                 await node.start()
                 self._note(f"node {node.name} is up")
                 return
-            if node.running:
-                await node.kill()
+            await node.kill()
             await asyncio.sleep(0.3)
 
     async def _kill_a_node(self) -> None:
@@ -178,6 +177,5 @@ class Nemesis:
         for node in self._nodes:
             async with self._restarting[node.name]:
                 self._note(f"SIGTERM to node {node.name}")
-                node.terminate()
-                self.exit_codes.append(await node.gone())
+                self.exit_codes.append(await node.stop())
                 await self._bring_up(node)

@@ -14,10 +14,10 @@ from tests.chaos.history import Ended, History, Stored
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.people import Book, Publisher, listener, named
 from tests.cluster.chat_client import ChatClient
-from tests.cluster.node import REPOSITORY, Node, running
 from tests.cluster.postgres import PostgresProcess
 from tests.cluster.proxy import proxied
 from tests.cluster.subscriber import Subscriber, subscribed
+from tests.server_process import REPOSITORY, ServerProcess, running
 
 PROGRAM = str(REPOSITORY / "tests" / "chaos" / "node_program.py")
 CHANNELS = ["red", "green", "blue"]
@@ -65,17 +65,14 @@ async def run(
         proxies = {name: await stack.enter_async_context(proxied(url)) for name in NODES}
         clocks = {name: directory / f"clock-{name}" for name in NODES}
         nodes = [
-            Node(
-                name,
-                proxies[name].url,
+            ServerProcess(
                 directory,
+                name,
                 command=(PROGRAM,),
-                settings={
-                    "CHAOS_CLOCK": str(clocks[name]),
-                    "CHAOS_BUGS": ",".join(bugs),
-                    "RAQCOON_DRAIN_SECONDS": "3",
-                    "RAQCOON_DRAIN_SOCKETS_PER_SECOND": "20",
-                },
+                environment={"CHAOS_CLOCK": str(clocks[name]), "CHAOS_BUGS": ",".join(bugs)},
+                database_url=proxies[name].url,
+                drain_seconds=3,
+                drain_sockets_per_second=20,
             )
             for name in NODES
         ]
@@ -102,7 +99,7 @@ async def run(
         burst = Publisher("burst", book, clients, CHANNELS, random.Random(chance.random()))
         last = Publisher("last", book, clients, CHANNELS, random.Random(chance.random()))
         nemesis = Nemesis(book, postgres, nodes, proxies, clocks, subscribers, burst, chance)
-        before = {node.pid: node.memory_bytes() for node in nodes}
+        before = {node.pid: node.memory_bytes for node in nodes}
 
         stop = asyncio.Event()
         publishing = [asyncio.create_task(publisher.run(stop, PAUSE_SECONDS)) for publisher in publishers]
@@ -135,9 +132,7 @@ async def run(
             reconnections=sum(subscriber.connections - 1 for subscriber in subscribers),
             seconds=book.now(),
             uss_mib={
-                node.name: (before[node.pid] / 2**20, node.memory_bytes() / 2**20)
-                for node in nodes
-                if node.pid in before
+                node.name: (before[node.pid] / 2**20, node.memory_bytes / 2**20) for node in nodes if node.pid in before
             },
         )
 

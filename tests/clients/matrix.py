@@ -11,7 +11,7 @@ from tests.clients.client_process import CLIENTS, ClientProcess
 from tests.clients.tokens import SECRET, TokenServer, make_token
 from tests.clients.workspace import HERE, make_workspace
 from tests.engine.client import Client
-from tests.engine.server_process import EngineServer
+from tests.engine.engine_server import EngineServer
 
 PAST = 250
 """Messages that lie before: three pages of history."""

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.cluster.chat_client import ChatClient, Failed
-from tests.cluster.node import Node, running
 from tests.cluster.subscriber import Subscriber, subscribed
+from tests.server_process import ServerProcess, running
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -18,12 +18,7 @@ SUBSCRIBERS = 60
 
 
 async def test_drain_is_paced_and_ends_in_time_though_a_client_does_not_read(postgres_url: str, tmp_path: Path) -> None:
-    node = Node(
-        "a",
-        postgres_url,
-        tmp_path,
-        settings={"RAQCOON_DRAIN_SECONDS": str(DRAIN_SECONDS), "RAQCOON_DRAIN_SOCKETS_PER_SECOND": "40"},
-    )
+    node = ServerProcess(tmp_path, database_url=postgres_url, drain_seconds=DRAIN_SECONDS, drain_sockets_per_second=40)
     loop = asyncio.get_running_loop()
     ends: list[tuple[float, int | None]] = []
 

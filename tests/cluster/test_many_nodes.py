@@ -11,8 +11,8 @@ import pytest
 
 from messages import encode_cursor
 from tests.cluster.chat_client import ChatClient, Failed
-from tests.cluster.node import REPOSITORY, Node, running
 from tests.cluster.subscriber import Subscriber, subscribed
+from tests.server_process import REPOSITORY, ServerProcess, running
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -20,7 +20,7 @@ NODE_PROGRAM = str(REPOSITORY / "tests" / "chaos" / "node_program.py")
 
 
 async def test_nodes_started_together_migrate_once_and_deliver_as_one(postgres_url: str, tmp_path: Path) -> None:
-    nodes = [Node(name, postgres_url, tmp_path) for name in "abc"]
+    nodes = [ServerProcess(tmp_path, name, database_url=postgres_url) for name in "abc"]
     async with running(*nodes), AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(ChatClient(node.url)) for node in nodes]
         start = {await client.head_cursor("general") for client in clients}
@@ -49,7 +49,7 @@ async def test_nodes_started_together_migrate_once_and_deliver_as_one(postgres_u
 
 
 async def test_client_that_moves_to_another_node_resumes_with_its_cursor(postgres_url: str, tmp_path: Path) -> None:
-    first, second = nodes = [Node(name, postgres_url, tmp_path) for name in "ab"]
+    first, second = nodes = [ServerProcess(tmp_path, name, database_url=postgres_url) for name in "ab"]
     async with running(*nodes), ChatClient(first.url) as here, ChatClient(second.url) as there:
         mover = Subscriber("mover", "general", [first.socket_url], after=await here.head_cursor("general"))
         async with subscribed(mover):
@@ -68,9 +68,10 @@ async def test_client_that_moves_to_another_node_resumes_with_its_cursor(postgre
 
 @pytest.mark.parametrize("lost", ["hints", "the listening connections"])
 async def test_lost_hints_are_repaired_by_the_sweep(postgres_url: str, tmp_path: Path, lost: str) -> None:
-    settings = {"CHAOS_BUGS": "hints_lost"} if lost == "hints" else {}
+    bugs = {"CHAOS_BUGS": "hints_lost"} if lost == "hints" else {}
     first, second = nodes = [
-        Node(name, postgres_url, tmp_path, command=(NODE_PROGRAM,), settings=settings) for name in "ab"
+        ServerProcess(tmp_path, name, command=(NODE_PROGRAM,), environment=bugs, database_url=postgres_url)
+        for name in "ab"
     ]
     async with running(*nodes), ChatClient(first.url) as here:
         subscriber = Subscriber("b", "general", [second.socket_url], after=await here.head_cursor("general"))
@@ -93,12 +94,13 @@ async def test_lost_hints_are_repaired_by_the_sweep(postgres_url: str, tmp_path:
 
 @pytest.mark.parametrize(
     "policy",
-    [{"RAQCOON_RETENTION_MAX_MESSAGES": "5"}, {"RAQCOON_RETENTION_MAX_AGE_SECONDS": "3600"}],
+    [{"retention_max_messages": 5}, {"retention_max_age_seconds": 3600}],
     ids=["count", "age"],
 )
-async def test_retention_tells_clients_that_come_too_late(log_url: str, tmp_path: Path, policy: dict[str, str]) -> None:
+async def test_retention_tells_clients_that_come_too_late(log_url: str, tmp_path: Path, policy: dict[str, int]) -> None:
     clock = tmp_path / "clock"
-    node = Node("a", log_url, tmp_path, settings={**policy, "CHAOS_CLOCK": str(clock)}, command=(NODE_PROGRAM,))
+    moved = {"CHAOS_CLOCK": str(clock)}
+    node = ServerProcess(tmp_path, command=(NODE_PROGRAM,), environment=moved, database_url=log_url, **policy)
     async with running(node), ChatClient(node.url) as client:
         cursor = await client.head_cursor("general")
         clock.write_text("-86400")  # yesterday
@@ -124,7 +126,7 @@ async def test_retention_tells_clients_that_come_too_late(log_url: str, tmp_path
 
 
 async def test_cursors_that_fit_no_log_are_refused(postgres_url: str, tmp_path: Path) -> None:
-    node = Node("a", postgres_url, tmp_path)
+    node = ServerProcess(tmp_path, database_url=postgres_url)
     async with running(node), ChatClient(node.url) as client:
         other = await client.head_cursor("other")
         for cursor in ("nonsense", other, encode_cursor("another epoch", "general", 0)):
@@ -143,7 +145,8 @@ async def test_cursors_that_fit_no_log_are_refused(postgres_url: str, tmp_path: 
 
 async def test_copied_log_keeps_cursors_and_keys_of_clients(postgres_url: str, tmp_path: Path) -> None:
     source = f"sqlite:///{tmp_path}/source.db"
-    old, new = Node("old", source, tmp_path), Node("new", postgres_url, tmp_path)
+    old = ServerProcess(tmp_path, "old", database_url=source)
+    new = ServerProcess(tmp_path, "new", database_url=postgres_url)
     async with running(old), ChatClient(old.url) as client:
         for i in range(1, 31):
             await client.post("general", str(i), key=f"key {i}")
@@ -151,8 +154,7 @@ async def test_copied_log_keeps_cursors_and_keys_of_clients(postgres_url: str, t
         async with subscribed(mover):
             await client.post("general", "31")
             await mover.until(31)
-        old.terminate()
-        assert await old.gone() == 0
+        assert await old.stop() == 0
     copying = await asyncio.create_subprocess_exec(
         sys.executable,
         str(REPOSITORY / "server.py"),
@@ -194,7 +196,7 @@ async def test_earlier_servers_file_is_copied_and_served(postgres_url: str, tmp_
         stderr=asyncio.subprocess.DEVNULL,
     )
     assert await copying.wait() == 0
-    node = Node("a", postgres_url, tmp_path)
+    node = ServerProcess(tmp_path, database_url=postgres_url)
     async with running(node), ChatClient(node.url) as client:
         assert await client.history("general") == [(1, "1"), (2, "3"), (3, "5"), (4, "7"), (5, "9")]
         assert await client.post("other", "next") == 6

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from tests.cluster.chat_client import ChatClient, Failed
-from tests.cluster.node import Node, running
 from tests.cluster.proxy import proxied
 from tests.cluster.subscriber import Subscriber, subscribed
+from tests.server_process import ServerProcess, running
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -23,14 +23,14 @@ async def test_database_away_posts_are_refused_and_subscribers_stay(
 ) -> None:
     codes: set[str] = set()
     async with proxied(postgres_url) as proxy:
-        node = Node("a", proxy.url, tmp_path)
+        node = ServerProcess(tmp_path, database_url=proxy.url)
         async with running(node), ChatClient(node.url) as client:
             cursor = await client.head_cursor("general")
             subscriber = Subscriber("s", "general", [node.socket_url], after=cursor)
             async with subscribed(subscriber):
                 acknowledged = [await client.post("general", f"before {i}") for i in range(20)]
                 assert await client.ready()
-                before = node.memory_bytes()
+                before = node.memory_bytes
 
                 (proxy.cut if how == "cut" else proxy.stall)()
                 rest = await client.http.post(
@@ -46,7 +46,7 @@ async def test_database_away_posts_are_refused_and_subscribers_stay(
                 assert (await client.http.get("/healthz")).status_code == 200
                 acknowledged += await insist(client, OUTAGE_SECONDS, codes)
                 assert len(acknowledged) == 20, "nothing is acknowledged that was not committed"
-                growth = node.memory_bytes() - before
+                growth = node.memory_bytes - before
                 assert growth < GROWTH_BYTES_MAX, f"{growth / 2**20:.1f} MiB more"
 
                 proxy.heal()
@@ -91,9 +91,9 @@ async def insist(client: ChatClient, seconds: float, codes: set[str]) -> list[in
 
 
 async def test_server_that_starts_without_its_database_says_so_at_once(tmp_path: Path) -> None:
-    node = Node("a", "postgresql://u:secret@127.0.0.1:1/x", tmp_path)
+    node = ServerProcess(tmp_path, database_url="postgresql://u:secret@127.0.0.1:1/x")
     await node.launch()
     assert await node.gone() == 2
-    said = node.output.read_text()
+    said = node.log()
     assert "raqcoon: the database postgresql://127.0.0.1:1/x cannot be used" in said
     assert "secret" not in said

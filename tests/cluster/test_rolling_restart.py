@@ -14,7 +14,7 @@ import pytest
 
 from tests import node as javascript
 from tests.cluster.chat_client import ChatClient, Failed
-from tests.cluster.node import Node, running
+from tests.server_process import ServerProcess, running
 
 HERE = Path(__file__).parent / "rolling"
 CLIENTS = 6
@@ -44,8 +44,10 @@ async def publish(name: str, clients: list[ChatClient], stop: asyncio.Event, ack
 async def test_rolling_restart_under_load_loses_and_repeats_nothing(postgres_url: str, tmp_path: Path) -> None:
     await asyncio.to_thread(javascript.install, HERE)
     environment = javascript.environment()
-    settings = {"RAQCOON_DRAIN_SECONDS": "3", "RAQCOON_DRAIN_SOCKETS_PER_SECOND": "10"}
-    nodes = [Node(name, postgres_url, tmp_path, settings=settings) for name in "abc"]
+    nodes = [
+        ServerProcess(tmp_path, name, database_url=postgres_url, drain_seconds=3, drain_sockets_per_second=10)
+        for name in "abc"
+    ]
     async with running(*nodes), AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(ChatClient(node.url)) for node in nodes]
         task = {

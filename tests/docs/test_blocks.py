@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.clients.workspace import make_workspace
 from tests.docs.blocks import CHECKED, PROGRAMS, REPOSITORY, SHOWN, Block, all_blocks
 from tests.docs.running_block import RunningBlock
-from tests.engine.server_process import EngineServer
+from tests.engine.engine_server import EngineServer
 
 BLOCKS = all_blocks()
 SCHEMA = graphql.build_schema((REPOSITORY / "schema" / "schema.graphql").read_text())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.server_process import EngineServer
+from tests.engine.engine_server import EngineServer
 
 OTHERS = {
     "raqcoon": ("server.py",),

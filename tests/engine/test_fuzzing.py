@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.server_process import EngineServer
+from tests.engine.engine_server import EngineServer
 from tests.fuzzing import FUZZ_SECONDS
 
 StartServer = Callable[..., Any]

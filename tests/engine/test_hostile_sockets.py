@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.engine.client import SUBSCRIBE, Client, connect
+from tests.engine.engine_server import EngineServer
 from tests.engine.kernel import go_deaf, send_queue_bytes
-from tests.engine.server_process import EngineServer
 from tests.transports.live_server import frame
 
 StartServer = Callable[..., Any]

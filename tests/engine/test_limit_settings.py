@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.engine.client import SUBSCRIBE, Client, connect
-from tests.engine.server_process import EngineServer
+from tests.engine.engine_server import EngineServer
 
 StartServer = Callable[..., Any]
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests import node
 from tests.engine.client import Client
-from tests.engine.server_process import EngineServer
+from tests.engine.engine_server import EngineServer
 from tests.node import REPOSITORY
 
 StartServer = Callable[..., Any]

@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engine.client import Client
-from tests.engine.server_process import EngineServer
+from tests.engine.engine_server import EngineServer
 
 StartServer = Callable[..., Any]
 
@@ -98,6 +98,9 @@ async def test_log_line_at_a_connections_end_has_its_figures_and_no_content(star
         await client.until_closed()
     await server.until_empty()
     lines = [json.loads(line) for line in server.log().splitlines()]
+    (listening,) = [line for line in lines if line["message"] == "listening"]
+    assert listening["address"] == server.url
+    assert listening["log"].endswith("/raqcoon.db")
     (ended,) = [line for line in lines if line["message"] == "connection ended"]
     assert ended.pop("seconds") >= 0
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*", ended.pop("time"))

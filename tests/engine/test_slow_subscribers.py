@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.engine.client import Client
+from tests.engine.engine_server import EngineServer
 from tests.engine.kernel import send_queue_bytes
-from tests.engine.server_process import EngineServer
 
 StartServer = Callable[..., Any]
 COST_BYTES_MAX = 1_000_000

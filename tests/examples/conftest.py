@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.server_process import ServerProcess
+from tests.server_process import ServerProcess
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from examples.agent import run
 from examples.channel_client import follow, post
-from tests.examples.server_process import ServerProcess
+from tests.server_process import ServerProcess
 
 KILLS = 3
 POSTS = 60

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from examples.replay import Line, Replay
-from tests.examples.server_process import REPOSITORY, ServerProcess
+from tests.server_process import REPOSITORY, ServerProcess
 
 MESSAGES_PER_LANGUAGE = 100
 

@@ -1,37 +1,24 @@
-"""The whole server as its own process, seen as an operator sees it: its memory, its metrics, its sockets."""
+"""A server process as an operator sees it: its memory, its metrics, its sockets."""
 
 import asyncio
-import os
 import re
-import signal
-import socket
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.machine import anonymous_bytes
 from tests.engine.client import Client
+from tests.server_process import ServerProcess
 
-REPOSITORY = Path(__file__).parent.parent.parent
-START_SECONDS = 50.0
 _SAMPLE = re.compile(r'^(\w+)(?:\{(\w+)="([^"]*)"\})? (\S+)$', re.M)
 
 
-class EngineServer:
-    """`server.py`, or what `command` names, with its own log. `settings` are `RAQCOON_*` in lower case, unprefixed."""
+class EngineServer(ServerProcess):
+    """A `ServerProcess` with a client for its HTTP endpoints; runs as long as the context that it manages."""
 
-    def __init__(self, directory: Path, *, command: Sequence[str] = ("server.py",), **settings: object) -> None:
-        self._directory = directory
-        self._command = [sys.executable, *command]
-        self._settings = {"log_level": "info", **settings}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__(directory, **options)
         self.http = httpx.AsyncClient(base_url=self.url, timeout=30)
 
     async def __aenter__(self) -> "EngineServer":
@@ -45,57 +32,6 @@ class EngineServer:
     async def __aexit__(self, *exc: object) -> None:
         await self.http.aclose()
         await self.kill()
-
-    async def start(self) -> None:
-        """Starts the process, on the same port and log as before, and returns once it answers."""
-        variables = {f"RAQCOON_{name.upper()}": str(value) for name, value in self._settings.items()}
-        with (self._directory / "server.log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(REPOSITORY),
-                    "RAQCOON_PORT": str(self.port),
-                    "RAQCOON_DATABASE_URL": f"sqlite:///{self._directory}/raqcoon.db",
-                    **variables,
-                },
-                cwd=REPOSITORY,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=log,
-            )
-        async with asyncio.timeout(START_SECONDS):
-            while True:
-                assert self._process.returncode is None, f"the server ended by itself\n{self.log()}"
-                try:
-                    (await self.http.get("/healthz")).raise_for_status()
-                    return
-                except httpx.HTTPError:
-                    await asyncio.sleep(0.05)
-
-    async def kill(self, number: int = signal.SIGKILL) -> int:
-        """Sends the signal, waits for the end and returns the exit code."""
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-        return await self._process.wait()
-
-    def log(self) -> str:
-        """Everything the server wrote to standard error."""
-        return (self._directory / "server.log").read_text()
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def memory_bytes(self) -> int:
-        """What the process has allocated."""
-        return anonymous_bytes(self.pid)
-
-    @property
-    def open_files(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     async def metrics(self) -> dict[str, float]:
         """The samples of `/metrics`: by name, with a label by `name{value}`."""

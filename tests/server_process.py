@@ -1,0 +1,161 @@
+"""A server as a process of its own, on a port and a log that outlive it: started, stopped, killed and started again."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from benchmarks.machine import anonymous_bytes
+
+REPOSITORY = Path(__file__).parent.parent
+START_SECONDS = 100.0
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ServerFailed(Exception):
+    """Raised when a server ended by itself or does not answer in time; its last words are in the text."""
+
+
+class ServerProcess:
+    """`server.py`, or what `command` names, with an SQLite log in `directory` unless `database_url` is given.
+
+    `settings` are `RAQCOON_*` in lower case, unprefixed; `environment` is what a `command` of its own looks at. What
+    the process prints is in `directory`, in a file that is called `name`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        name: str = "server",
+        *,
+        command: Sequence[str] = ("server.py",),
+        environment: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> None:
+        self.name = name
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.socket_url = f"ws://127.0.0.1:{self.port}/graphql"
+        self._output = directory / f"{name}.log"
+        self._command = command
+        settings = {"port": self.port, "database_url": f"sqlite:///{directory}/raqcoon.db", **settings}
+        self._environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("RAQCOON_")},
+            "PYTHONPATH": str(REPOSITORY),
+            **{f"RAQCOON_{key.upper()}": str(value) for key, value in settings.items()},
+            **(environment or {}),
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the process has allocated."""
+        return anonymous_bytes(self.pid)
+
+    @property
+    def open_files(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def log(self) -> str:
+        """Everything that the server has printed, in all its lives."""
+        return self._output.read_text()
+
+    async def launch(self) -> None:
+        """Starts the process and returns at once."""
+        with self._output.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, *self._command, cwd=REPOSITORY, env=self._environment, stdout=output, stderr=output
+            )
+
+    async def listening(self) -> None:
+        """Returns once it answers.
+
+        Raises:
+            ServerFailed: it ended, or does not answer within `START_SECONDS`.
+        """
+        give_up = asyncio.get_running_loop().time() + START_SECONDS
+        async with httpx.AsyncClient() as client:
+            while True:
+                try:
+                    (await client.get(f"{self.url}/healthz")).raise_for_status()
+                    return
+                except httpx.HTTPError:
+                    late = asyncio.get_running_loop().time() > give_up
+                    if late or not self.running:
+                        raise ServerFailed(f"{self.name}: {self.log()[-3000:]}") from None
+                    await asyncio.sleep(0.05)
+
+    async def start(self) -> None:
+        """`launch`, then `listening`."""
+        await self.launch()
+        await self.listening()
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        assert self._process is not None
+        self._process.terminate()
+
+    async def gone(self) -> int:
+        """Waits for the end of the process and returns its exit code."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM, and waits for the end; returns the exit code."""
+        self.terminate()
+        return await self.gone()
+
+    async def restart(self) -> int:
+        """`stop`, then `start`; returns the exit code of the one that ended."""
+        code = await self.stop()
+        await self.start()
+        return code
+
+    async def freeze(self, seconds: float) -> None:
+        """SIGSTOP for so long."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """kill -9, and waits until it is gone. Does nothing when it is not running."""
+        if self.running:
+            assert self._process is not None
+            self._process.kill()
+            await self._process.wait()
+
+
+@asynccontextmanager
+async def running(*servers: ServerProcess) -> AsyncIterator[None]:
+    """Starts servers together, and kills what is left of them afterwards."""
+    try:
+        for server in servers:
+            await server.launch()
+        for server in servers:
+            await server.listening()
+        yield
+    finally:
+        for server in servers:
+            await server.kill()
