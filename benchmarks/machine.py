@@ -28,8 +28,8 @@ def pinned(core: int | None) -> Iterator[None]:
 
 
 class RealtimePriority(RuntimeError):
-    """Raised under a real-time policy, where a thread that waits for another of its process by spinning keeps it from
-    the core. Node's does: its garbage collector's helpers never ran, and it took up to three times as long."""
+    """Raised under a real-time policy, where a thread that spins until another of its process is done keeps that one
+    from the core. Node's main thread does: V8's workers stood ready and never ran, and it took up to twice as long."""
 
     def __init__(self) -> None:
         super().__init__("real-time priority stalls servers of several threads on one core: use `nice -n -20` instead")
