@@ -216,8 +216,11 @@ async def test_bytes_that_a_defect_makes_unbearable_cut_their_connection(caplog:
         opened = await RawSocket.open(port, "/")
         # More than is parsed at once: the ping's turn comes in a callback of the loop.
         opened.writer.write(frame(bytes(100), opcode=10) * 100 + frame(b"", opcode=9))
-        assert await opened.receive() == Closed(None, None)
-        opened.writer.close()
+        try:
+            async with asyncio.timeout(10):
+                assert await opened.receive() == Closed(None, None)
+        finally:
+            opened.reset()
     app.check()
     assert "could not be handled" in caplog.text
 
