@@ -31,7 +31,9 @@ def main() -> int:
     except (CompilerMissing, RealtimePriority) as refusal:
         print(refusal, file=sys.stderr)
         return 2
-    print(report.render(outcome, scenarios))
+    table = report.render(outcome, scenarios)
+    print(table)
+    results.with_suffix(".md").write_text(f"# Posting\n\n{table}\n")
     print(f"wrote {results.relative_to(ROOT)}", file=sys.stderr)
     return 0
 
