@@ -61,6 +61,9 @@ COLLECTOR_THRESHOLDS = (5_000, 5, 1_000)
 connections and finds nothing: closed connections go by reference counts. So full ones are rare (once in 25 million
 allocations that outlive others); setting up 5,000 connections then takes 0.3 s of collecting instead of 1.0."""
 LISTEN_BACKLOG = 4096
+IDLE_HTTP_SECONDS = 75
+"""An HTTP connection is kept for its next request, longer than clients (httpx: 5 s) and balancers (nginx: 60 s) keep
+theirs: who closes first must be the one that would write next. With uvicorn's 5 s a post now and then was cut."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,6 +190,7 @@ async def serve(settings: Settings) -> None:
                 proxy_headers=False,
                 server_header=False,
                 backlog=LISTEN_BACKLOG,
+                timeout_keep_alive=IDLE_HTTP_SECONDS,
             ),
             chat,
             end_streams=app.end_streams,

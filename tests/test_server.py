@@ -148,6 +148,20 @@ def test_server_open_to_the_network_for_anybody_warns_loudly(
     assert "s" * 32 not in told
 
 
+async def test_idle_http_connection_outlives_what_clients_keep_theirs(tmp_path: Path) -> None:
+    async with EngineServer(tmp_path) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        try:
+            for pause_seconds in (6.0, 0.0):  # httpx uses a connection again for 5 s.
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+                await asyncio.sleep(pause_seconds)
+                await reader.read(1000)
+                assert not reader.at_eof()
+        finally:
+            writer.close()
+
+
 async def test_living_http_connections_hear_503_while_the_server_drains(tmp_path: Path) -> None:
     async with EngineServer(tmp_path) as server:
         clients = [httpx.AsyncClient(base_url=server.url) for _ in range(3)]
