@@ -7,13 +7,24 @@ from pathlib import Path
 
 
 def send_queue_bytes(server_port: int, client_port: int) -> int:
-    """Bytes that the server has sent and the client's kernel has not acknowledged, by `/proc/net/tcp`."""
+    """Bytes that the server has sent and the client's kernel has not acknowledged."""
+    entry = _tcp_entry(server_port, client_port)
+    return int(entry[4].partition(":")[0], 16) if entry else 0
+
+
+def holds_connection(server_port: int, client_port: int) -> bool:
+    """Whether a process still has the server's end of the connection open; a closed one may linger without an inode."""
+    entry = _tcp_entry(server_port, client_port)
+    return bool(entry) and entry[9] != "0"
+
+
+def _tcp_entry(local_port: int, remote_port: int) -> list[str]:
+    """The fields of the connection's line in `/proc/net/tcp`; none if the kernel knows no such connection."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        local, remote = (int(address.rpartition(":")[2], 16) for address in fields[1:3])
-        if (local, remote) == (server_port, client_port):
-            return int(fields[4].partition(":")[0], 16)
-    return 0
+        if [int(address.rpartition(":")[2], 16) for address in fields[1:3]] == [local_port, remote_port]:
+            return fields
+    return []
 
 
 def go_deaf(sock: socket.socket) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.engine.client import SUBSCRIBE, Client, connect
 from tests.engine.engine_server import EngineServer
-from tests.engine.kernel import go_deaf, send_queue_bytes
+from tests.engine.kernel import go_deaf, holds_connection, send_queue_bytes
 from tests.transports.live_server import frame
 
 StartServer = Callable[..., Any]
@@ -327,7 +327,6 @@ async def test_stream_that_is_never_read_is_cut(start_server: StartServer) -> No
     server: EngineServer = await start_server(slow_subscriber_timeout_seconds=1)
     await server.post_many(2_000, content=lambda number: "x" * 4_000)
     head = (await server.http.get("/api/messages", params={"channel_id": "general", "limit": 1})).json()["messages"][0]
-    files = server.open_files
     async with attack(server):
         clients = []
         for accept in ("text/event-stream", "multipart/mixed;subscriptionSpec=1.0"):
@@ -343,7 +342,7 @@ async def test_stream_that_is_never_read_is_cut(start_server: StartServer) -> No
         assert all(send_queue_bytes(server.port, client.sock.getsockname()[1]) < 400_000 for client in clients)
         await server.until_empty(1)
         async with asyncio.timeout(20):
-            while server.open_files > files + 3:
+            while any(holds_connection(server.port, client.sock.getsockname()[1]) for client in clients):
                 await asyncio.sleep(0.1)
         for client in clients:
             client.sock.close()
@@ -352,7 +351,6 @@ async def test_stream_that_is_never_read_is_cut(start_server: StartServer) -> No
 @pytest.mark.parametrize("accept", ["text/event-stream", "multipart/mixed;subscriptionSpec=1.0"])
 async def test_stream_whose_client_is_gone_without_a_word_ends(start_server: StartServer, accept: str) -> None:
     server: EngineServer = await start_server(slow_subscriber_timeout_seconds=1)
-    files = server.open_files
     async with attack(server):
         client = Client(await connect(server.port))
         query = "subscription%7Bmessages(channelId:%22general%22)%7Bcontent%7D%7D"
@@ -360,11 +358,12 @@ async def test_stream_whose_client_is_gone_without_a_word_ends(start_server: Sta
             f"GET /graphql?query={query} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode()
         )
         await server.until(lambda seen: seen["raqcoon_connections{stream}"] == 1)
+        assert holds_connection(server.port, client.sock.getsockname()[1])
         go_deaf(client.sock)
         await server.post("to nobody")
         await server.until_empty(1)
         async with asyncio.timeout(20):
-            while server.open_files > files + 3:
+            while holds_connection(server.port, client.sock.getsockname()[1]):
                 await asyncio.sleep(0.1)
         client.sock.close()
 
