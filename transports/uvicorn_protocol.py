@@ -132,6 +132,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         "holders",
         "initial_response",
         "last_ping_rtt",
+        "leaving",
         "logger",
         "loop",
         "paused_since",
@@ -170,6 +171,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.pong_owed: bytes | None = None
         self.unparsed = b""
         self.holders: tuple[Holder, ...] = ()
+        self.leaving = False
         self.heard = True
         # Connections that came together are pinged apart.
         self.beat = randrange(-8, 8)
@@ -250,6 +252,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.accept":
             self.request = self.response = None  # type: ignore[assignment]
+            if self.leaving:
+                self.send_away()
         elif self.close_timer is not None:
             self._block()
             # uvicorn's timer calls `close()`, which waits for the buffer of a client that may never read.
@@ -361,7 +365,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     def send_away(self) -> None:
-        """Closes with 1012 (service restart), which clients answer by coming again, unless it is closing already."""
+        """Closes with 1012 (service restart), which clients answer by coming again, unless it is closing already.
+
+        A connection that is not accepted yet is closed as soon as it is.
+        """
+        self.leaving = True
         if self.conn.state is State.OPEN and not self.close_sent and not self.transport.is_closing():
             self._block()
             self.queue.put_nowait({"type": "websocket.disconnect", "code": 1012})
