@@ -13,6 +13,9 @@ from tests.fakes import MemoryLog
 
 VARIABLES = {"c": "general", "a": "ann", "t": "Hello!"}
 PLAIN = "mutation ($c: ID!, $a: String!, $t: String!) { postMessage(channelId: $c, author: $a, content: $t) "
+OPTIONAL = """mutation ($c: ID!, $a: String!, $t: String!, $l: String, $k: String) {
+  postMessage(channelId: $c, author: $a, content: $t, lane: $l, idempotencyKey: $k) { lane channelId }
+}"""
 MUTATIONS: list[tuple[str, dict[str, Any]]] = [
     (PLAIN + "{ id channelId sequence cursor author content lane provider tokenCount timestamp } }", VARIABLES),
     (PLAIN + "{ again: id id kind: __typename } }", VARIABLES),
@@ -20,6 +23,18 @@ MUTATIONS: list[tuple[str, dict[str, Any]]] = [
     (PLAIN + "{ id @skip(if: true) content @include(if: true) } }", VARIABLES),
     ('mutation { mine: postMessage(channelId: "general", author: "ann", content: "x", lane: null) { lane } }', {}),
     ('mutation { a: postMessage(channelId: "g", author: "a", content: "x", tokenCount: 7) { tokenCount } }', {}),
+    # String variables that are null, left out, given by a default or coerced; a variable more than is declared.
+    (OPTIONAL, VARIABLES | {"l": "code", "k": "once"}),
+    (OPTIONAL, VARIABLES | {"l": None}),
+    (OPTIONAL, VARIABLES),
+    (OPTIONAL.replace("$l: String", '$l: String = "mail"'), VARIABLES),
+    (OPTIONAL, VARIABLES | {"l": 7}),
+    (PLAIN + "{ channelId } }", VARIABLES | {"c": 7, "more": [1]}),
+    (PLAIN + "{ id } }", VARIABLES | {"a": None}),
+    (
+        PLAIN.replace("$t: String!", "$t: String!, $n: Int").replace("$t)", "$t, tokenCount: $n)") + "{ tokenCount } }",
+        VARIABLES | {"n": 7},
+    ),
     # Refused by the input rules, with a path.
     (PLAIN + "{ id } }", VARIABLES | {"t": ""}),
     (PLAIN + "{ id } }", VARIABLES | {"c": "two words"}),
@@ -65,10 +80,14 @@ async def test_posting_result_is_the_executors(
     assert planned == await result(mutation, variables)
 
 
-async def test_posting_plain_mutation_does_not_reach_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mutation", [MUTATIONS[0][0], OPTIONAL])
+async def test_posting_plain_mutation_does_not_reach_graphql_core(
+    mutation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("schema.operations.execute", None)
-    answered, appends, _ = await result(*MUTATIONS[0])
-    assert answered["data"]["postMessage"]["id"] == "general:1"
+    monkeypatch.setattr("schema.posting.get_variable_values", None)
+    answered, appends, _ = await result(mutation, VARIABLES)
+    assert answered["data"]["postMessage"]["channelId"] == "general"
     assert appends == 1
 
 
