@@ -28,8 +28,8 @@ from schema.errors import format_graphql_error
 from schema.rendering import build_executor
 from schema.selection import MessageSelection, message_selection
 
-SELECTIONS_MAX = 256
-"""Documents whose selections are kept."""
+PLANS_MAX = 256
+"""Documents whose plans are kept."""
 _STRINGS = ("String", "ID")
 
 
@@ -57,7 +57,7 @@ class Posting:
         assert root is not None
         self._root = root
         self._field = root.fields["postMessage"]
-        self._plans: LRUCache[tuple[str, str | None], _Plan | None] = LRUCache(SELECTIONS_MAX)
+        self._plans: LRUCache[tuple[str, str | None], _Plan | None] = LRUCache(PLANS_MAX)
 
     async def run(
         self, prepared: Prepared, variables: dict[str, Any] | None, context: Context
