@@ -34,19 +34,19 @@ from schema.operations import Operations
 from schema.persisted_queries import PersistedQueries, read_trusted_documents
 from schema.proportions import DocumentLimits
 from settings import Settings, parse_settings, unknown_variables
-from transports.addresses import TrustedProxies
-from transports.admission import Admission
 from transports.app import build_app
-from transports.connections import Connections
-from transports.draining import DrainingServer
-from transports.identity import build_identity
-from transports.limits import Limits
-from transports.logs import log_handler
-from transports.origins import is_loopback
-from transports.socket_options import limit_unacknowledged, limit_unsent
-from transports.sockets import Authenticate, anyone
-from transports.uvicorn_http import HttpProtocol
-from transports.uvicorn_protocol import WebSocketProtocol
+from transports.gate.addresses import TrustedProxies
+from transports.gate.admission import Admission
+from transports.gate.connections import Connections
+from transports.gate.identity import build_identity
+from transports.gate.limits import Limits
+from transports.gate.origins import is_loopback
+from transports.serving.draining import DrainingServer
+from transports.serving.http_protocol import HttpProtocol
+from transports.serving.socket_options import limit_unacknowledged, limit_unsent
+from transports.serving.websocket_protocol import WebSocketProtocol
+from transports.sight.logs import log_handler
+from transports.wire.sockets import Authenticate, anyone
 
 logger = logging.getLogger("raqcoon")
 

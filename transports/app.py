@@ -13,20 +13,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resolvers.chat import Chat
 from schema.operations import Operations
-from transports.addresses import TrustedProxies
-from transports.connections import Connections
-from transports.graphql_http import GraphQLHTTP, OpenStream
-from transports.graphql_ws.endpoint import GraphQLWebSocket
-from transports.http_exchange import encode_body, respond
-from transports.limits import Limits
-from transports.logs import REQUEST_ID, REQUEST_ID_HEADER, request_id
-from transports.metrics import Metrics
-from transports.origins import Origins, cors_headers, preflight_headers
-from transports.pages import Pages
-from transports.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
-from transports.plain_websocket import PlainWebSocket
-from transports.rest import POST_PATH, build_rest
-from transports.sockets import Authenticate, anyone, refuse
+from transports.gate.addresses import TrustedProxies
+from transports.gate.connections import Connections
+from transports.gate.limits import Limits
+from transports.gate.origins import Origins, cors_headers, preflight_headers
+from transports.graphql.endpoint import GraphQLWebSocket
+from transports.graphql.http import GraphQLHTTP, OpenStream
+from transports.pages.pages import Pages
+from transports.shims.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
+from transports.shims.plain_websocket import PlainWebSocket
+from transports.shims.rest import POST_PATH, build_rest
+from transports.sight.logs import REQUEST_ID, REQUEST_ID_HEADER, request_id
+from transports.sight.metrics import Metrics
+from transports.wire.http_exchange import encode_body, respond
+from transports.wire.sockets import Authenticate, anyone, refuse
 
 logger = logging.getLogger(__name__)
 

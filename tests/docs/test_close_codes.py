@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from tests import node
 from tests.clients.workspace import make_workspace
 from tests.docs.blocks import REPOSITORY
-from transports.graphql_ws.frames import SUBPROTOCOL, CloseCode
+from transports.graphql.frames import SUBPROTOCOL, CloseCode
 
 PAGE = REPOSITORY / "docs" / "never-miss-a-message.md"
 

@@ -10,9 +10,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from transports.pages import IMMUTABLE, REVALIDATED, Pages
+from transports.pages.pages import IMMUTABLE, REVALIDATED, Pages
 
-CONSOLE = Path(__file__).parent.parent.parent / "transports" / "console"
+CONSOLE = Path(__file__).parent.parent.parent / "transports" / "pages" / "console"
 
 
 class _Endpoint:

@@ -14,9 +14,9 @@ from schema.contract import schema
 from schema.operations import Operations
 from tests.fakes import memory_chat
 from tests.transports.live_server import RawSocket, serve
-from transports.connections import Connections
-from transports.graphql_ws.endpoint import GraphQLWebSocket
-from transports.uvicorn_protocol import WebSocketProtocol
+from transports.gate.connections import Connections
+from transports.graphql.endpoint import GraphQLWebSocket
+from transports.serving.websocket_protocol import WebSocketProtocol
 
 ACK = {"type": "connection_ack"}
 SUBSCRIBE = """subscription ($channel: ID!, $after: Cursor) {

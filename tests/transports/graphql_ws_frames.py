@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from transports.graphql_ws.frames import ID_BYTES_MAX
+from transports.graphql.frames import ID_BYTES_MAX
 
 
 def subscribe_text(id_: str = "1", **payload: Any) -> str:

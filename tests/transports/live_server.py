@@ -11,8 +11,8 @@ from typing import Any
 
 import uvicorn
 
-from transports.uvicorn_http import HttpProtocol
-from transports.uvicorn_protocol import WebSocketProtocol
+from transports.serving.http_protocol import HttpProtocol
+from transports.serving.websocket_protocol import WebSocketProtocol
 
 
 @asynccontextmanager

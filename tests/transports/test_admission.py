@@ -1,7 +1,7 @@
 """How many connections are let in, at the edge and past it."""
 
-from transports.addresses import TrustedProxies
-from transports.admission import Admission
+from transports.gate.addresses import TrustedProxies
+from transports.gate.admission import Admission
 
 
 def test_admission_lets_in_as_many_as_it_may_and_says_what_is_full() -> None:

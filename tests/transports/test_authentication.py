@@ -15,7 +15,7 @@ from tests.transports.graphql_ws_client import SUBSCRIBE, operation
 from tests.transports.http_client import over_a_socket
 from tests.transports.live_server import Closed, RawSocket
 from tests.transports.tokens import SECRET, token
-from transports.identity import build_identity
+from transports.gate.identity import build_identity
 
 STREAM = 'subscription { messages(channelId: "open") { sequence } }'
 POST = """mutation ($c: ID!, $a: String!) { postMessage(channelId: $c, author: $a, content: "x") { id } }"""

@@ -11,8 +11,8 @@ from websockets.protocol import State
 
 from tests.transports.graphql_ws_client import graphql_server, open_acknowledged, post, settle, subscription
 from tests.transports.live_server import Closed, RawSocket, frame, serve
-from transports.sinks import DIRECT
-from transports.uvicorn_protocol import WebSocketProtocol
+from transports.serving.websocket_protocol import WebSocketProtocol
+from transports.wire.sinks import DIRECT
 
 
 class Holder:

@@ -155,8 +155,8 @@ async def test_upgraded_connection_keeps_nothing_of_its_http_side(served: tuple[
     try:
         opened = await RawSocket.open(port, "/graphql", subprotocol="graphql-transport-ws")
         held = server_objects()
-        assert held["transports.uvicorn_protocol.WebSocketProtocol"] == 1
-        assert held["transports.uvicorn_http.HttpProtocol"] == 0
+        assert held["transports.serving.websocket_protocol.WebSocketProtocol"] == 1
+        assert held["transports.serving.http_protocol.HttpProtocol"] == 0
         await opened.close()
     finally:
         gc.enable()

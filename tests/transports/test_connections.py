@@ -1,7 +1,7 @@
 """The registry of open sockets: its counts and its limits."""
 
-from transports.connections import Connections
-from transports.logs import ConnectionFigures
+from transports.gate.connections import Connections
+from transports.sight.logs import ConnectionFigures
 
 
 class FakeConnection:

@@ -16,10 +16,10 @@ from schema.operations import Operations
 from tests.fakes import MemoryLog, fill, memory_chat
 from tests.transports.http_client import over_a_socket
 from tests.transports.live_server import RawSocket, serve, until
-from transports import event_streams
-from transports.connections import Connections
-from transports.graphql_http import GraphQLHTTP
-from transports.origins import Origins
+from transports.gate.connections import Connections
+from transports.gate.origins import Origins
+from transports.graphql import event_streams
+from transports.graphql.http import GraphQLHTTP
 
 SUBSCRIBE = """
 subscription ($c: ID!, $a: Cursor, $f: MessageFilter) {

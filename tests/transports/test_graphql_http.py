@@ -14,7 +14,7 @@ from resolvers import history
 from resolvers.chat import Chat
 from tests.fakes import MemoryLog
 from tests.transports.http_client import in_process, over_a_socket
-from transports.limits import Limits
+from transports.gate.limits import Limits
 
 POST = (
     "mutation ($channel: ID!, $author: String!, $content: String!, $tokens: Int) {"

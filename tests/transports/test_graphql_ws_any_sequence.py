@@ -18,8 +18,8 @@ from hypothesis.stateful import (
 
 from tests.fuzzing import FUZZ_SECONDS
 from tests.transports.graphql_ws_frames import subscribe_text
-from transports.graphql_ws.frames import CloseCode
-from transports.graphql_ws.protocol import Authenticate, Close, Operation, Send, ServerProtocol, Start, Stop
+from transports.graphql.frames import CloseCode
+from transports.graphql.protocol import Authenticate, Close, Operation, Send, ServerProtocol, Start, Stop
 
 ERRORS = [{"message": "It failed.", "extensions": {"code": "BAD_USER_INPUT"}}]
 

@@ -26,8 +26,8 @@ from tests.transports.graphql_ws_client import (
     subscription,
 )
 from tests.transports.live_server import Closed, RawSocket, until
-from transports.connections import Connections
-from transports.limits import Limits
+from transports.gate.connections import Connections
+from transports.gate.limits import Limits
 
 # -- queries and mutations -----------------------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ async def test_unexpected_failure_of_the_socket_closes_4500_masked(monkeypatch: 
     def explode(*_: Any) -> Any:
         raise KeyError("secret path")
 
-    monkeypatch.setattr("transports.graphql_ws.protocol.parse_frame", explode)
+    monkeypatch.setattr("transports.graphql.protocol.parse_frame", explode)
     async with graphql_server() as (_, port):
         opened = await open_socket(port)
         await opened.send("{}")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.transports.graphql_ws_frames import MALFORMED, subscribe_text
-from transports.graphql_ws.frames import ID_BYTES_MAX, CloseCode, close_reason
-from transports.graphql_ws.protocol import Authenticate, Close, Operation, Send, ServerProtocol, Start, Stop
+from transports.graphql.frames import ID_BYTES_MAX, CloseCode, close_reason
+from transports.graphql.protocol import Authenticate, Close, Operation, Send, ServerProtocol, Start, Stop
 
 ERRORS = [{"message": "It failed.", "extensions": {"code": "BAD_USER_INPUT"}}]
 

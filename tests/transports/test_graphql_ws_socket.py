@@ -19,8 +19,8 @@ from tests.transports.graphql_ws_client import (
 )
 from tests.transports.graphql_ws_frames import MALFORMED
 from tests.transports.live_server import Closed, Refused, frame, until
-from transports.connections import Connections
-from transports.limits import Limits
+from transports.gate.connections import Connections
+from transports.gate.limits import Limits
 
 # -- malformed -----------------------------------------------------------------------------------------------------
 

@@ -26,8 +26,8 @@ from tests.transports.graphql_ws_client import (
     subscription,
 )
 from tests.transports.live_server import Closed, RawSocket, Refused, until
-from transports.connections import Connections
-from transports.limits import Limits
+from transports.gate.connections import Connections
+from transports.gate.limits import Limits
 
 # -- subscriptions -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 from errors import StartupError, Unauthenticated
 from messages import Viewer
 from tests.transports.tokens import SECRET, SigningKey, key_set, token
-from transports.identity import (
+from transports.gate.identity import (
     PATTERN_CHARACTERS_MAX,
     PATTERNS_MAX,
     TOKEN_BYTES_MAX,
@@ -20,7 +20,7 @@ from transports.identity import (
     build_identity,
     find_token,
 )
-from transports.jwt_keys import KeySet, SharedSecret
+from transports.gate.jwt_keys import KeySet, SharedSecret
 
 COOKIE = b"raqcoon_token"
 
@@ -257,7 +257,7 @@ async def test_key_that_was_withdrawn_takes_what_it_signed_with_it(tmp_path: Pat
 async def test_verified_token_is_not_verified_again(identity: JwtIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
     made = token()
     first = await identity.authenticate(None, bearing(made))
-    monkeypatch.setattr("transports.identity.jwt.decode", None)
+    monkeypatch.setattr("transports.gate.identity.jwt.decode", None)
     assert await identity.authenticate({"token": made}, scope("websocket")) is first
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import orjson
 
 from messages import Message
-from transports.items import encode_message_frame, message_item
+from transports.shims.items import encode_message_frame, message_item
 
 MESSAGE = Message("general", 7, "ann", "hé\n", None, "p", 3, datetime(2026, 11, 5, 12, 0, 0, 250, UTC), "epoch")
 

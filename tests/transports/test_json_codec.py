@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from transports.json_codec import decode_json, encode_json
+from transports.wire.json_codec import decode_json, encode_json
 
 
 def nested(levels: int) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from errors import StartupError, Unauthenticated, Unavailable
 from tests.transports.tokens import SigningKey, key_set
-from transports.jwt_keys import REFRESH_SECONDS, RETRY_SECONDS, KeySet, SharedSecret, public_keys
+from transports.gate.jwt_keys import REFRESH_SECONDS, RETRY_SECONDS, KeySet, SharedSecret, public_keys
 
 RSA = SigningKey("RS256", "rsa")
 EC = SigningKey("ES256", "ec")

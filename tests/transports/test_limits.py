@@ -3,7 +3,7 @@
 Beside what they limit are tested: documents' tokens and aliases (`schema/test_documents`), history pages
 (`resolvers/test_history`), input rules and filters (`resolvers/test_input_rules`), cohorts (`delivery/test_hub`),
 operation ids and subscriptions of a socket (`test_graphql_ws_protocol`), the time until an ack
-(`test_graphql_ws_socket`), connections, headers and their time (`test_uvicorn_http`), tokens (`test_identity`).
+(`test_graphql_ws_socket`), connections, headers and their time (`test_http_protocol`), tokens (`test_identity`).
 """
 
 import json
@@ -21,8 +21,8 @@ from tests.transports.graphql_ws_client import POST, operation
 from tests.transports.http_client import over_a_socket
 from tests.transports.live_server import Closed, RawSocket, frame, serve
 from transports.app import build_app
-from transports.json_codec import NESTING_MAX
-from transports.limits import Limits
+from transports.gate.limits import Limits
+from transports.wire.json_codec import NESTING_MAX
 
 JSON = {"content-type": "application/json"}
 ITEM = {"channel_id": "c", "author": "ann", "content": "x"}

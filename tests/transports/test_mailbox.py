@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from delivery.sink import Batch
 from errors import CursorExpired
 from messages import Message
-from transports.mailbox import Mailbox
+from transports.graphql.mailbox import Mailbox
 
 MESSAGE = Message("c", 1, "a", "x", None, None, None, datetime.now(UTC), "e")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from transports.media_types import GRAPHQL_JSON, JSON, accepted, content_type
+from transports.wire.media_types import GRAPHQL_JSON, JSON, accepted, content_type
 
 APOLLO = (
     "multipart/mixed;boundary=graphql;subscriptionSpec=1.0,application/graphql-response+json,application/json;q=0.9"

@@ -1,6 +1,6 @@
 import pytest
 
-from transports.origins import Origins, is_loopback, origin_allowed
+from transports.gate.origins import Origins, is_loopback, origin_allowed
 
 LISTED = frozenset({"https://chat.example"})
 

@@ -18,9 +18,9 @@ from resolvers.chat import Chat
 from resolvers.post_message import post_message
 from tests.fakes import MemoryLog, fill, memory_chat
 from tests.transports.live_server import Closed, RawSocket, Refused, serve
-from transports.connections import Connections
-from transports.plain_websocket import PlainWebSocket
-from transports.uvicorn_protocol import WebSocketProtocol
+from transports.gate.connections import Connections
+from transports.serving.websocket_protocol import WebSocketProtocol
+from transports.shims.plain_websocket import PlainWebSocket
 
 
 @asynccontextmanager
@@ -231,7 +231,7 @@ async def test_unexpected_failure_of_a_post_is_masked(monkeypatch: pytest.Monkey
     async def explode(*_: Any, **__: Any) -> Any:
         raise KeyError("secret path")
 
-    monkeypatch.setattr("transports.plain_websocket.post_message", explode)
+    monkeypatch.setattr("transports.shims.plain_websocket.post_message", explode)
     async with plain_server() as (_, port):
         opened = await open_socket(port)
         await opened.send({"type": "message", "content": "a"})

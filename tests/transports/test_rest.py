@@ -12,8 +12,8 @@ from messages import ANYONE, Viewer, encode_cursor
 from resolvers.chat import Chat
 from tests.fakes import MemoryLog, fill
 from tests.transports.http_client import in_process, over_a_socket
-from transports import rest
-from transports.limits import Limits
+from transports.gate.limits import Limits
+from transports.shims import rest
 
 GOOD = {"channel_id": "c", "author": "ann", "content": "hello"}
 JSON = {"content-type": "application/json"}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.transports.live_server import Closed, RawSocket, Refused, serve
-from transports.sinks import DIRECT
+from transports.wire.sinks import DIRECT
 
 
 async def test_socket_that_is_sent_away_before_it_is_accepted_is_closed_as_soon_as_it_is() -> None:

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from strawberry.http.ides import get_graphql_ide_html
 
 _CONSOLE = Path(__file__).parent / "console"
-_PLAYGROUND = Path(__file__).parent.parent / "playground" / "dist"
+_PLAYGROUND = Path(__file__).parent.parent.parent / "playground" / "dist"
 _YEAR_SECONDS = 365 * 24 * 60 * 60
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 

@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 
 from delivery.figures import Histogram
 from resolvers.chat import Chat
-from transports.connections import Connections
-from transports.http_exchange import respond
-from transports.uvicorn_protocol import Keepalive
+from transports.gate.connections import Connections
+from transports.serving.keepalive import Keepalive
+from transports.wire.http_exchange import respond
 
 
 class Metrics:

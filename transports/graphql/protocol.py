@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from transports.graphql_ws.frames import (
+from transports.graphql.frames import (
     CONNECTION_ACK,
     CloseCode,
     Complete,
@@ -25,7 +25,7 @@ from transports.graphql_ws.frames import (
     parse_frame,
     pong_frame,
 )
-from transports.json_codec import decode_json
+from transports.wire.json_codec import decode_json
 
 
 class Operation:

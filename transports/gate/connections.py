@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
-from transports.logs import ConnectionFigures
+from transports.sight.logs import ConnectionFigures
 
 KINDS = ("graphql-ws", "plain", "stream")
 _RFC_6455 = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013}

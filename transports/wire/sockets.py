@@ -11,7 +11,7 @@ from starlette.types import Message, Scope, Send
 
 from errors import Unauthenticated
 from messages import ANYONE, Viewer
-from transports.addresses import limited_by
+from transports.gate.addresses import limited_by
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from errors import RetryLater
-from transports.json_codec import encode_json
+from transports.wire.json_codec import encode_json
 
 Headers = list[tuple[bytes, bytes]]
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from transports.json_codec import decode_json, encode_json
+from transports.wire.json_codec import decode_json, encode_json
 
 SUBPROTOCOL = "graphql-transport-ws"
 REASON_BYTES_MAX = 123

@@ -12,10 +12,8 @@ What differs from `WebSocketsSansIOProtocol` (uvicorn 0.54), and why:
   once the handshake is over.
 """
 
-import asyncio
 import logging
 from asyncio.transports import BaseTransport
-from collections import deque
 from collections.abc import Callable
 from random import randrange
 from typing import Any
@@ -26,10 +24,10 @@ from websockets.http11 import Request
 from websockets.protocol import State
 
 from delivery.sink import Holder
-from transports.admission import Admission
-from transports.sinks import DIRECT
-from transports.socket_options import limit_unsent
-from transports.uvicorn_http import HttpProtocol
+from transports.gate.admission import Admission
+from transports.serving.lean_waiting import Gate, Inbox
+from transports.serving.socket_options import limit_unsent
+from transports.wire.sinks import DIRECT
 
 logger = logging.getLogger(__name__)
 
@@ -39,71 +37,6 @@ PONG_BYTES_MAX = 127
 SLICE_BYTES = 8 * 1024
 """What is parsed of one connection before others get a turn. uvloop reads 256 kB at once: 40,000 small frames, which
 would hold the event loop for half a second."""
-
-
-class _Gate:
-    """What uvicorn needs of `asyncio.Event`, in a fifth of the memory: it holds a list only while somebody waits."""
-
-    __slots__ = ("_open", "_waiting")
-
-    def __init__(self) -> None:
-        self._open = True
-        self._waiting: list[asyncio.Future[None]] | None = None
-
-    def is_set(self) -> bool:
-        return self._open
-
-    def set(self) -> None:
-        self._open = True
-        waiting, self._waiting = self._waiting, None
-        for future in waiting or ():
-            if not future.done():
-                future.set_result(None)
-
-    def clear(self) -> None:
-        self._open = False
-
-    async def wait(self) -> bool:
-        while not self._open:
-            future = asyncio.get_running_loop().create_future()
-            if self._waiting is None:
-                self._waiting = []
-            self._waiting.append(future)
-            await future
-        return True
-
-
-class _Inbox:
-    """What uvicorn needs of `asyncio.Queue`, for one reader. uvicorn stops reading while an event waits here."""
-
-    __slots__ = ("_events", "_reader")
-
-    def __init__(self) -> None:
-        self._events: deque[Any] | None = None
-        self._reader: asyncio.Future[None] | None = None
-
-    def empty(self) -> bool:
-        return self._events is None
-
-    def put_nowait(self, event: Any) -> None:
-        if self._events is None:
-            self._events = deque((event,))
-        else:
-            self._events.append(event)
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-    async def get(self) -> Any:
-        while self._events is None:
-            self._reader = asyncio.get_running_loop().create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        event = self._events.popleft()
-        if not self._events:
-            self._events = None  # An empty deque would still hold 600 bytes.
-        return event
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -164,8 +97,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.queue = _Inbox()  # type: ignore[assignment]
-        self.writable = _Gate()  # type: ignore[assignment]
+        self.queue = Inbox()  # type: ignore[assignment]
+        self.writable = Gate()  # type: ignore[assignment]
         self.admission = None
         self.paused_since = None
         self.pong_owed: bytes | None = None
@@ -383,58 +316,3 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.heard = False
         self.conn.send_ping(b"")
         self.transport.write(b"".join(self.conn.data_to_send()))
-
-
-class Keepalive:
-    """Pings idle WebSockets and cuts connections that are gone, overdue or take nothing. One task for all of them.
-
-    Each connection is looked at every `TICK_SECONDS` for slowness and pinged every `ping_seconds`, spread over the
-    ticks. It is cut when its buffer has stood above the low-water mark for `slow_timeout_seconds` without falling
-    below it once, or when nothing at all was heard since the last ping.
-    """
-
-    TICK_SECONDS = 1.0
-
-    def __init__(self, connections: set[Any], *, slow_timeout_seconds: float, ping_seconds: float = 20.0) -> None:
-        self._connections = connections
-        self._slow_timeout_seconds = slow_timeout_seconds
-        self._tick_seconds = min(self.TICK_SECONDS, slow_timeout_seconds / 4, ping_seconds / 2)
-        self._beats = max(1, round(ping_seconds / self._tick_seconds))
-        self._ticks = 0
-        self.slow_cut = 0
-        self.silent_cut = 0
-
-    async def run(self) -> None:
-        """Works until it is cancelled."""
-        tick_seconds = self._tick_seconds
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(tick_seconds)
-            try:
-                self.tick(loop.time())
-            except Exception:
-                logger.exception("a look at the connections has failed; the next one follows")
-
-    def tick(self, now: float) -> None:
-        """One look at every connection, at loop time `now` in seconds."""
-        self._ticks += 1
-        for connection in list(self._connections):
-            if isinstance(connection, HttpProtocol):
-                connection.look(now, self._slow_timeout_seconds)
-            if not isinstance(connection, WebSocketProtocol):
-                continue
-            if connection.paused_since is not None:
-                if now - connection.paused_since > self._slow_timeout_seconds:
-                    self.slow_cut += 1
-                    connection.abort()
-                continue
-            if connection.conn.state is not State.OPEN:
-                continue
-            connection.beat += 1
-            if connection.beat >= self._beats and not connection.transport.is_closing():
-                connection.beat = 0
-                if connection.heard:
-                    connection.ping()
-                else:
-                    self.silent_cut += 1
-                    connection.abort()

@@ -19,15 +19,15 @@ from messages import Viewer
 from schema.context import Context
 from schema.documents import Prepared
 from schema.errors import count_errors, format_errors
-from transports.graphql_ws import protocol
-from transports.graphql_ws.frames import CloseCode, SubscribePayload
-from transports.graphql_ws.protocol import Authenticate, Close, Operation, ServerProtocol, Start, Stop
-from transports.json_codec import encode_json
-from transports.logs import ConnectionFigures
-from transports.sockets import Expiry, client_address, forget_handshake, transmit
+from transports.graphql import protocol
+from transports.graphql.frames import CloseCode, SubscribePayload
+from transports.graphql.protocol import Authenticate, Close, Operation, ServerProtocol, Start, Stop
+from transports.sight.logs import ConnectionFigures
+from transports.wire.json_codec import encode_json
+from transports.wire.sockets import Expiry, client_address, forget_handshake, transmit
 
 if TYPE_CHECKING:
-    from transports.graphql_ws.endpoint import GraphQLWebSocket
+    from transports.graphql.endpoint import GraphQLWebSocket
 
 logger = logging.getLogger(__name__)
 

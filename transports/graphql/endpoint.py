@@ -4,13 +4,13 @@ from starlette.types import Receive, Scope, Send
 
 from resolvers.chat import Chat
 from schema.operations import Operations
-from transports.connections import Connections
-from transports.graphql_ws.connection import MakeSink, SocketConnection
-from transports.graphql_ws.frames import SUBPROTOCOL, CloseCode
-from transports.limits import Limits
-from transports.logs import request_id_headers
-from transports.sinks import make_sink as default_make_sink
-from transports.sockets import Allow, Authenticate, anyone, client_address, everywhere, refuse, transmit
+from transports.gate.connections import Connections
+from transports.gate.limits import Limits
+from transports.graphql.connection import MakeSink, SocketConnection
+from transports.graphql.frames import SUBPROTOCOL, CloseCode
+from transports.sight.logs import request_id_headers
+from transports.wire.sinks import make_sink as default_make_sink
+from transports.wire.sockets import Allow, Authenticate, anyone, client_address, everywhere, refuse, transmit
 
 
 class GraphQLWebSocket:

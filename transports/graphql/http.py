@@ -24,8 +24,10 @@ from resolvers.chat import Chat
 from schema.context import Context
 from schema.errors import count_errors, format_errors
 from schema.operations import Operations, Prepared
-from transports.connections import Connections
-from transports.event_streams import (
+from transports.gate.connections import Connections
+from transports.gate.limits import Limits
+from transports.gate.origins import Origins, cors_headers, preflight_headers
+from transports.graphql.event_streams import (
     FORMATS,
     HEARTBEAT_SECONDS,
     STUCK_SECONDS,
@@ -34,7 +36,9 @@ from transports.event_streams import (
     run_stream,
     start_stream,
 )
-from transports.http_exchange import (
+from transports.graphql.mailbox import Mailbox
+from transports.sight.logs import ConnectionFigures
+from transports.wire.http_exchange import (
     Disconnected,
     Headers,
     Refused,
@@ -44,12 +48,8 @@ from transports.http_exchange import (
     respond,
     retry_after,
 )
-from transports.limits import Limits
-from transports.logs import ConnectionFigures
-from transports.mailbox import Mailbox
-from transports.media_types import GRAPHQL_JSON, JSON, Accepted, accepted, content_type
-from transports.origins import Origins, cors_headers, preflight_headers
-from transports.sockets import Authenticate, Expiry, anyone, client_address
+from transports.wire.media_types import GRAPHQL_JSON, JSON, Accepted, accepted, content_type
+from transports.wire.sockets import Authenticate, Expiry, anyone, client_address
 
 logger = logging.getLogger(__name__)
 

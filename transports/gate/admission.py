@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from transports.addresses import TrustedProxies, limited_by
+from transports.gate.addresses import TrustedProxies, limited_by
 
 WAITING_TO_HEAR_MAX = 1000
 """Connections past a limit that are kept until they were told so; one more is cut at once."""

@@ -28,7 +28,8 @@ from messages import Viewer
 from resolvers import history
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
-from transports.http_exchange import (
+from transports.shims.items import message_item
+from transports.wire.http_exchange import (
     Disconnected,
     Headers,
     Refused,
@@ -38,10 +39,9 @@ from transports.http_exchange import (
     respond,
     retry_after,
 )
-from transports.items import message_item
-from transports.json_codec import decode_json
-from transports.media_types import JSON, content_type
-from transports.sockets import Authenticate, anyone, client_address
+from transports.wire.json_codec import decode_json
+from transports.wire.media_types import JSON, content_type
+from transports.wire.sockets import Authenticate, anyone, client_address
 
 logger = logging.getLogger(__name__)
 

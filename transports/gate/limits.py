@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from errors import BadUserInput
-from transports.http_exchange import encode_body
-from transports.json_codec import NESTING_MAX, decode_json
+from transports.wire.http_exchange import encode_body
+from transports.wire.json_codec import NESTING_MAX, decode_json
 
 
 @dataclass(frozen=True, slots=True)

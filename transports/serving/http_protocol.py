@@ -11,7 +11,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from transports.admission import WAITING_TO_HEAR_MAX, Admission
+from transports.gate.admission import WAITING_TO_HEAR_MAX, Admission
 
 HEADERS_SECONDS = 10.0
 """From the connection, or a request's first byte, to the end of its headers."""

@@ -13,8 +13,8 @@ from typing import Any
 from starlette.types import Receive, Send
 
 from delivery.sink import Batch
-from transports.json_codec import encode_json
-from transports.mailbox import Mailbox
+from transports.graphql.mailbox import Mailbox
+from transports.wire.json_codec import encode_json
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,18 @@ import pytest
 from schema.operations import Operations
 from tests.fakes import memory_chat
 from tests.transports.live_server import RawSocket, Refused, serve, until
-from transports import uvicorn_http
-from transports.addresses import TrustedProxies
-from transports.admission import Admission
 from transports.app import build_app
-from transports.connections import Connections
-from transports.uvicorn_http import HEADERS_BYTES_MAX, HEADERS_SECONDS, LINGER_SECONDS, REQUEST_SECONDS, HttpProtocol
+from transports.gate.addresses import TrustedProxies
+from transports.gate.admission import Admission
+from transports.gate.connections import Connections
+from transports.serving import http_protocol
+from transports.serving.http_protocol import (
+    HEADERS_BYTES_MAX,
+    HEADERS_SECONDS,
+    LINGER_SECONDS,
+    REQUEST_SECONDS,
+    HttpProtocol,
+)
 
 SLOW_SECONDS = 60.0
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -282,7 +288,7 @@ async def test_connection_past_the_limit_that_says_nothing_is_closed_soon() -> N
 
 
 async def test_crowd_past_the_limit_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uvicorn_http, "WAITING_TO_HEAR_MAX", 1)
+    monkeypatch.setattr(http_protocol, "WAITING_TO_HEAR_MAX", 1)
     admission = Admission(max_connections=1)
     async with http_server(admission) as (port, _):
         first = await connect(port, HEALTH)

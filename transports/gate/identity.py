@@ -29,8 +29,8 @@ from starlette.types import Scope
 from errors import BadUserInput, StartupError, Unauthenticated
 from messages import Viewer
 from resolvers import input_rules
-from transports.jwt_keys import Keys, KeySet, SharedSecret
-from transports.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
+from transports.gate.jwt_keys import Keys, KeySet, SharedSecret
+from transports.shims.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
 
 logger = logging.getLogger(__name__)
 

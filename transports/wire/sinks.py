@@ -18,7 +18,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OnEnd = Callable[[RaqcoonError | None], None]
 
 DIRECT = "raqcoon.direct"
-"""Name of the ASGI scope extension under which our uvicorn protocol offers itself; see `uvicorn_protocol`."""
+"""Name of the ASGI scope extension under which our uvicorn protocol offers itself; see `serving.websocket_protocol`."""
 
 
 class Direct(Protocol):

@@ -19,14 +19,14 @@ from messages import ANYONE, Viewer
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
 from resolvers.subscribe import subscribe
-from transports.connections import Connections
-from transports.graphql_ws.frames import CloseCode
-from transports.items import encode_message_frame
-from transports.json_codec import encode_json
-from transports.limits import Limits
-from transports.logs import ConnectionFigures, request_id_headers
-from transports.sinks import make_plain_sink as default_make_plain_sink
-from transports.sockets import (
+from transports.gate.connections import Connections
+from transports.gate.limits import Limits
+from transports.graphql.frames import CloseCode
+from transports.shims.items import encode_message_frame
+from transports.sight.logs import ConnectionFigures, request_id_headers
+from transports.wire.json_codec import encode_json
+from transports.wire.sinks import make_plain_sink as default_make_plain_sink
+from transports.wire.sockets import (
     Allow,
     Authenticate,
     Expiry,

@@ -12,7 +12,8 @@ from typing import Any
 import uvicorn
 
 from resolvers.chat import Chat
-from transports.uvicorn_protocol import Keepalive, WebSocketProtocol
+from transports.serving.keepalive import Keepalive
+from transports.serving.websocket_protocol import WebSocketProtocol
 
 logger = logging.getLogger("raqcoon")
 
