@@ -1,6 +1,6 @@
 """What an operator can set: `RAQCOON_*` environment variables or flags of `server.py`, flags first.
 
-The README's table is held equal to this class by a test; each field's description is that table's text.
+The table in `docs/settings.md` is held equal to this class by a test; each field's description is that table's text.
 """
 
 import difflib
@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         "e.g. `10.0.0.0/8`.",
     )
     auth: Literal["none", "jwt"] = Field(
-        "none", description="Who may use the server: anybody, or whoever has a JSON Web Token ([docs](docs/auth.md))."
+        "none", description="Who may use the server: anybody, or whoever has a JSON Web Token ([docs](auth.md))."
     )
     jwt_secret: SecretStr | None = Field(None, description="Secret that tokens are signed with (HS256).")
     jwt_jwks: str | None = Field(
