@@ -1,7 +1,7 @@
 """The composition root: settings → log → hub → application → uvicorn.
 
-    uv run server.py [--port 8010 …]            serve
-    uv run server.py copy SOURCE_URL TARGET_URL copy a whole log between databases
+    uv run server.py [--port 8010 …]     serve
+    uv run server.py COMMAND …           one of `COMMANDS`, which `--help` lists
 
 Exit codes: 0 after SIGTERM or Ctrl-C, 2 when a setting or the log cannot be used, 1 for anything else.
 """
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import uvicorn
 from pydantic import ValidationError
@@ -66,15 +66,40 @@ IDLE_HTTP_SECONDS = 75
 theirs: who closes first must be the one that would write next. With uvicorn's 5 s a post now and then was cut."""
 
 
+class Command(NamedTuple):
+    """What `server.py` does instead of serving. `run` takes the arguments after the name and returns the exit code.
+
+    `run` imports what it needs by itself, so that a start does not wait for it.
+    """
+
+    arguments: str
+    summary: str
+    run: Callable[[Sequence[str]], int]
+
+
+def _copy(arguments: Sequence[str]) -> int:
+    from message_log.copy_command import copy_command
+
+    return copy_command(arguments)
+
+
+COMMANDS = {
+    "copy": Command("SOURCE_URL TARGET_URL", "copy a whole log to another database", _copy),
+}
+
+
+def _commands_help() -> str:
+    lines = (f"  {name + ' ' + command.arguments:48} {command.summary}" for name, command in COMMANDS.items())
+    return "\n".join(["commands:", *lines, "", "server.py COMMAND --help tells more of one."])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the server, or a subcommand, and returns the exit code."""
+    """Runs the server, or a command, and returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if arguments[:1] == ["copy"]:
-            from message_log.copy_command import copy_command
-
-            return copy_command(arguments[1:])
-        settings = parse_settings(arguments)
+        if arguments and (command := COMMANDS.get(arguments[0])) is not None:
+            return command.run(arguments[1:])
+        settings = parse_settings(arguments, commands_help=_commands_help())
         logging.basicConfig(level=settings.log_level.upper(), handlers=[log_handler(settings.log_format)])
         logging.getLogger("alembic").setLevel(logging.WARNING)
         for warning in unknown_variables():

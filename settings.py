@@ -6,7 +6,7 @@ The table in `docs/settings.md` is held equal to this class by a test; each fiel
 import difflib
 import os
 import re
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -14,6 +14,8 @@ from typing import Annotated, Literal, NoReturn
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode, SettingsConfigDict, SettingsError
 
+VERSION = "0.2.0"
+"""The server's version. A test holds it equal to the one in `pyproject.toml`, which an installation need not have."""
 _PREFIX = "RAQCOON_"
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@,*]+")
 
@@ -157,20 +159,27 @@ def unknown_variables(environment: dict[str, str] | None = None) -> list[str]:
     return warnings
 
 
-def parse_settings(arguments: Sequence[str]) -> Settings:
+def parse_settings(arguments: Sequence[str], *, commands_help: str | None = None) -> Settings:
     """The settings of these command-line flags (`--port 8011`), and of the environment where a flag is absent.
+
+    `commands_help` is printed by `--help` after the flags.
 
     Raises:
         pydantic.ValidationError: a value cannot be used.
         pydantic_settings.SettingsError: a value is not of its type's form at all.
-        SystemExit: `--help`.
+        SystemExit: `--help` or `--version`.
     """
+    parser = _Parser(
+        prog="server.py",
+        description="Serves channels over GraphQL. Each flag is also an environment variable: --port is RAQCOON_PORT.",
+        epilog=commands_help,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"raqcoon {VERSION}")
     return CliApp.run(
         Settings,
         cli_args=list(arguments),
-        cli_settings_source=CliSettingsSource[ArgumentParser](
-            Settings, root_parser=_Parser(prog="server.py"), cli_kebab_case=True
-        ),
+        cli_settings_source=CliSettingsSource[ArgumentParser](Settings, root_parser=parser, cli_kebab_case=True),
     )
 
 
@@ -178,4 +187,4 @@ class _Parser(ArgumentParser):
     """Says what is wrong with a flag in one line, without all the flags there are."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}; --help lists the flags")
+        raise SettingsError(f"{message}; --help lists the flags and commands")

@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import httpx
 import pytest
 
+from server import COMMANDS
 from tests.engine.engine_server import EngineServer
 from tests.server_process import REPOSITORY
 
@@ -47,6 +49,41 @@ def test_server_on_start_prints_address_log_and_pages(tmp_path: Path) -> None:
     assert str(tmp_path / "data" / "raqcoon.db") in printed
     assert f"console     {address[1]}/\n" in printed
     assert f"playground  {address[1]}/graphql\n" in printed
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPOSITORY / "server.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_help_lists_flags_and_every_command() -> None:
+    shown = run("--help")
+    assert shown.returncode == 0
+    assert "--port" in shown.stdout
+    for name, command in COMMANDS.items():
+        assert f"  {name} {command.arguments}" in shown.stdout
+        assert command.summary in shown.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_tells_of_itself(name: str) -> None:
+    shown = run(name, "--help")
+    assert shown.returncode == 0
+    assert f"server.py {name}" in shown.stdout
+
+
+def test_command_that_does_not_exist_is_refused_with_one_line() -> None:
+    ended = run("cpoy")
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert "cpoy" in line
+    assert "--help" in line
+
+
+def test_version_is_the_projects() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    shown = run("--version")
+    assert (shown.returncode, shown.stdout) == (0, f"raqcoon {project['version']}\n")
 
 
 async def test_second_server_on_the_same_file_is_refused_with_one_line(tmp_path: Path) -> None:
