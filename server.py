@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -41,7 +40,7 @@ from transports.gate.connections import Connections
 from transports.gate.identity import build_identity
 from transports.gate.limits import Limits
 from transports.gate.origins import is_loopback
-from transports.serving.draining import DrainingServer
+from transports.serving.draining import DrainingServer, Pace
 from transports.serving.http_protocol import HttpProtocol
 from transports.serving.socket_options import limit_unacknowledged, limit_unsent
 from transports.serving.websocket_protocol import WebSocketProtocol
@@ -145,7 +144,7 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(log.close)
         await hub.start()
         stack.push_async_callback(hub.stop)
-        retention = Retention(log, _retention_policy(settings))
+        retention = Retention(log, settings.part(RetentionPolicy))
         retention.start()
         stack.push_async_callback(retention.stop)
         authenticate = await _authentication(settings)
@@ -165,23 +164,11 @@ async def serve(settings: Settings) -> None:
             Operations(
                 _traced(chat) if settings.tracing else None,
                 persisted_queries=_persisted_queries(settings),
-                limits=DocumentLimits(
-                    tokens=settings.max_document_tokens,
-                    aliases=settings.max_document_aliases,
-                    depth=settings.max_document_depth,
-                    repeats=settings.max_document_repeats,
-                ),
+                limits=settings.part(DocumentLimits),
             ),
             allowed_origins=settings.allowed_origins,
             bound_host=settings.host,
-            limits=Limits(
-                body_bytes=settings.body_bytes_max,
-                variables_bytes=settings.max_variables_bytes,
-                json_nesting=settings.max_json_nesting,
-                init_timeout_seconds=settings.init_timeout_seconds,
-                subscriptions=settings.max_subscriptions_per_connection,
-                operations=settings.max_operations_per_connection,
-            ),
+            limits=settings.part(Limits),
             metrics=settings.metrics,
             # By the addresses that trusted proxies tell; `Admission` counts what stands before this server.
             connections=Connections(
@@ -220,10 +207,7 @@ async def serve(settings: Settings) -> None:
             chat,
             end_streams=app.end_streams,
             on_started=lambda: _announce(host, port, log.location, settings.log_format),
-            slow_subscriber_timeout_seconds=settings.slow_subscriber_timeout_seconds,
-            keepalive_seconds=settings.keepalive_seconds,
-            drain_seconds=settings.drain_seconds,
-            drain_sockets_per_second=settings.drain_sockets_per_second,
+            pace=settings.part(Pace),
         )
         if app.metrics is not None:
             app.metrics.keepalive = server.keepalive
@@ -261,13 +245,6 @@ async def _authentication(settings: Settings) -> Authenticate:
             settings.host,
         )
     return anyone
-
-
-def _retention_policy(settings: Settings) -> RetentionPolicy:
-    seconds = settings.retention_max_age_seconds
-    return RetentionPolicy(
-        max_age=None if seconds is None else timedelta(seconds=seconds), max_messages=settings.retention_max_messages
-    )
 
 
 def _persisted_queries(settings: Settings) -> PersistedQueries:

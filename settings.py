@@ -8,14 +8,17 @@ import os
 import re
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, NoDecode, SettingsConfigDict, SettingsError
 
 VERSION = "0.2.0"
 """The server's version. A test holds it equal to the one in `pyproject.toml`, which an installation need not have."""
+T = TypeVar("T")
+
 _PREFIX = "RAQCOON_"
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@,*]+")
 
@@ -133,6 +136,19 @@ class Settings(BaseSettings):
     tracing: bool = Field(
         False, description="OpenTelemetry spans from post to delivery; needs `opentelemetry-sdk`, set up by `OTEL_*`."
     )
+
+    def part(self, of_type: type[T], **given: Any) -> T:
+        """An instance of the dataclass `of_type`, filled from the settings that its fields name.
+
+        A field names its setting by `field(default=…, metadata={"setting": "max_document_tokens"})`. So a new setting
+        is written down in two places: here, and in the part that obeys it. Fields in `given` are taken as they are;
+        every other field keeps its default.
+
+        Raises:
+            AttributeError: a field names a setting that there is not.
+        """
+        named = {each.name: each.metadata["setting"] for each in fields(of_type) if "setting" in each.metadata}  # type: ignore[arg-type]
+        return of_type(**{name: getattr(self, setting) for name, setting in named.items()} | given)
 
     @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod

@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from errors import Unavailable
@@ -23,26 +23,26 @@ class RetentionPolicy:
     """What each channel keeps. None keeps everything.
 
     Attributes:
-        max_age: messages older than this go.
+        max_age_seconds: messages older than this go.
         max_messages: of a channel, only the newest this many stay.
         interval_seconds: how long to rest between two rounds at least.
         batch: how many messages one transaction removes, at most.
     """
 
-    max_age: timedelta | None = None
-    max_messages: int | None = None
+    max_age_seconds: float | None = field(default=None, metadata={"setting": "retention_max_age_seconds"})
+    max_messages: int | None = field(default=None, metadata={"setting": "retention_max_messages"})
     interval_seconds: float = 5.0
     batch: int = 500
 
     def __post_init__(self) -> None:
-        if self.max_age is not None and self.max_age <= timedelta(0):
-            raise ValueError("max_age must be positive")
+        if self.max_age_seconds is not None and self.max_age_seconds <= 0:
+            raise ValueError("max_age_seconds must be positive")
         if self.max_messages is not None and self.max_messages < 1:
             raise ValueError("max_messages must be positive")
 
     @property
     def removes(self) -> bool:
-        return self.max_age is not None or self.max_messages is not None
+        return self.max_age_seconds is not None or self.max_messages is not None
 
 
 class Retention:
@@ -79,8 +79,9 @@ class Retention:
             Unavailable: the log cannot answer; what was removed stays removed.
         """
         removed = 0
-        if self._policy.max_age is not None:
-            removed += await self._log.remove_older_than(self._now() - self._policy.max_age, batch=self._policy.batch)
+        if self._policy.max_age_seconds is not None:
+            oldest = self._now() - timedelta(seconds=self._policy.max_age_seconds)
+            removed += await self._log.remove_older_than(oldest, batch=self._policy.batch)
         if self._policy.max_messages is not None:
             removed += await self._remove_surplus(self._policy.max_messages)
         return removed

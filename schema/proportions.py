@@ -5,7 +5,7 @@ other twice make last 3 s. Here a fragment is looked at once.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphql import (
     DocumentNode,
@@ -22,13 +22,13 @@ from graphql import (
 class DocumentLimits:
     """What a document may have at most. GraphiQL's introspection has 200 tokens, 15 levels, 20 fields of one name."""
 
-    tokens: int = 1_000
+    tokens: int = field(default=1_000, metadata={"setting": "max_document_tokens"})
     """Lexical tokens; validating as many takes some 30 ms at worst."""
-    aliases: int = 30
+    aliases: int = field(default=30, metadata={"setting": "max_document_aliases"})
     """How often one field can be asked for side by side."""
-    depth: int = 20
+    depth: int = field(default=20, metadata={"setting": "max_document_depth"})
     """Fields inside fields."""
-    repeats: int = 50
+    repeats: int = field(default=50, metadata={"setting": "max_document_repeats"})
     """Fields of one name, in the whole document. Validation compares them pairwise: 500 would take 50 ms."""
 
 

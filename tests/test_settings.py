@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from message_log.retention import RetentionPolicy
+from schema.proportions import DocumentLimits
 from settings import Settings, parse_settings, unknown_variables
+from transports.gate.limits import Limits
+from transports.serving.draining import Pace
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,7 +26,7 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def test_readme_table_is_the_settings() -> None:
+def test_settings_table_is_the_settings() -> None:
     rows = re.findall(r"^\| `(RAQCOON_\w+)` \| (.+?) \| (.+) \|$", (ROOT / "docs" / "settings.md").read_text(), re.M)
     assert [
         (f"RAQCOON_{name.upper()}", f"`{shown(field.default)}`", field.description)
@@ -106,3 +110,15 @@ def test_server_unusable_setting_ends_it_with_one_line_and_exit_code_2(
     assert line.startswith("raqcoon: ")
     assert problem in line
     assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("part", [DocumentLimits, Limits, RetentionPolicy, Pace])
+def test_part_defaults_are_the_settings_defaults(part: type) -> None:
+    assert Settings().part(part) == part()
+
+
+def test_part_is_filled_from_the_settings_that_its_fields_name() -> None:
+    settings = parse_settings(["--max-document-tokens", "7", "--drain-seconds", "3"])
+    assert settings.part(DocumentLimits).tokens == 7
+    assert settings.part(DocumentLimits, depth=4).depth == 4
+    assert settings.part(Pace).drain_seconds == 3.0

@@ -81,9 +81,7 @@ async def test_policy_by_count_and_age_runs_by_itself_until_stopped(log: SqlMess
     await retention.stop()
     await retention.stop()
     assert len(await everything(log, "small")) == 1
-    later = Retention(
-        log, RetentionPolicy(max_age=timedelta(days=1)), now=lambda: datetime.now(UTC) + timedelta(days=2)
-    )
+    later = Retention(log, RetentionPolicy(max_age_seconds=86_400), now=lambda: datetime.now(UTC) + timedelta(days=2))
     assert await later.run_once() == 11
 
 
@@ -94,7 +92,7 @@ async def test_no_policy_removes_nothing(log: SqlMessageLog) -> None:
     await asyncio.sleep(0)
     assert await retention.run_once() == 0
     await retention.stop()
-    for nonsense in ({"max_messages": 0}, {"max_age": timedelta(0)}):
+    for nonsense in ({"max_messages": 0}, {"max_age_seconds": 0}):
         with pytest.raises(ValueError, match="must be positive"):
             RetentionPolicy(**nonsense)  # type: ignore[arg-type]
 

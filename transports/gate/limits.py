@@ -1,6 +1,6 @@
 """What one client may ask of the server at once; each is a setting, and each is refused with a clear error."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from errors import BadUserInput
@@ -12,17 +12,17 @@ from transports.wire.json_codec import NESTING_MAX, decode_json
 class Limits:
     """Limits of requests, frames and sockets. Those of documents are `schema.proportions.DocumentLimits`."""
 
-    body_bytes: int = 1024 * 1024
+    body_bytes: int = field(default=1024 * 1024, metadata={"setting": "body_bytes_max"})
     """Longest body of a request."""
-    variables_bytes: int = 1024 * 1024
+    variables_bytes: int = field(default=1024 * 1024, metadata={"setting": "max_variables_bytes"})
     """Longest variables of an operation, as JSON without white space."""
-    json_nesting: int = NESTING_MAX
+    json_nesting: int = field(default=NESTING_MAX, metadata={"setting": "max_json_nesting"})
     """Containers inside containers, `NESTING_MAX` at most."""
-    init_timeout_seconds: float = 3.0
+    init_timeout_seconds: float = field(default=3.0, metadata={"setting": "init_timeout_seconds"})
     """From a GraphQL socket's handshake to its ack."""
-    subscriptions: int = 100
+    subscriptions: int = field(default=100, metadata={"setting": "max_subscriptions_per_connection"})
     """Live ones on one socket."""
-    operations: int = 32
+    operations: int = field(default=32, metadata={"setting": "max_operations_per_connection"})
     """Queries and mutations running at once on one socket: enough posts to fill a group commit, and a bound on the
     results that a client which does not read can make the server hold."""
 

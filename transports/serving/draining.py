@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
@@ -25,6 +26,22 @@ LINGER_SECONDS = 1.0
 """What clients get at least, after the last close frame, to answer it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long connections may be silent or slow, and how they are ended when the server drains."""
+
+    slow_subscriber_timeout_seconds: float = field(
+        default=60.0, metadata={"setting": "slow_subscriber_timeout_seconds"}
+    )
+    """A connection that takes nothing for this long is cut."""
+    keepalive_seconds: float = field(default=20.0, metadata={"setting": "keepalive_seconds"})
+    """Time between two pings of a WebSocket."""
+    drain_seconds: float = field(default=10.0, metadata={"setting": "drain_seconds"})
+    """What a drain takes at most, before the rest is cut."""
+    drain_sockets_per_second: int = field(default=1000, metadata={"setting": "drain_sockets_per_second"})
+    """WebSockets closed each second of a drain; more where the time would not do."""
+
+
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, with `Keepalive` beside it and design 3.7's drain at its end.
 
@@ -40,21 +57,18 @@ class DrainingServer(uvicorn.Server):
         *,
         end_streams: Callable[[], None],
         on_started: Callable[[], None],
-        slow_subscriber_timeout_seconds: float,
-        keepalive_seconds: float = 20.0,
-        drain_seconds: float,
-        drain_sockets_per_second: int,
+        pace: Pace,
     ) -> None:
         super().__init__(config)
         self._chat = chat
         self._end_streams = end_streams
         self._on_started = on_started
-        self._drain_seconds = drain_seconds
-        self._drain_sockets_per_second = drain_sockets_per_second
+        self._drain_seconds = pace.drain_seconds
+        self._drain_sockets_per_second = pace.drain_sockets_per_second
         self.keepalive = Keepalive(
             self.server_state.connections,
-            slow_timeout_seconds=slow_subscriber_timeout_seconds,
-            ping_seconds=keepalive_seconds,
+            slow_timeout_seconds=pace.slow_subscriber_timeout_seconds,
+            ping_seconds=pace.keepalive_seconds,
         )
 
     @contextlib.contextmanager
