@@ -40,6 +40,7 @@ from transports.gate.connections import Connections
 from transports.gate.identity import build_identity
 from transports.gate.limits import Limits
 from transports.gate.origins import is_loopback
+from transports.pages.pages import Pages, installed_playground
 from transports.serving.draining import DrainingServer, Pace
 from transports.serving.http_protocol import HttpProtocol
 from transports.serving.socket_options import limit_unacknowledged, limit_unsent
@@ -60,6 +61,7 @@ COLLECTOR_THRESHOLDS = (5_000, 5, 1_000)
 connections and finds nothing: closed connections go by reference counts. So full ones are rare (once in 25 million
 allocations that outlive others); setting up 5,000 connections then takes 0.3 s of collecting instead of 1.0."""
 LISTEN_BACKLOG = 4096
+STOCK_PAGE = " (Strawberry's stock page, which loads from a CDN: the page of playground/ was not built)"
 IDLE_HTTP_SECONDS = 75
 """An HTTP connection is kept for its next request, longer than clients (httpx: 5 s) and balancers (nginx: 60 s) keep
 theirs: who closes first must be the one that would write next. With uvicorn's 5 s a post now and then was cut."""
@@ -159,6 +161,7 @@ async def serve(settings: Settings) -> None:
             content_bytes_max=settings.content_bytes_max,
             post_rate=None if settings.posts_per_second is None else PostRate(settings.posts_per_second),
         )
+        pages = Pages(installed_playground())
         app = build_app(
             chat,
             Operations(
@@ -170,6 +173,7 @@ async def serve(settings: Settings) -> None:
             bound_host=settings.host,
             limits=settings.part(Limits),
             metrics=settings.metrics,
+            pages=pages,
             # By the addresses that trusted proxies tell; `Admission` counts what stands before this server.
             connections=Connections(
                 max_connections=max_connections, max_per_address=settings.max_connections_per_address
@@ -206,7 +210,7 @@ async def serve(settings: Settings) -> None:
             ),
             chat,
             end_streams=app.end_streams,
-            on_started=lambda: _announce(host, port, log.location, settings.log_format),
+            on_started=lambda: _announce(host, port, log.location, settings.log_format, pages.playground_is_built),
             pace=settings.part(Pace),
         )
         if app.metrics is not None:
@@ -266,7 +270,7 @@ def _traced(chat: Chat) -> Schema:
     return build_schema([spans(chat.tracing.provider)])
 
 
-def _announce(host: str, port: int, location: str, log_format: str) -> None:
+def _announce(host: str, port: int, location: str, log_format: str, playground_is_built: bool) -> None:
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}"
     if log_format == "json":
@@ -276,7 +280,7 @@ def _announce(host: str, port: int, location: str, log_format: str) -> None:
         f"RAQCOON listens on {address}\n"
         f"  log         {location}\n"
         f"  console     {address}/\n"
-        f"  playground  {address}/graphql",
+        f"  playground  {address}/graphql{'' if playground_is_built else STOCK_PAGE}",
         flush=True,
     )
 

@@ -20,7 +20,7 @@ def resolved() -> list[str]:
     packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     versions: dict[str, set[str]] = {}
     for package in packages:
-        if "version" in package and "virtual" not in package.get("source", {}):
+        if "version" in package and not {"virtual", "directory"} & package.get("source", {}).keys():
             versions.setdefault(package["name"], set()).add(package["version"])
     return [f"{name}=={found.pop()}" for name, found in sorted(versions.items()) if len(found) == 1]
 

@@ -19,7 +19,7 @@ from transports.gate.limits import Limits
 from transports.gate.origins import Origins, cors_headers, preflight_headers
 from transports.graphql.endpoint import GraphQLWebSocket
 from transports.graphql.http import GraphQLHTTP, OpenStream
-from transports.pages.pages import Pages
+from transports.pages.pages import Pages, installed_playground
 from transports.shims.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
 from transports.shims.plain_websocket import PlainWebSocket
 from transports.shims.rest import POST_PATH, build_rest
@@ -151,7 +151,7 @@ def build_app(
     """
     origins = Origins(bound_host, allowed_origins)
     connections = Connections() if connections is None else connections
-    pages = Pages() if pages is None else pages
+    pages = Pages(installed_playground()) if pages is None else pages
     rest, rest_post = build_rest(chat, body_bytes_max=limits.body_bytes, authenticate=authenticate)
     return App(
         chat,

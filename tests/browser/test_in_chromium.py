@@ -45,7 +45,6 @@ def test_console_cursor_refused_or_connection_dead_goes_on_sensibly() -> None:
 
 
 def test_playground_first_tab_runs_as_it_is() -> None:
-    node.build(node.REPOSITORY / "playground", "dist/index.html")
     run_scenario("playground.mjs")
 
 

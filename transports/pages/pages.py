@@ -1,13 +1,15 @@
 """The two pages for people: the console at `/` and the playground at `GET /graphql`.
 
 Every asset is served by this server, and no page reflects input into HTML. The exception is Strawberry's stock GraphiQL
-page, served while `playground/` has not been built: it loads pinned, integrity-checked assets from a CDN.
+page, which loads pinned, integrity-checked assets from a CDN. It is served where the package `raqcoon-playground` was
+installed without its page.
 """
 
 import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from starlette.requests import Request
@@ -18,7 +20,6 @@ from starlette.types import Receive, Scope, Send
 from strawberry.http.ides import get_graphql_ide_html
 
 _CONSOLE = Path(__file__).parent / "console"
-_PLAYGROUND = Path(__file__).parent.parent.parent / "playground" / "dist"
 _YEAR_SECONDS = 365 * 24 * 60 * 60
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -26,6 +27,12 @@ REVALIDATED = "no-cache"
 """`Cache-Control` of what keeps its name when it changes: stored, and asked for again by its ETag."""
 IMMUTABLE = f"public, max-age={_YEAR_SECONDS}, immutable"
 """`Cache-Control` of files with a hash of their content in their names."""
+
+
+def installed_playground() -> Path | None:
+    """Where the package `raqcoon-playground` has put the built page; None where it is not installed."""
+    spec = find_spec("raqcoon_playground")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "dist"
 
 
 def _headers(content_security_policy: Mapping[str, str]) -> dict[str, str]:
@@ -84,13 +91,14 @@ class _Assets(StaticFiles):
 class Pages:
     """Handlers of the console and the playground.
 
-    `playground_directory` is where `npm run build` of `playground/` put its files. It is looked at once, here: a
-    playground built later is served after the next start.
+    `playground_directory` holds the files of the built playground; None where it was not built. It is looked at once,
+    here: a playground that is installed later is served after the next start.
     """
 
-    def __init__(self, playground_directory: Path = _PLAYGROUND) -> None:
-        self._playground_page = playground_directory / "index.html"
-        self._playground_assets = playground_directory / "playground"
+    def __init__(self, playground_directory: Path | None = None) -> None:
+        directory = playground_directory or Path("no-such-directory")
+        self._playground_page = directory / "index.html"
+        self._playground_assets = directory / "playground"
         self.playground_is_built = self._playground_page.is_file() and self._playground_assets.is_dir()
         self._stock_page = None if self.playground_is_built else _stock_page()
 
