@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Literal
 
 from cachetools import LRUCache
@@ -39,12 +40,13 @@ Kind = Literal["query", "mutation", "subscription"]
 class Prepared:
     """One operation of a validated document, ready to run any number of times.
 
-    `text` is the cached document's own string, so it may be kept. `arguments` names, for each variable, the argument
-    it feeds. `event_variables` are the variables that a subscription's result can depend on: those that feed anything
-    but the root field's arguments.
+    `text` is the cached document's own string. `digest` stands for the text and `operation_name`, for those who would
+    keep them for long. `arguments` names, for each variable, the argument it feeds. `event_variables` are the variables
+    that a subscription's result can depend on: those that feed anything but the root field's arguments.
     """
 
     text: str
+    digest: bytes
     operation_name: str | None
     kind: Kind
     document: DocumentNode = field(repr=False)
@@ -191,6 +193,7 @@ def _choose(document: _Document, operation_name: str | None) -> Prepared:
     uses = _VariableUses(operation, document.node)
     return Prepared(
         document.text,
+        blake2b(f"{operation_name or ''}\n{document.text}".encode(), digest_size=16).digest(),
         operation_name,
         operation.operation.value,
         document.node,

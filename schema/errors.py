@@ -54,6 +54,14 @@ def format_graphql_error(error: GraphQLError, arguments: Mapping[str, str] = _NO
     return _located(error, str(cause), cause.extensions)
 
 
+def format_broken_field(cause: Exception, places: Sequence[tuple[int, int]], path: list[str]) -> dict[str, Any]:
+    """The error of a field whose value is not what its type promises, where no executor has looked at it. `places`
+    are lines and columns of the document."""
+    formatted = format_graphql_error(GraphQLError(str(cause), path=path, original_error=cause))
+    locations = [{"line": line, "column": column} for line, column in places]
+    return {"message": formatted.pop("message"), "locations": locations, **formatted}
+
+
 def format_graphql_errors(
     errors: Sequence[GraphQLError], arguments: Mapping[str, str] = _NO_ARGUMENTS
 ) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ class _StringVariable(NamedTuple):
 class _Plan(NamedTuple):
     """What is known of a document before its variables: `strings` are all of them, or None when some are no strings."""
 
+    root: FieldNode
     selection: MessageSelection
     strings: tuple[_StringVariable, ...] | None
 
@@ -87,7 +88,7 @@ class Posting:
             if values is None:
                 raise InternalError
         except Exception as error:
-            located = located_error(error, [selection.root], [selection.root_name])
+            located = located_error(error, [plan.root], [selection.root_name])
             return {"errors": [format_graphql_error(located, prepared.arguments)], "data": None}
         return {"data": {selection.root_name: values}}
 
@@ -102,10 +103,11 @@ class Posting:
         executor = build_executor(self._schema, prepared, variables)
         if isinstance(executor, list):
             return None
-        selection = message_selection(executor, self._root)
+        found = message_selection(executor, self._root)
         plan = None
-        if selection is not None and self._root.fields[selection.root.name.value] is self._field:
-            plan = _Plan(selection, _string_variables(selection.root, prepared.operation))
+        if found is not None and self._root.fields[found[0].name.value] is self._field:
+            root, selection = found
+            plan = _Plan(root, selection, _string_variables(root, prepared.operation))
         self._plans[key] = plan
         return plan
 
@@ -122,7 +124,7 @@ class Posting:
         if not isinstance(values, VariableValues):
             return None
         try:
-            return get_argument_values(self._field, plan.selection.root, values)
+            return get_argument_values(self._field, plan.root, values)
         except GraphQLError:
             return None
 

@@ -18,7 +18,7 @@ from strawberry.execution import optimized_is_awaitable
 
 from messages import Message
 from schema.documents import Prepared
-from schema.errors import format_graphql_errors, logger
+from schema.errors import format_broken_field, format_graphql_errors, logger
 from schema.selection import MessageSelection, message_selection
 
 EVENTS_PER_EXECUTOR = 256
@@ -29,45 +29,71 @@ _ABSENT = object()
 
 
 class SharedRender:
-    """The `render` of a cohort: `{"data":{…}}` as JSON for each message. Never raises."""
+    """The `render` of a cohort: `{"data":{…}}` as JSON for each message. Never raises.
 
-    __slots__ = ("__weakref__", "_events", "_executor", "_plan", "_planned", "_prepared", "_schema", "_variables")
+    A subscription keeps its render for as long as it lives, so a render keeps little: the walk over the selection, and
+    neither the document nor what the client sent as variables, which may be a megabyte each.
+    """
+
+    __slots__ = ("__weakref__", "_executed", "_selection")
 
     def __init__(self, schema: GraphQLSchema, prepared: Prepared, variables: dict[str, Any] | None) -> None:
-        self._schema = schema
-        self._prepared = prepared
-        self._variables = variables
-        self._executor: Executor[Any] | None = None
-        self._events = 0
-        self._plan: MessageSelection | None = None
-        self._planned = False
+        found = message_selection(_executor(schema, prepared, variables), schema.subscription_type)
+        self._selection: MessageSelection | None = None
+        self._executed: _Executed | None = None
+        if found is None:
+            self._executed = _Executed(schema, prepared, variables)
+        else:
+            _, self._selection = found
 
     def __call__(self, message: Message) -> bytes | Awaitable[bytes]:
-        if not self._planned:
-            self._planned = True
-            self._plan = message_selection(self._next_executor(), self._schema.subscription_type)
-            self._executor = None
-        if self._plan is not None:
-            values = self._plan.read(message)
-            if values is not None:
-                return orjson.dumps({"data": {self._plan.root_name: values}})
-        return self._execute(message)
+        selection = self._selection
+        if selection is None:
+            assert self._executed is not None
+            return self._executed.render(message)
+        values = selection.read(message)
+        if values is not None:
+            return orjson.dumps({"data": {selection.root_name: values}})
+        return _broken(selection, message)
 
-    def _execute(self, message: Message) -> bytes | Awaitable[bytes]:
-        """By graphql-core, field by field: every error finds its place and its message."""
-        result = execute_subscription_event(self._next_executor().build_per_event_executor(message))
+
+class _Executed:
+    """An operation that graphql-core runs for each message, because it is not a plain walk."""
+
+    __slots__ = ("_events", "_executor", "_prepared", "_schema", "_variables")
+
+    def __init__(self, schema: GraphQLSchema, prepared: Prepared, variables: dict[str, Any] | None) -> None:
+        declared = [each.variable.name.value for each in prepared.operation.variable_definitions or ()]
+        self._schema = schema
+        self._prepared = prepared
+        self._variables = {name: variables[name] for name in declared if name in variables} if variables else None
+        self._executor: Executor[Any] | None = None
+        self._events = 0
+
+    def render(self, message: Message) -> bytes | Awaitable[bytes]:
+        if self._executor is None or self._events >= EVENTS_PER_EXECUTOR:
+            self._events = 0
+            self._executor = _executor(self._schema, self._prepared, self._variables)
+        self._events += 1
+        result = execute_subscription_event(self._executor.build_per_event_executor(message))
         if isinstance(result, ExecutionResult):
             return encode(result)
         return _encode_later(result)
 
-    def _next_executor(self) -> Executor[Any]:
-        if self._executor is None or self._events >= EVENTS_PER_EXECUTOR:
-            self._events = 0
-            executor = build_executor(self._schema, self._prepared, self._variables)
-            assert not isinstance(executor, list)  # The variables were coerced before, when the client subscribed.
-            self._executor = executor
-        self._events += 1
-        return self._executor
+
+def _executor(schema: GraphQLSchema, prepared: Prepared, variables: dict[str, Any] | None) -> Executor[Any]:
+    executor = build_executor(schema, prepared, variables)
+    assert not isinstance(executor, list)  # The variables were coerced before, when the client subscribed.
+    return executor
+
+
+def _broken(selection: MessageSelection, message: Message) -> bytes:
+    values, broken = selection.read_broken(message)
+    errors = [
+        format_broken_field(each.cause, each.leaf.places, [selection.root_name, each.leaf.name]) for each in broken
+    ]
+    data = None if values is None else {selection.root_name: values}
+    return orjson.dumps({"data": data, "errors": errors})
 
 
 def build_executor(
@@ -124,7 +150,7 @@ def cohort_key(prepared: Prepared, variables: VariableValues) -> Hashable:
     the root field's arguments do not count: they choose messages, not what becomes of them.
     """
     used = tuple((name, _frozen(variables.coerced.get(name, _ABSENT))) for name in prepared.event_variables)
-    return prepared.text, prepared.operation_name, used
+    return prepared.digest, used
 
 
 def _frozen(value: Any) -> Hashable:

@@ -16,26 +16,37 @@ from messages import Message
 
 
 class _Leaf(NamedTuple):
-    """A field of the result: its name there, the message's attribute, how it is written, and whether it is non-null."""
+    """A field of the result: its name there, the message's attribute, how it is written, whether it is non-null, and
+    the (line, column) of each of its places in the document."""
 
     name: str
     attribute: str
     serialize: Callable[[Any], Any]
     required: bool
+    places: tuple[tuple[int, int], ...]
+
+
+class BrokenValue(NamedTuple):
+    """A selected value that is not what its type promises: the leaf, and what went wrong."""
+
+    leaf: _Leaf
+    cause: Exception
 
 
 class MessageSelection(NamedTuple):
-    """The one root field of an operation that yields a message, and the leaves selected on it."""
+    """The name of the one root field of an operation that yields a message, and the leaves selected on it.
 
-    root: FieldNode
+    It holds nothing of the document, so a subscription may keep it for its whole life.
+    """
+
     root_name: str
     leaves: tuple[_Leaf, ...]
 
     def read(self, message: Message) -> dict[str, Any] | None:
-        """The selected values, or None when one is not what its type promises: then it takes the executor to say so."""
+        """The selected values, or None when one is not what its type promises: `read_broken` says which."""
         values = {}
         try:
-            for name, attribute, serialize, required in self.leaves:
+            for name, attribute, serialize, required, _ in self.leaves:
                 value = getattr(message, attribute)
                 if value is not None:
                     value = serialize(value)
@@ -46,9 +57,34 @@ class MessageSelection(NamedTuple):
             return None
         return values
 
+    def read_broken(self, message: Message) -> tuple[dict[str, Any] | None, list[BrokenValue]]:
+        """What graphql-core answers where `read` answers None: null in place of each broken value, and those values.
 
-def message_selection(executor: Executor[Any], root: GraphQLObjectType | None) -> MessageSelection | None:
-    """The selection of the executor's operation, or None when it is not one field with nothing but plain leaves."""
+        A broken value that must not be null takes all others with it, and ends the walk.
+        """
+        values: dict[str, Any] = {}
+        broken = []
+        for leaf in self.leaves:
+            try:
+                value = getattr(message, leaf.attribute)
+                if value is not None:
+                    value = leaf.serialize(value)
+                if value is None and leaf.required:
+                    raise TypeError(f"{leaf.attribute} must not be None")
+            except Exception as error:
+                broken.append(BrokenValue(leaf, error))
+                if leaf.required:
+                    return None, broken
+                value = None
+            values[leaf.name] = value
+        return values, broken
+
+
+def message_selection(
+    executor: Executor[Any], root: GraphQLObjectType | None
+) -> tuple[FieldNode, MessageSelection] | None:
+    """The root field and the selection of the executor's operation, or None when it is not one field with nothing but
+    plain leaves."""
     assert root is not None
     fields = collect_fields(
         executor.schema, executor.fragments, executor.variable_values, root, executor.operation
@@ -67,16 +103,18 @@ def message_selection(executor: Executor[Any], root: GraphQLObjectType | None) -
         if leaf is None:
             return None
         leaves.append(leaf)
-    return MessageSelection(node, root_name, tuple(leaves))
+    return node, MessageSelection(root_name, tuple(leaves))
 
 
 def _leaf(of_type: GraphQLObjectType, name: str, details: FieldDetailsList) -> _Leaf | None:
     field_name = details[0].node.name.value
+    # Of tokens, since graphql-core's own locations scan the text, once for each field.
+    places = tuple((node.loc.start_token.line, node.loc.start_token.column) for node, *_ in details if node.loc)
     if field_name == "__typename":
-        return _Leaf(name, "__class__", lambda _: of_type.name, True)
+        return _Leaf(name, "__class__", lambda _: of_type.name, True, places)
     field = of_type.fields[field_name]
     definition = field.extensions.get("strawberry-definition")
     leaf_type = field.type.of_type if isinstance(field.type, NonNull) else field.type
     if not isinstance(definition, StrawberryField) or not definition.is_basic_field or not is_leaf_type(leaf_type):
         return None
-    return _Leaf(name, definition.python_name, leaf_type.coerce_output_value, isinstance(field.type, NonNull))
+    return _Leaf(name, definition.python_name, leaf_type.coerce_output_value, isinstance(field.type, NonNull), places)

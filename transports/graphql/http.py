@@ -5,12 +5,14 @@ urql cannot read, and takes about five times as long for a post.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from delivery.subscriber import Subscriber
 from errors import (
     BadUserInput,
     DocumentError,
@@ -20,6 +22,7 @@ from errors import (
     RetryLater,
     Unauthenticated,
 )
+from messages import Viewer
 from resolvers.chat import Chat
 from schema.context import Context
 from schema.errors import count_errors, format_errors
@@ -115,6 +118,7 @@ class GraphQLHTTP:
             self, scope, receive, send, headers, accepted(None if accept is None else accept.decode("latin-1"))
         )
         origin = headers.get(b"origin")
+        stream: Stream | None = None
         try:
             if not self._origins.allows(origin, headers.get(b"host")):
                 raise Forbidden("This origin may not use this server.")
@@ -122,13 +126,13 @@ class GraphQLHTTP:
                 exchange.cors = cors_headers(origin)
             method = scope["method"]
             if method == "POST":
-                await exchange.run(await exchange.read_post(), may_change=True)
+                stream = await exchange.run(await exchange.read_post(), may_change=True)
             elif method == "GET" or method == "HEAD":
                 query = scope["query_string"]
                 if self._playground is not None and exchange.accepts.html and not _names_query(query):
                     await self._playground(scope, receive, send)
                 elif method == "GET":
-                    await exchange.run(read_query_string(query, self._limits), may_change=False)
+                    stream = await exchange.run(read_query_string(query, self._limits), may_change=False)
                 else:
                     raise Refused(405, "Operations are sent by POST or GET.", [(b"allow", b"GET, POST, OPTIONS")])
             elif method == "OPTIONS":
@@ -139,6 +143,8 @@ class GraphQLHTTP:
                 await send({"type": "http.response.body", "body": b""})
             else:
                 raise Refused(405, "Operations are sent by POST or GET.", [(b"allow", b"GET, POST, OPTIONS")])
+            if stream is not None:
+                await stream()
         except Disconnected:
             pass
         except Refused as refused:
@@ -188,15 +194,16 @@ class _Exchange:
             raise Refused(400, "Batches are not run: send each operation in a request of its own.")
         return _request(parameters)
 
-    async def run(self, request: GraphQLRequest, *, may_change: bool) -> None:
+    async def run(self, request: GraphQLRequest, *, may_change: bool) -> "Stream | None":
+        """Answers, or returns what goes on as a stream: the caller runs it once nothing holds the request any more,
+        whose document and variables may be a megabyte for as long as the stream lives."""
         endpoint = self._endpoint
         viewer = await endpoint._authenticate(None, self._scope)
         endpoint._limits.check_variables(request.variables)
         prepared = await endpoint._operations.prepare_in_turn(request.query, request.operation_name, request.extensions)
         context = Context(endpoint._chat, viewer, client_address(self._scope))
         if prepared.kind == "subscription":
-            await self._subscribe(prepared, request.variables, context)
-            return
+            return await self._subscribe(prepared, request.variables, context)
         if prepared.kind == "mutation" and not may_change:
             raise Refused(405, "Mutations are sent by POST.", [(b"allow", b"POST")])
         if self.accepts.json is None and self.accepts.stream is None:
@@ -204,8 +211,9 @@ class _Exchange:
         result = await endpoint._operations.execute(prepared, request.variables, context)
         if self.accepts.json is None:
             await self._stream(lambda form: form.result(result))
-            return
-        await self.answer(200 if "data" in result or self.accepts.json == JSON else 400, result)
+        else:
+            await self.answer(200 if "data" in result or self.accepts.json == JSON else 400, result)
+        return None
 
     async def answer(self, status: int, result: dict[str, Any], headers: Headers | None = None) -> None:
         """A result as JSON, also where the client would rather have something else: an error must be told somehow."""
@@ -244,32 +252,22 @@ class _Exchange:
         await start_stream(self._send, form, self.cors)
         await end_stream(self._send, only(form) + form.completed)
 
-    async def _subscribe(self, prepared: Prepared, variables: dict[str, Any] | None, context: Context) -> None:
+    async def _subscribe(
+        self, prepared: Prepared, variables: dict[str, Any] | None, context: Context
+    ) -> "Stream | None":
         if self.accepts.stream is None:
             raise Refused(406, "Subscriptions are text/event-stream or multipart/mixed;subscriptionSpec=1.0.")
-        connections = self._endpoint._connections
+        endpoint = self._endpoint
+        connections = endpoint._connections
         if not context.chat.accepting:
             raise Refused(503, "This server is shutting down.", [(b"retry-after", b"1")])
         refusal = connections.refusal(context.address)
         if refusal is not None:
             status, text = refusal
             raise Refused(status, text, [(b"retry-after", b"1")])
+        form = FORMATS[self.accepts.stream]
         stream = OpenStream()
         connections.add(stream, context.address)
-        try:
-            await self._run_stream(FORMATS[self.accepts.stream], stream, prepared, variables, context)
-        finally:
-            connections.remove(stream)
-
-    async def _run_stream(
-        self,
-        form: StreamFormat,
-        stream: "OpenStream",
-        prepared: Prepared,
-        variables: dict[str, Any] | None,
-        context: Context,
-    ) -> None:
-        endpoint = self._endpoint
         last_seen = self._headers.get(b"last-event-id")
         try:
             subscriber = await endpoint._operations.subscribe(
@@ -279,13 +277,22 @@ class _Exchange:
                 stream.mailbox,
                 after=last_seen.decode("latin-1") if last_seen else None,
             )
-        except RaqcoonError as error:
+        except BaseException as error:
+            connections.remove(stream)
+            if not isinstance(error, RaqcoonError):
+                raise
             # A stream was asked for: EventSource and its kin cannot see the body of another answer.
             self.begun = True
             await start_stream(self._send, form, self.cors)
             errors = count_errors(endpoint._chat, format_errors(error))
             await end_stream(self._send, form.failure(errors) + form.completed)
-            return
+            return None
+        return partial(self._run_stream, form, stream, subscriber, context.viewer)
+
+    async def _run_stream(
+        self, form: StreamFormat, stream: "OpenStream", subscriber: Subscriber, viewer: Viewer
+    ) -> None:
+        endpoint = self._endpoint
         stream.figures.subscriptions = 1
         expiry = Expiry()
 
@@ -294,7 +301,7 @@ class _Exchange:
             stream.mailbox.end(error)
 
         try:
-            expiry.start(context.viewer, expired)
+            expiry.start(viewer, expired)
             self.begun = True
             await start_stream(self._send, form, self.cors)
             await run_stream(
@@ -310,6 +317,10 @@ class _Exchange:
             expiry.cancel()
             subscriber.close()
             stream.figures.delivered = subscriber.delivered
+            endpoint._connections.remove(stream)
+
+
+Stream = Callable[[], Awaitable[None]]
 
 
 class OpenStream:
