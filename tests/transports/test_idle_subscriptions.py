@@ -60,7 +60,8 @@ async def test_idle_socket_keeps_neither_variables_nor_documents() -> None:
     documents = held_documents()
     async with graphql_server(operations=Forgetful) as (chat, port):
         opened = await open_acknowledged(port)
-        await opened.send(operation("first", document(SUBSCRIPTIONS), unused=UNUSED), {"id": "first", "type": "complete"})
+        first = operation("first", document(SUBSCRIPTIONS), unused=UNUSED)
+        await opened.send(first, {"id": "first", "type": "complete"})
         await settle(opened)
         before = held_bytes()
         for number in range(SUBSCRIPTIONS):
