@@ -6,14 +6,14 @@ every subscriber of its channel.
 
 import base64
 import binascii
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from fnmatch import translate
 from functools import lru_cache
 from hashlib import blake2b
+
+from patterns import EVERY_CHANNEL, ChannelPatterns
 
 _CURSOR = struct.Struct(">8s8sQ")
 SEQUENCE_MAX = 2**53 - 1
@@ -148,27 +148,31 @@ class Totals:
     messages_by_lane: Mapping[str, int]
 
 
-@lru_cache(maxsize=1024)
-def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    # One alternation: a hundred patterns are tried on a channel in one call, and listings try many channels.
-    return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)")
-
-
 @dataclass(frozen=True, slots=True)
 class Viewer:
     """Who is asking, and what they may do. The default is anybody, who may do everything.
 
-    `author`: the only name they may post under, None for any. `channels`: `fnmatch` patterns of the channels they may
-    read and post to, None for all. `expires_at`: Unix time in seconds at which their token ends, None for never.
+    `author`: the only name they may post under, None for any. `read`, `post`, `manage`: the channels in which they may
+    do that; none of the three implies another. `expires_at`: Unix time in seconds at which their token ends, None for
+    never. What takes rights away again is not here: `resolvers.rights` asks both.
     """
 
     author: str | None = None
-    channels: tuple[str, ...] | None = None
+    read: ChannelPatterns = EVERY_CHANNEL
+    post: ChannelPatterns = EVERY_CHANNEL
+    manage: ChannelPatterns = EVERY_CHANNEL
     expires_at: float | None = None
     posts_as_anyone: bool = False
 
-    def may_use(self, channel_id: str) -> bool:
-        return self.channels is None or _matcher(self.channels).match(channel_id) is not None
+    def may_read(self, channel_id: str) -> bool:
+        return self.read.match(channel_id)
+
+    def may_post(self, channel_id: str) -> bool:
+        return self.post.match(channel_id)
+
+    def may_manage(self, channel_id: str | None) -> bool:
+        """Whether they may manage a channel; None stands for every channel, those to come too."""
+        return self.manage.everything if channel_id is None else self.manage.match(channel_id)
 
     def may_post_as(self, author: str) -> bool:
         return self.author is None or self.posts_as_anyone or author == self.author

@@ -235,6 +235,7 @@ async def _authentication(settings: Settings) -> Authenticate:
             issuer=settings.jwt_issuer,
             audience=settings.jwt_audience,
             cookie=settings.jwt_cookie,
+            required_claims=settings.jwt_required_claims,
         )
         await identity.load()
         return identity.authenticate
@@ -244,10 +245,12 @@ async def _authentication(settings: Settings) -> Authenticate:
         )
     if not is_loopback(settings.host):
         logger.warning(
-            "ANYBODY WHO CAN REACH %s MAY READ AND POST EVERYTHING, UNDER ANY NAME: "
+            "ANYBODY WHO CAN REACH %s MAY READ AND POST EVERYTHING, UNDER ANY NAME, AND MANAGE IT: "
             "set RAQCOON_AUTH=jwt, or listen on 127.0.0.1",
             settings.host,
         )
+    else:
+        logger.info("without RAQCOON_AUTH=jwt everybody on this machine may read, post and manage everything")
     return anyone
 
 

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     jwt_cookie: str = Field(
         "raqcoon_token", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the cookie that may carry the token."
     )
+    jwt_required_claims: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Claims, separated by commas, that tokens must carry, e.g. `exp,channels`; `channels` stands for "
+        "any of `channels`, `read` and `post`. Unset, a token without them never ends and is good for every channel.",
+    )
     content_bytes_max: int = Field(65_536, ge=1, le=1_048_576, description="Longest message content, in UTF-8 bytes.")
     body_bytes_max: int = Field(
         1_048_576, ge=1024, description="Longest request body or WebSocket message, in bytes (room for JSON escapes)."
@@ -150,7 +155,7 @@ class Settings(BaseSettings):
         named = {each.name: each.metadata["setting"] for each in fields(of_type) if "setting" in each.metadata}  # type: ignore[arg-type]
         return of_type(**{name: getattr(self, setting) for name, setting in named.items()} | given)
 
-    @field_validator("allowed_origins", "trusted_proxies", mode="before")
+    @field_validator("allowed_origins", "trusted_proxies", "jwt_required_claims", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -1,6 +1,6 @@
 """Reading: pages of a channel's history by the Relay connection rules, channels, single messages, totals.
 
-A channel that the viewer may not use does not exist here: it looks like one that nobody has posted to.
+A channel that the viewer may not read does not exist here: it looks like one that nobody has posted to.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from message_log.protocol import HistoryPage
 from messages import ChannelHead, Message, MessageFilter, Totals, Viewer, encode_cursor, parse_message_id
 from resolvers import input_rules
 from resolvers.chat import Chat
+from resolvers.readable_channels import readable_channels
+from resolvers.rights import may_read, reads_everything
 from resolvers.subscribe import position_of
-from resolvers.usable_channels import usable_channels
 
 PAGE_DEFAULT = 50
 PAGE_MAX = 200
@@ -67,7 +68,7 @@ async def last_sequence(chat: Chat, viewer: Viewer, channel_id: object, argument
         Unavailable: the log cannot answer.
     """
     channel = input_rules.channel_id(channel_id, argument)
-    return await chat.log.last_sequence(channel) if viewer.may_use(channel) else 0
+    return await chat.log.last_sequence(channel) if may_read(chat, viewer, channel) else 0
 
 
 async def messages_page(
@@ -96,7 +97,7 @@ async def messages_page(
     backwards = last is not None
     low = None if after is None else position_of(chat, channel_id, after, "after")
     high = None if before is None else position_of(chat, channel_id, before, "before")
-    if not viewer.may_use(channel_id):
+    if not may_read(chat, viewer, channel_id):
         for position, argument in ((low, "after"), (high, "before")):
             if position:
                 raise CursorInvalid("is past the channel's newest message", argument)
@@ -142,23 +143,23 @@ async def channels_page(
 
     Raises:
         BadUserInput: `first` is negative or over 200, or `after` is no text.
-        Forbidden: the viewer's patterns are too wide to be listed (`usable_channels`).
+        Forbidden: the viewer's patterns are too wide to be listed (`readable_channels`).
         Unavailable: the log cannot answer.
     """
     limit = page_size(first=first)
     start = None if after is None else input_rules.well_formed("after", after)
     has_previous = False
     if start is not None:
-        has_previous = any(head.channel_id <= start for head in await usable_channels(chat, viewer, limit=1))
+        has_previous = any(head.channel_id <= start for head in await readable_channels(chat, viewer, limit=1))
     # One more than wanted tells whether another page follows.
-    found = await usable_channels(chat, viewer, after=start, limit=limit + 1)
+    found = await readable_channels(chat, viewer, after=start, limit=limit + 1)
     page = found[:limit]
     return ChannelPage(page, len(found) > limit, has_previous, page[-1].channel_id if page else start)
 
 
 async def all_channels(chat: Chat, viewer: Viewer) -> list[str]:
-    """The ids of all channels that were posted to and that the viewer may use, by code point order."""
-    return [head.channel_id for head in await usable_channels(chat, viewer)]
+    """The ids of all channels that were posted to and that the viewer may read, by code point order."""
+    return [head.channel_id for head in await readable_channels(chat, viewer)]
 
 
 async def message_by_id(chat: Chat, viewer: Viewer, message_id: str) -> Message | None:
@@ -170,7 +171,7 @@ async def message_by_id(chat: Chat, viewer: Viewer, message_id: str) -> Message 
         channel = input_rules.channel_id(parsed[0])
     except BadUserInput:
         return None
-    return await chat.log.message(channel, parsed[1]) if viewer.may_use(channel) else None
+    return await chat.log.message(channel, parsed[1]) if may_read(chat, viewer, channel) else None
 
 
 async def messages_after(
@@ -184,7 +185,7 @@ async def messages_after(
     """
     channel = input_rules.channel_id(channel_id)
     low = None if after is None else position_of(chat, channel, after)
-    if not viewer.may_use(channel):
+    if not may_read(chat, viewer, channel):
         if low:
             raise CursorInvalid("is past the channel's newest message")
         return []
@@ -198,16 +199,16 @@ async def messages_after(
 
 
 async def oldest_messages(chat: Chat, viewer: Viewer, *, limit: int) -> list[Message]:
-    """The oldest `limit` messages of all channels the viewer may use, by (timestamp, channel_id, sequence)."""
-    if viewer.channels is None:
+    """The oldest `limit` messages of all channels the viewer may read, by (timestamp, channel_id, sequence)."""
+    if reads_everything(chat, viewer):
         return await chat.log.oldest_of_all(limit=limit)
     channels = await all_channels(chat, viewer)
     return await chat.log.oldest_of_all(limit=limit, channel_ids=channels) if channels else []
 
 
 async def summary(chat: Chat, viewer: Viewer) -> Totals:
-    """Totals over the channels that the viewer may use."""
-    if viewer.channels is None:
+    """Totals over the channels that the viewer may read."""
+    if reads_everything(chat, viewer):
         return await chat.log.totals()
     channels = await all_channels(chat, viewer)
     return await chat.log.totals(channels) if channels else _NO_TOTALS

@@ -2,10 +2,11 @@
 
 import time
 
-from errors import Forbidden, IdempotencyConflict, RateLimited, Unavailable
+from errors import IdempotencyConflict, RateLimited, Unavailable
 from messages import Draft, Message, Viewer
 from resolvers import input_rules
 from resolvers.chat import Chat
+from resolvers.rights import require_post
 
 
 async def post_message(
@@ -28,7 +29,7 @@ async def post_message(
 
     Raises:
         BadUserInput: an argument breaks its rule.
-        Forbidden: the viewer may not use the channel, or may not post under this name.
+        Forbidden: the viewer may not post to the channel, or may not post under this name.
         RateLimited: the author or the address posts too fast; a repeat is never refused for that, nor counted.
         IdempotencyConflict: the key already names a message that says something else.
         Unavailable: the server drains, or the log cannot answer: the outcome is then unknown.
@@ -43,10 +44,7 @@ async def post_message(
         tokens=token_count,
         key=idempotency_key,
     )
-    if not viewer.may_use(draft.channel_id):
-        raise Forbidden("You may not post to this channel.")
-    if not viewer.may_post_as(draft.author):
-        raise Forbidden("You may not post under this name.")
+    require_post(chat, viewer, draft.channel_id, draft.author)
     if not chat.accepting:
         raise Unavailable("The server is shutting down and takes no posts; nothing was stored.")
     if chat.post_rate is not None:

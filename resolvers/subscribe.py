@@ -5,10 +5,11 @@ from collections.abc import Hashable
 from delivery.cohort import Render
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
-from errors import CursorInvalid, Forbidden
+from errors import CursorInvalid
 from messages import MessageFilter, Viewer, decode_cursor
 from resolvers import input_rules
 from resolvers.chat import Chat
+from resolvers.rights import require_read
 
 
 def position_of(chat: Chat, channel_id: str, cursor: object, argument: str = "after") -> int:
@@ -43,14 +44,13 @@ async def subscribe(
 
     Raises:
         BadUserInput: `channel_id` breaks its rule.
-        Forbidden: the viewer may not use the channel.
+        Forbidden: the viewer may not read the channel.
         CursorInvalid: `after` is malformed, of another channel or epoch, or past the head.
         Unavailable: the log cannot tell the head now.
 
     That retention has removed what follows `after` is told to the sink (`end`), as it is later on.
     """
     channel = input_rules.channel_id(channel_id)
-    if not viewer.may_use(channel):
-        raise Forbidden("You may not subscribe to this channel.")
+    require_read(chat, viewer, channel)
     position = None if after is None else position_of(chat, channel, after)
     return await chat.hub.subscribe(channel, position, cohort=cohort, filter=filter, render=render, sink=sink)

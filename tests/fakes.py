@@ -10,7 +10,8 @@ from uuid import uuid4
 from delivery.hub import Hub
 from errors import IdempotencyConflict, Unavailable
 from message_log.protocol import Appended, HistoryPage, LogListener
-from messages import ANYONE, ChannelHead, Draft, Message, MessageFilter, Totals
+from messages import ANYONE, ChannelHead, Draft, Message, MessageFilter, Totals, Viewer
+from patterns import NO_CHANNEL, ChannelPatterns
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
 
@@ -188,6 +189,12 @@ async def memory_chat(**settings: object) -> AsyncIterator[Chat]:
     finally:
         await hub.stop()
         await log.close()
+
+
+def viewer_of_patterns(patterns: Collection[str], author: str | None = None) -> Viewer:
+    """Who may read and post to the channels of these patterns, and manages nothing: what the claim `channels` says."""
+    named = ChannelPatterns(patterns)
+    return Viewer(author, read=named, post=named, manage=NO_CHANNEL)
 
 
 async def fill(chat: Chat, channel_id: str, count: int, **fields: object) -> list[Message]:

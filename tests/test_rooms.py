@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"messages", "errors"}
+LEAVES = {"messages", "errors", "patterns"}
 MAY_IMPORT = {
     "settings": set(),
-    "messages": set(),
+    "patterns": set(),
+    "messages": {"patterns"},
     "errors": set(),
     "message_log": LEAVES,
     "delivery": LEAVES | {"message_log.protocol"},

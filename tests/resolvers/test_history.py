@@ -3,11 +3,11 @@
 import pytest
 
 from errors import BadUserInput, CursorExpired, CursorInvalid
-from messages import ANYONE, MessageFilter, Viewer, encode_cursor
+from messages import ANYONE, MessageFilter, encode_cursor
 from resolvers import history
 from resolvers.chat import Chat
 from resolvers.history import MessagePage, messages_page
-from tests.fakes import MemoryLog, fill
+from tests.fakes import MemoryLog, fill, viewer_of_patterns
 
 
 def at(chat: Chat, sequence: int, channel: str = "c") -> str:
@@ -141,7 +141,7 @@ async def test_filtered_paging_reaches_everything_past_long_stretches_of_nothing
 
 async def test_forbidden_channel_looks_like_one_nobody_posted_to(chat: Chat) -> None:
     (message,) = await fill(chat, "secret", 1)
-    viewer = Viewer(channels=("open*",))
+    viewer = viewer_of_patterns(("open*",))
     assert await history.last_sequence(chat, viewer, "secret") == 0
     assert (await messages_page(chat, viewer, "secret")).messages == []
     with pytest.raises(CursorInvalid):
@@ -173,7 +173,7 @@ async def test_channels_page_by_page_are_all_of_them_in_order(chat: Chat) -> Non
 async def test_channels_page_skips_what_the_viewer_may_not_use(chat: Chat) -> None:
     for number in range(7):
         await fill(chat, f"{'open' if number % 3 == 0 else 'shut'}-{number}", 1)
-    viewer = Viewer(channels=("open-*",))
+    viewer = viewer_of_patterns(("open-*",))
     page = await history.channels_page(chat, viewer, first=2)
     assert [head.channel_id for head in page.channels] == ["open-0", "open-3"]
     assert page.has_next

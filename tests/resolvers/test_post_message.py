@@ -2,8 +2,11 @@ import pytest
 
 from errors import BadUserInput, Forbidden, IdempotencyConflict, Unavailable
 from messages import ANYONE, Viewer
+from patterns import NO_CHANNEL, ChannelPatterns
+from resolvers import history, rights
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
+from tests.fakes import viewer_of_patterns
 
 
 async def test_post_valid_is_stored_byte_for_byte(chat: Chat) -> None:
@@ -31,7 +34,7 @@ async def test_post_repeated_with_its_key_is_the_first_message(chat: Chat) -> No
 
 
 async def test_post_to_a_foreign_channel_is_forbidden(chat: Chat) -> None:
-    viewer = Viewer(author="ann", channels=("team-*",))
+    viewer = viewer_of_patterns(("team-*",), "ann")
     await post_message(chat, viewer, channel_id="team-a", author="ann", content="x")
     with pytest.raises(Forbidden):
         await post_message(chat, viewer, channel_id="secret", author="ann", content="x")
@@ -49,3 +52,32 @@ async def test_post_while_draining_is_unavailable(chat: Chat) -> None:
     with pytest.raises(Unavailable):
         await post_message(chat, ANYONE, channel_id="c", author="ann", content="x")
     assert await chat.log.last_sequence("c") == 0
+
+
+async def test_who_may_post_but_not_read_posts_blindly(chat: Chat) -> None:
+    poster = Viewer("ann", read=NO_CHANNEL, post=ChannelPatterns(("inbox",)), manage=NO_CHANNEL)
+    message = await post_message(chat, poster, channel_id="inbox", author="ann", content="x")
+    assert await history.message_by_id(chat, poster, message.id) is None
+    with pytest.raises(Forbidden):
+        await post_message(chat, poster, channel_id="other", author="ann", content="x")
+
+
+async def test_who_may_read_but_not_post_is_refused(chat: Chat) -> None:
+    reader = Viewer("ann", read=ChannelPatterns(("news",)), post=NO_CHANNEL, manage=NO_CHANNEL)
+    message = await post_message(chat, ANYONE, channel_id="news", author="ann", content="x")
+    assert await history.message_by_id(chat, reader, message.id) == message
+    with pytest.raises(Forbidden):
+        await post_message(chat, reader, channel_id="news", author="ann", content="x")
+
+
+def test_manage_implies_nothing_and_is_implied_by_nothing(chat: Chat) -> None:
+    member = viewer_of_patterns(("*",), "ann")
+    assert not rights.may_manage(chat, member, "c")
+    assert not rights.may_manage(chat, member, None)
+    moderator = Viewer("ann", read=NO_CHANNEL, post=NO_CHANNEL, manage=ChannelPatterns(("team-*",)))
+    assert rights.may_manage(chat, moderator, "team-a")
+    assert not rights.may_manage(chat, moderator, None)
+    assert not moderator.may_post("team-a")
+    with pytest.raises(Forbidden):
+        rights.require_manage(chat, moderator, "other")
+    rights.require_manage(chat, ANYONE, None)

@@ -7,7 +7,7 @@ from errors import BadUserInput, CursorInvalid, Forbidden, RaqcoonError
 from messages import ANYONE, Message, Viewer, encode_cursor
 from resolvers.chat import Chat
 from resolvers.subscribe import subscribe
-from tests.fakes import fill
+from tests.fakes import fill, viewer_of_patterns
 
 
 class Collected(Sink):
@@ -57,7 +57,7 @@ async def test_subscribe_after_a_cursor_sends_history_then_live(chat: Chat) -> N
     [
         (ANYONE, "a b", None, BadUserInput),
         (ANYONE, None, None, BadUserInput),
-        (Viewer(channels=("x",)), "c", None, Forbidden),
+        (viewer_of_patterns(("x",)), "c", None, Forbidden),
         (ANYONE, "c", "junk", CursorInvalid),
         (ANYONE, "c", 7, CursorInvalid),
         (ANYONE, "c", "past the head", CursorInvalid),

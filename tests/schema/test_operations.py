@@ -16,7 +16,7 @@ from resolvers.chat import Chat
 from schema.context import Context
 from schema.contract import build_schema, schema
 from schema.operations import Operations
-from tests.fakes import MemoryLog, fill
+from tests.fakes import MemoryLog, fill, viewer_of_patterns
 
 POST = """
 mutation Post($channel: ID!, $author: String!, $content: String!, $lane: String, $tokens: Int, $key: String) {
@@ -90,7 +90,7 @@ async def test_post_message_errors_carry_their_codes(operations: Operations, con
     conflict = only_error(await run(operations, context, POST, **GOOD, key="k", lane="other"))
     assert conflict["extensions"] == {"code": "IDEMPOTENCY_CONFLICT"}
     assert conflict["path"] == ["postMessage"]
-    forbidden = only_error(await run(operations, Context(chat, Viewer(channels=())), POST, **GOOD))
+    forbidden = only_error(await run(operations, Context(chat, viewer_of_patterns(())), POST, **GOOD))
     assert forbidden["extensions"] == {"code": "FORBIDDEN"}
     assert isinstance(chat.log, MemoryLog)
     chat.log.failing = True
@@ -310,7 +310,7 @@ async def test_subscriptions_that_differ_in_their_cursor_only_are_one_cohort(
         ({"c": None}, Viewer(), BadUserInput),
         ({}, Viewer(), BadUserInput),
         (None, Viewer(), BadUserInput),
-        ({"c": "c"}, Viewer(channels=()), Forbidden),
+        ({"c": "c"}, viewer_of_patterns(()), Forbidden),
     ],
 )
 async def test_subscription_that_may_not_be_is_refused(

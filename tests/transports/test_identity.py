@@ -2,7 +2,10 @@
 
 import base64
 import json
+import threading
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from errors import StartupError, Unauthenticated
 from messages import Viewer
+from patterns import ChannelPatterns
 from tests.transports.tokens import SECRET, SigningKey, key_set, token
 from transports.gate.identity import (
     PATTERN_CHARACTERS_MAX,
@@ -23,6 +27,7 @@ from transports.gate.identity import (
 from transports.gate.jwt_keys import KeySet, SharedSecret
 
 COOKIE = b"raqcoon_token"
+LONGEST = "x" * PATTERN_CHARACTERS_MAX
 
 
 def scope(kind: str = "http", path: str = "/graphql", query: str = "", **headers: str) -> dict[str, Any]:
@@ -97,19 +102,30 @@ def test_token_that_is_no_text_is_refused_and_not_made_up_for(value: Any) -> Non
 # -- what it means -------------------------------------------------------------------------------------------------
 
 
+def bearer(read: Sequence[str] = ("*",), post: Sequence[str] = ("*",), manage: Sequence[str] = ()) -> Viewer:
+    return Viewer("ann", ChannelPatterns(read), ChannelPatterns(post), ChannelPatterns(manage))
+
+
 @pytest.mark.parametrize(
     ("claims", "viewer"),
     [
-        ({}, Viewer("ann")),
-        ({"channels": ["team-*", "general"]}, Viewer("ann", ("team-*", "general"))),
-        ({"channels": []}, Viewer("ann", ())),
-        ({"post_as": "*"}, Viewer("ann", posts_as_anyone=True)),
-        ({"post_as": "bob"}, Viewer("ann")),
-        ({"post_as": True}, Viewer("ann")),
-        ({"sub": "x" * 128}, Viewer("x" * 128)),
-        ({"iat": time.time() + 9999, "jti": "1", "aud": "any", "iss": "any"}, Viewer("ann")),
-        ({"channels": ["x"] * PATTERNS_MAX}, Viewer("ann", ("x",) * PATTERNS_MAX)),
-        ({"channels": ["x" * PATTERN_CHARACTERS_MAX]}, Viewer("ann", ("x" * PATTERN_CHARACTERS_MAX,))),
+        ({}, bearer()),
+        ({"channels": ["team-*", "general"]}, bearer(("team-*", "general"), ("team-*", "general"))),
+        ({"channels": []}, bearer((), ())),
+        ({"read": ["news"]}, bearer(("news",), ())),
+        ({"post": ["news"]}, bearer((), ("news",))),
+        ({"read": [], "post": []}, bearer((), ())),
+        ({"channels": ["team-*"], "read": ["news"]}, bearer(("team-*", "news"), ("team-*",))),
+        ({"channels": ["team-*"], "post": ["inbox"]}, bearer(("team-*",), ("team-*", "inbox"))),
+        ({"manage": ["team-*"]}, bearer(manage=("team-*",))),
+        ({"channels": [], "manage": ["*"]}, bearer((), (), ("*",))),
+        ({"post_as": "*"}, replace(bearer(), posts_as_anyone=True)),
+        ({"post_as": "bob"}, bearer()),
+        ({"post_as": True}, bearer()),
+        ({"sub": "x" * 128}, replace(bearer(), author="x" * 128)),
+        ({"iat": time.time() + 9999, "jti": "1", "aud": "any", "iss": "any"}, bearer()),
+        ({"channels": ["x"] * PATTERNS_MAX}, bearer(("x",) * PATTERNS_MAX, ("x",) * PATTERNS_MAX)),
+        ({"channels": [LONGEST]}, bearer((LONGEST,), (LONGEST,))),
     ],
 )
 async def test_claims_become_a_viewer(identity: JwtIdentity, claims: dict[str, Any], viewer: Viewer) -> None:
@@ -135,6 +151,9 @@ async def test_end_of_a_token_is_its_viewers(identity: JwtIdentity) -> None:
         {"channels": [1]},
         {"channels": ["x"] * (PATTERNS_MAX + 1)},
         {"channels": ["x" * (PATTERN_CHARACTERS_MAX + 1)]},
+        {"read": "news"},
+        {"post": [None]},
+        {"manage": ["x"] * (PATTERNS_MAX + 1)},
         {"exp": "tomorrow"},
         {"exp": True},
         {"exp": float("inf")},
@@ -147,6 +166,61 @@ async def test_claims_out_of_form_are_refused(identity: JwtIdentity, claims: dic
     # Past PyJWT's own look at what it encodes.
     payload = json.dumps(claims).encode()
     await refused(identity, jwt.api_jws.encode(payload, SECRET, algorithm="HS256"))
+
+
+@pytest.mark.parametrize("name", ["channels", "read", "post", "manage", "exp", "nbf", "post_as", "sub"])
+async def test_claim_that_is_null_is_refused_and_not_taken_for_absent(identity: JwtIdentity, name: str) -> None:
+    payload = json.dumps({"sub": "ann", name: None}).encode()
+    await refused(identity, jwt.api_jws.encode(payload, SECRET, algorithm="HS256"))
+
+
+@pytest.mark.parametrize(
+    ("claims", "good"),
+    [
+        ({"exp": None, "channels": ["a"]}, False),
+        ({"channels": None}, False),
+        ({"channels": ["a"]}, True),
+        ({"read": []}, True),
+        ({"post": ["a"]}, True),
+        ({"manage": ["a"]}, False),
+    ],
+)
+async def test_required_claims_are_asked_for(claims: dict[str, Any], good: bool) -> None:
+    identity = build_identity(secret=SECRET, required_claims=("exp", "channels"))
+    if good:
+        await identity.authenticate(None, bearing(token(**claims)))
+    else:
+        await refused(identity, token(**claims))
+
+
+async def test_many_expressions_are_compiled_beside_the_event_loop(
+    identity: JwtIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set()
+    original = ChannelPatterns.prepare
+
+    def prepare(self: ChannelPatterns) -> bool:
+        threads.add(threading.get_ident())
+        return original(self)
+
+    monkeypatch.setattr(ChannelPatterns, "prepare", prepare)
+    many = [f"team-?{number}-*" for number in range(50)]
+    viewer = await identity.authenticate(None, bearing(token(channels=many)))
+    assert viewer.may_read("team-x7-a")
+    assert not viewer.may_read("team-x7")
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+async def test_tokens_that_are_kept_are_bounded_in_bytes(
+    identity: JwtIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transports.gate.identity.VIEWERS_BYTES", 50_000)
+    identity = build_identity(secret=SECRET)
+    names = [f"channel-{number}" for number in range(100)]
+    for number in range(20):
+        await identity.authenticate(None, bearing(token(jti=str(number), channels=names)))
+    assert 0 < len(identity._viewers) < 10
 
 
 # -- which are refused ---------------------------------------------------------------------------------------------

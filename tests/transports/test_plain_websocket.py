@@ -14,9 +14,10 @@ from starlette.types import Scope
 
 from errors import CursorExpired, Forbidden, RaqcoonError, Unauthenticated, Unavailable
 from messages import ANYONE, Viewer, encode_cursor
+from patterns import NO_CHANNEL, ChannelPatterns
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
-from tests.fakes import MemoryLog, fill, memory_chat
+from tests.fakes import MemoryLog, fill, memory_chat, viewer_of_patterns
 from tests.transports.live_server import Closed, RawSocket, Refused, serve
 from transports.gate.connections import Connections
 from transports.serving.websocket_protocol import WebSocketProtocol
@@ -306,7 +307,7 @@ async def test_client_whose_token_cannot_be_verified_now_is_refused_with_503() -
 
 async def test_channel_not_permitted_gets_forbidden_then_1008() -> None:
     async def authenticate(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
-        return Viewer(author="bob", channels=("open",))
+        return viewer_of_patterns(("open",), "bob")
 
     async with plain_server(authenticate=authenticate) as (_, port):
         opened = await open_socket(port, "secret")
@@ -316,6 +317,31 @@ async def test_channel_not_permitted_gets_forbidden_then_1008() -> None:
         await permitted.send({"type": "message", "author": "eve", "content": "a"})
         assert (await permitted.expect())["code"] == "FORBIDDEN"
         await permitted.close()
+
+
+async def test_poster_who_may_not_read_posts_blindly_and_reader_who_may_not_post_is_told() -> None:
+    async def authenticate(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
+        return Viewer("bob", read=ChannelPatterns(("news",)), post=ChannelPatterns(("inbox",)), manage=NO_CHANNEL)
+
+    async with plain_server(authenticate=authenticate) as (chat, port):
+        poster = await open_socket(port, "inbox")
+        await poster.send({"type": "message", "author": "bob", "content": "a"})
+        await poster.send({"type": "message", "author": "eve", "content": "b"})
+        assert (await poster.expect())["code"] == "FORBIDDEN", "its own post must not come back before"
+        assert await chat.log.last_sequence("inbox") == 1
+        await poster.close()
+        with_cursor = await open_socket(port, "inbox", f"?after={encode_cursor(chat.log.epoch, 'inbox', 0)}")
+        assert (await with_cursor.expect())["code"] == "FORBIDDEN"
+        assert (await with_cursor.expect_close()).code == 1008
+        reader = await open_socket(port, "news")
+        await reader.send({"type": "message", "author": "bob", "content": "a"})
+        assert (await reader.expect())["code"] == "FORBIDDEN"
+        await fill(chat, "news", 1)
+        assert (await reader.expect())["data"]["content"] == "1"
+        await reader.close()
+        neither = await open_socket(port, "in box")
+        assert (await neither.expect())["code"] == "BAD_USER_INPUT"
+        assert (await neither.expect_close()).code == 1008
 
 
 async def test_token_that_ends_is_told_and_closes_4403() -> None:

@@ -10,7 +10,7 @@ import pytest
 from errors import Forbidden, RateLimited, Unauthenticated
 from messages import ANYONE, Viewer, encode_cursor
 from resolvers.chat import Chat
-from tests.fakes import MemoryLog, fill
+from tests.fakes import MemoryLog, fill, viewer_of_patterns
 from tests.transports.http_client import in_process, over_a_socket
 from transports.gate.limits import Limits
 from transports.shims import rest
@@ -294,7 +294,7 @@ async def test_health_is_ok(client: httpx.AsyncClient) -> None:
 
 async def test_viewer_sees_only_what_it_may_use() -> None:
     async def authenticate(_params: Any, _scope: Any) -> Viewer:
-        return Viewer(author="ann", channels=("open*",))
+        return viewer_of_patterns(("open*",), "ann")
 
     async with in_process(authenticate=authenticate) as (chat, client):
         await fill(chat, "open", 1, token_count=1)
@@ -306,7 +306,7 @@ async def test_viewer_sees_only_what_it_may_use() -> None:
         assert (await client.get("/api/summary")).json()["summary"]["total_messages"] == 1
         assert (await client.post("/api/messages", json={**GOOD, "channel_id": "shut"})).status_code == 403
         assert (await client.post("/api/messages", json={**GOOD, "channel_id": "open"})).status_code == 200
-        assert ANYONE.may_use("shut")
+        assert ANYONE.may_read("shut")
 
 
 async def test_openapi_describes_every_call_without_foreign_pages(client: httpx.AsyncClient) -> None:

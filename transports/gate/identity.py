@@ -7,17 +7,21 @@ and in a cookie. One that is found and is no good is not made up for by another.
 | claim      | means                                                                                           |
 |------------|-------------------------------------------------------------------------------------------------|
 | `sub`      | the author; required, 1 to 128 characters                                                       |
-| `channels` | `fnmatch` patterns of the channels that may be read and posted to; absent: every channel        |
+| `read`     | `fnmatch` patterns of the channels that may be read                                             |
+| `post`     | patterns of the channels that may be posted to                                                  |
+| `manage`   | patterns of the channels in which others may be stopped and their messages changed              |
+| `channels` | patterns that `read` and `post` both have besides their own; all three absent: every channel    |
 | `post_as`  | `"*"`: may post under any name                                                                  |
 | `exp`      | the end of everything that was begun with the token; absent: none                               |
 | `nbf`      | not good before                                                                                 |
 | `iss`, `aud` | have to be what is set up, where something is                                                 |
 """
 
+import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qs
@@ -28,6 +32,7 @@ from starlette.types import Scope
 
 from errors import BadUserInput, StartupError, Unauthenticated
 from messages import Viewer
+from patterns import EVERY_CHANNEL, ChannelPatterns
 from resolvers import input_rules
 from transports.gate.jwt_keys import Keys, KeySet, SharedSecret
 from transports.shims.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
@@ -37,8 +42,14 @@ logger = logging.getLogger(__name__)
 TOKEN_BYTES_MAX = 8192
 PATTERNS_MAX = 100
 PATTERN_CHARACTERS_MAX = 256
-VIEWERS_KEPT = 10_000
-"""Tokens whose signature was verified and need not be again: a post then pays 3 µs instead of 30 to 200."""
+_CLAIMS_NEVER_NULL = ("channels", "read", "post", "manage", "exp", "nbf", "post_as")
+VIEWERS_BYTES = 32 * 1024 * 1024
+"""Tokens whose signature was verified and need not be again: a post then pays 3 µs instead of 30 to 200. What they
+weigh is reckoned from the token's length and from what its patterns compile to; a usual one is 1 KB."""
+VIEWER_BYTES, EXPRESSION_BYTES = 600, 1_000
+"""What a viewer weighs beside its token, and what each pattern that is neither a name nor a prefix adds."""
+EXPRESSIONS_ON_LOOP = 8
+"""Patterns that are compiled on the event loop, 0.15 ms each; where there are more it is done beside it."""
 CLOCK_SKEW_SECONDS = 60
 """How far the clock of whoever hands out tokens may be ahead (`nbf`). An end (`exp`) is taken by our own clock."""
 
@@ -51,6 +62,7 @@ class JwtIdentity:
         issuer: the `iss` that tokens have to carry, None for any.
         audience: the `aud` that tokens have to name, None for any.
         cookie: the name of the cookie that may carry a token.
+        required_claims: claims that tokens have to carry; `channels` stands for any of `channels`, `read` and `post`.
         now: Unix time in seconds.
     """
 
@@ -61,15 +73,17 @@ class JwtIdentity:
         issuer: str | None = None,
         audience: str | None = None,
         cookie: str = "raqcoon_token",
+        required_claims: Iterable[str] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._cookie = cookie.encode("latin-1")
+        self._required_claims = tuple(required_claims)
         self._now = now
         # By the token's digest: what lies in memory is of no use to whoever sees it.
-        self._viewers: LRUCache[bytes, Viewer] = LRUCache(VIEWERS_KEPT)
+        self._viewers: LRUCache[bytes, tuple[Viewer, int]] = LRUCache(VIEWERS_BYTES, lambda kept: kept[1])
         self._generation = keys.generation
 
     async def load(self) -> None:
@@ -95,11 +109,18 @@ class JwtIdentity:
             # A key may have been withdrawn, and what it signed with it.
             self._viewers.clear()
             self._generation = self._keys.generation
-        viewer = self._viewers.get(digest)
-        if viewer is None:
+        kept = self._viewers.get(digest)
+        if kept is not None:
+            viewer = kept[0]
+        else:
             viewer = await self._verify(token)
+            expressions = sum(right.expressions for right in (viewer.read, viewer.post, viewer.manage))
+            if expressions > EXPRESSIONS_ON_LOOP:
+                for right in (viewer.read, viewer.post, viewer.manage):
+                    await asyncio.to_thread(right.prepare)
             if self._generation == self._keys.generation:
-                self._viewers[digest] = viewer
+                # Patterns are kept as they are and in a set or an expression, so a token's length counts four times.
+                self._viewers[digest] = viewer, VIEWER_BYTES + 4 * len(token) + expressions * EXPRESSION_BYTES
         if viewer.expires_at is not None and viewer.expires_at <= self._now():
             raise Unauthenticated("The token has expired.")
         return viewer
@@ -118,6 +139,8 @@ class JwtIdentity:
                 # The end is looked at on every use, exactly. `iat` says nothing about what a token is good for.
                 options={"verify_exp": False, "verify_iat": False, "verify_aud": self._audience is not None},
             )
+            for name in self._required_claims:
+                _require(claims, name)
             return viewer_of(claims)
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # Why is for the operator: a client that makes up tokens need not learn what is wrong with them.
@@ -135,12 +158,15 @@ def viewer_of(claims: Mapping[str, Any]) -> Viewer:
         author = input_rules.author(claims.get("sub"))
     except BadUserInput as problem:
         raise ValueError(f"sub {problem.problem}") from None
-    channels = claims.get("channels")
-    if channels is not None:
-        if not isinstance(channels, list) or len(channels) > PATTERNS_MAX:
-            raise ValueError(f"channels must be a list of at most {PATTERNS_MAX} patterns")
-        if not all(isinstance(each, str) and len(each) <= PATTERN_CHARACTERS_MAX for each in channels):
-            raise ValueError(f"a pattern must be a string of at most {PATTERN_CHARACTERS_MAX} characters")
+    for name in _CLAIMS_NEVER_NULL:
+        if claims.get(name, "absent") is None:
+            # Whoever made the token had no value, and would not have meant "every channel" or "for ever".
+            raise ValueError(f"{name} must not be null")
+    shared, read, post, manage = (_patterns(claims, name) for name in ("channels", "read", "post", "manage"))
+    if shared is None and read is None and post is None:
+        readable = postable = EVERY_CHANNEL
+    else:
+        readable, postable = _together(shared, read), _together(shared, post)
     expires_at = claims.get("exp")
     if expires_at is not None:
         if isinstance(expires_at, bool) or not isinstance(expires_at, int | float) or not math.isfinite(expires_at):
@@ -148,10 +174,32 @@ def viewer_of(claims: Mapping[str, Any]) -> Viewer:
         expires_at = float(expires_at)
     return Viewer(
         author=author,
-        channels=None if channels is None else tuple(channels),
+        read=readable,
+        post=postable,
+        manage=_together(manage, None),
         expires_at=expires_at,
         posts_as_anyone=claims.get("post_as") == "*",
     )
+
+
+def _require(claims: Mapping[str, Any], name: str) -> None:
+    if not any(each in claims for each in (("channels", "read", "post") if name == "channels" else (name,))):
+        raise ValueError(f"the claim {name} is required (RAQCOON_JWT_REQUIRED_CLAIMS) and missing")
+
+
+def _patterns(claims: Mapping[str, Any], name: str) -> list[str] | None:
+    listed = claims.get(name)
+    if listed is None:
+        return None
+    if not isinstance(listed, list) or len(listed) > PATTERNS_MAX:
+        raise ValueError(f"{name} must be a list of at most {PATTERNS_MAX} patterns")
+    if not all(isinstance(each, str) and len(each) <= PATTERN_CHARACTERS_MAX for each in listed):
+        raise ValueError(f"a pattern must be a string of at most {PATTERN_CHARACTERS_MAX} characters")
+    return listed
+
+
+def _together(shared: list[str] | None, own: list[str] | None) -> ChannelPatterns:
+    return ChannelPatterns([*(shared or ()), *(own or ())])
 
 
 def find_token(connection_params: Mapping[str, Any] | None, scope: Scope, cookie: bytes) -> bytes | None:
@@ -199,6 +247,7 @@ def build_identity(
     issuer: str | None = None,
     audience: str | None = None,
     cookie: str = "raqcoon_token",
+    required_claims: Iterable[str] = (),
 ) -> JwtIdentity:
     """The identity of a server with `RAQCOON_AUTH=jwt`. Load it before the first client comes.
 
@@ -209,4 +258,4 @@ def build_identity(
         problem = "needs one of" if secret is None else "takes only one of"
         raise StartupError(f"RAQCOON_AUTH=jwt {problem} RAQCOON_JWT_SECRET (HS256) and RAQCOON_JWT_JWKS (RS256, ES256)")
     keys: Keys = KeySet(jwks) if jwks is not None else SharedSecret(secret or "")
-    return JwtIdentity(keys, issuer=issuer, audience=audience, cookie=cookie)
+    return JwtIdentity(keys, issuer=issuer, audience=audience, cookie=cookie, required_claims=required_claims)

@@ -1,7 +1,8 @@
 """The plain WebSocket of the earlier server, `/api/ws/{channel_id}` (design 2.3), over the same resolvers.
 
 Out: every message of the channel as `{"type":"message","data":item}`. In: `{"type":"message", …}` posts. What is wrong
-with a frame is answered by `{"type":"error","code","message"}` and the socket stays open.
+with a frame is answered by `{"type":"error","code","message"}` and the socket stays open. Who may post but not read has
+a socket that only takes posts.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from errors import BadUserInput, Forbidden, InternalError, RaqcoonError, RetryLa
 from messages import ANYONE, Viewer
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
+from resolvers.rights import may_only_post
 from resolvers.subscribe import subscribe
 from transports.gate.connections import Connections
 from transports.gate.limits import Limits
@@ -159,6 +161,8 @@ class PlainConnection:
         after = parse_qs(self._scope["query_string"].decode("latin-1"), keep_blank_values=True).get("after")
         sink = self._endpoint.make_sink(self._scope, self._send_if_open, self._ended)
         try:
+            if not after and may_only_post(self._endpoint.chat, self._viewer, self._channel_id):
+                return True  # It is sent nothing, its own posts neither. A cursor says that it waits for messages.
             subscriber = await subscribe(
                 self._endpoint.chat,
                 self._viewer,

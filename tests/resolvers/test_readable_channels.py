@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import Forbidden
-from messages import Viewer
-from resolvers import history, usable_channels
+from patterns import ChannelPatterns
+from resolvers import history, readable_channels
 from resolvers.chat import Chat
-from resolvers.usable_channels import stretches
-from tests.fakes import fill, memory_chat
+from tests.fakes import fill, memory_chat, viewer_of_patterns
 
 IDS = st.text("ab-é\U0001f99d", min_size=1, max_size=4)
 PATTERNS = st.lists(st.text("ab-*?[]é", max_size=4), max_size=4).map(tuple)
@@ -22,7 +21,7 @@ async def test_listing_by_any_patterns_is_what_matches_page_by_page(
     channels: set[str], patterns: tuple[str, ...], size: int
 ) -> None:
     wanted = sorted(id_ for id_ in channels if any(fnmatchcase(id_, pattern) for pattern in patterns))
-    viewer = Viewer(channels=patterns)
+    viewer = viewer_of_patterns(patterns)
     async with memory_chat() as chat:
         for channel in channels:
             await fill(chat, channel, 1)
@@ -54,7 +53,7 @@ async def test_listing_by_any_patterns_is_what_matches_page_by_page(
 def test_stretches_cover_the_patterns_and_never_overlap(
     patterns: tuple[str, ...], places: tuple[tuple[str, bool], ...]
 ) -> None:
-    assert stretches(patterns) == places
+    assert ChannelPatterns(patterns).stretches == places
 
 
 async def test_listing_by_prefix_reads_nothing_of_the_other_channels(
@@ -63,8 +62,8 @@ async def test_listing_by_prefix_reads_nothing_of_the_other_channels(
     for number in range(20):
         await fill(chat, f"other-{number}", 1)
     await fill(chat, "team-a", 1)
-    monkeypatch.setattr(usable_channels, "PASSED_OVER_MAX", 0)
-    assert await history.all_channels(chat, Viewer(channels=("team-*", "nobody"))) == ["team-a"]
+    monkeypatch.setattr(readable_channels, "PASSED_OVER_MAX", 0)
+    assert await history.all_channels(chat, viewer_of_patterns(("team-*", "nobody"))) == ["team-a"]
 
 
 async def test_listing_that_passes_over_too_many_is_refused_rather_than_endless(
@@ -73,8 +72,8 @@ async def test_listing_that_passes_over_too_many_is_refused_rather_than_endless(
     for number in range(5):
         await fill(chat, f"other-{number}", 1)
     await fill(chat, "x", 1)
-    monkeypatch.setattr(usable_channels, "PASSED_OVER_MAX", 5)
-    assert await history.all_channels(chat, Viewer(channels=("*x",))) == ["x"]
-    monkeypatch.setattr(usable_channels, "PASSED_OVER_MAX", 4)
+    monkeypatch.setattr(readable_channels, "PASSED_OVER_MAX", 5)
+    assert await history.all_channels(chat, viewer_of_patterns(("*x",))) == ["x"]
+    monkeypatch.setattr(readable_channels, "PASSED_OVER_MAX", 4)
     with pytest.raises(Forbidden):
-        await history.all_channels(chat, Viewer(channels=("*x",)))
+        await history.all_channels(chat, viewer_of_patterns(("*x",)))

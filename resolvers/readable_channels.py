@@ -1,53 +1,35 @@
-"""Which channels a viewer may use, in order, by reading as little of the others as their patterns allow."""
-
-import re
-from functools import lru_cache
+"""Which channels a viewer may read, in order, by reading as little of the others as their patterns allow."""
 
 from errors import Forbidden
 from messages import ChannelHead, Viewer
 from resolvers.chat import Chat
+from resolvers.rights import may_read
 
 PASSED_OVER_MAX = 100_000
-"""How many channels in a row a listing passes over because the viewer may not use them: some 0.2 s."""
+"""How many channels in a row a listing passes over because the viewer may not read them: some 0.2 s."""
 _CHANNELS_PER_READ = 1000
-_WILDCARD = re.compile(r"[*?\[]")
 
 
-@lru_cache(maxsize=1024)
-def stretches(patterns: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
-    """Where the channels of `fnmatch` patterns lie: names, ascending, none inside another's stretch.
-
-    With True a name stands for all ids that begin with it, with False for itself.
-    """
-    starts = {_WILDCARD.split(pattern, maxsplit=1)[0] for pattern in patterns if _WILDCARD.search(pattern)}
-    exact = {pattern for pattern in patterns if not _WILDCARD.search(pattern)}
-    found: list[tuple[str, bool]] = []
-    for name in sorted(starts | exact):
-        if not (found and found[-1][1] and name.startswith(found[-1][0])):
-            found.append((name, name in starts))
-    return tuple(found)
-
-
-async def usable_channels(
+async def readable_channels(
     chat: Chat, viewer: Viewer, *, after: str | None = None, limit: int | None = None
 ) -> list[ChannelHead]:
-    """The channels that were posted to and that the viewer may use, ids > `after`, by code point order.
+    """The channels that were posted to and that the viewer may read, ids > `after`, by code point order.
 
-    At most `limit`, None for all of them. Nothing in it, its end included, tells of a channel the viewer may not use.
+    At most `limit`, None for all of them. Nothing in it, its end included, tells of a channel the viewer may not read.
 
     Raises:
         Forbidden: the viewer's patterns are so wide, and match so little, that more than 100,000 other channels would
             have to be passed over in a row.
         Unavailable: the log cannot answer.
     """
-    places = (("", True),) if viewer.channels is None else stretches(viewer.channels)
+    places = viewer.read.stretches
     ahead = [
         (name, wide) for name, wide in places if after is None or name > after or (wide and after.startswith(name))
     ]
     named = await chat.log.last_sequences([name for name, _ in ahead if name and (after is None or name > after)])
     found: list[ChannelHead] = []
     for name, wide in ahead:
-        if name in named and viewer.may_use(name):
+        if name in named and may_read(chat, viewer, name):
             found.append(ChannelHead(name, named[name]))
         if wide and (limit is None or len(found) < limit):
             await _add_stretch(chat, viewer, name, max(name, after or ""), limit, found)
@@ -59,7 +41,7 @@ async def usable_channels(
 async def _add_stretch(
     chat: Chat, viewer: Viewer, start: str, reached: str, limit: int | None, found: list[ChannelHead]
 ) -> None:
-    """Adds the usable channels whose ids begin with `start` and follow `reached`."""
+    """Adds the readable channels whose ids begin with `start` and follow `reached`."""
     size = _CHANNELS_PER_READ if limit is None else min(limit - len(found), _CHANNELS_PER_READ)
     passed_over = 0
     while True:
@@ -67,7 +49,7 @@ async def _add_stretch(
         for head in page:
             if not head.channel_id.startswith(start):
                 return
-            if viewer.may_use(head.channel_id):
+            if may_read(chat, viewer, head.channel_id):
                 passed_over = 0
                 found.append(head)
                 if len(found) == limit:
@@ -75,7 +57,7 @@ async def _add_stretch(
             else:
                 passed_over += 1
                 if passed_over > PASSED_OVER_MAX:
-                    raise Forbidden("You may use too few of too many channels for them to be listed.")
+                    raise Forbidden("You may read too few of too many channels for them to be listed.")
         if len(page) < size:
             return
         reached = page[-1].channel_id
