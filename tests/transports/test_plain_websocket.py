@@ -146,6 +146,18 @@ async def test_frame_of_unknown_type_is_ignored(text: str) -> None:
         await opened.close()
 
 
+@pytest.mark.parametrize("text", ['{"type":"ping"}', '{"type":"ping","payload":{"a":1}}'])
+async def test_ping_is_answered_in_its_turn_and_posts_nothing(text: str) -> None:
+    async with plain_server() as (chat, port):
+        opened = await open_socket(port)
+        await opened.send(text, {"type": "message"}, text)
+        assert await opened.expect() == {"type": "pong"}
+        assert (await opened.expect())["type"] == "error"
+        assert await opened.expect() == {"type": "pong"}
+        assert await chat.log.last_sequence("general") == 0
+        await opened.close()
+
+
 @pytest.mark.parametrize("channel", ["", "a b", "a/b", "x" * 129, "a\n", "a\0"])
 async def test_channel_id_bad_gets_an_error_frame_then_1008(channel: str) -> None:
     async with plain_server() as (_, port):
@@ -282,11 +294,13 @@ async def test_origin_not_allowed_is_refused_with_403() -> None:
         await (await open_socket(port)).close()
 
 
-@pytest.mark.parametrize("error", [Unauthenticated(), Forbidden()])
-async def test_client_not_welcome_is_told_and_closed_with_4403(error: RaqcoonError) -> None:
+@pytest.mark.parametrize("kind", [Unauthenticated, Forbidden])
+async def test_client_not_welcome_is_told_and_closed_with_4403(kind: type[RaqcoonError]) -> None:
+    error = kind()
+
     async def authenticate(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
         assert connection_params is None
-        raise error
+        raise kind()
 
     async with plain_server(authenticate=authenticate) as (chat, port):
         opened = await open_socket(port)

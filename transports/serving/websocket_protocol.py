@@ -68,6 +68,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         "leaving",
         "logger",
         "loop",
+        "opening",
         "paused_since",
         "pending_ping_payload",
         "ping_interval",
@@ -105,6 +106,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.unparsed = b""
         self.holders: tuple[Holder, ...] = ()
         self.leaving = False
+        self.opening: Gate | None = None
         self.heard = True
         # Connections that came together are pinged apart.
         self.beat = randrange(-8, 8)
@@ -152,7 +154,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             holder.blocked()
 
     async def drained(self) -> None:
-        """Returns once the buffer is below its low-water mark; never on a connection that is gone."""
+        """Returns once the buffer is below its low-water mark; never on a connection that is gone.
+
+        Where the handshake is not answered yet, it waits for that first.
+        """
+        if self.conn.state is State.CONNECTING:
+            if self.opening is None:
+                self.opening = Gate()
+                self.opening.clear()
+            await self.opening.wait()
         await self.writable.wait()
         if not self._takes_frames():
             await self.loop.create_future()
@@ -185,6 +195,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.accept":
             self.request = self.response = None  # type: ignore[assignment]
+            if self.opening is not None:
+                self.opening.set()
+                self.opening = None
             if self.leaving:
                 self.send_away()
         elif self.close_timer is not None:

@@ -1,8 +1,9 @@
 """The plain WebSocket of the earlier server, `/api/ws/{channel_id}` (design 2.3), over the same resolvers.
 
-Out: every message of the channel as `{"type":"message","data":item}`. In: `{"type":"message", …}` posts. What is wrong
-with a frame is answered by `{"type":"error","code","message"}` and the socket stays open. Who may post but not read has
-a socket that only takes posts.
+Out: every message of the channel as `{"type":"message","data":item}`. In: `{"type":"message", …}` posts, and
+`{"type":"ping"}` is answered `{"type":"pong"}`. What is wrong with a frame is answered by
+`{"type":"error","code","message"}` and the socket stays open. Who may post but not read has a socket that only takes
+posts.
 """
 
 import asyncio
@@ -47,6 +48,8 @@ COHORT = "plain-websocket"
 """The cohort of all plain subscribers of a channel: they are sent the same bytes."""
 _FIELD_NAMES = {"channelId": "channel_id", "tokenCount": "token_count"}
 
+_PONG = {"type": "websocket.send", "text": '{"type":"pong"}'}
+
 MakePlainSink = Callable[[Scope, Send, Callable[[RaqcoonError | None], None]], Sink]
 """Makes a subscriber's side of a socket: (scope, send, on_end). `send` drops frames once the socket is closed."""
 
@@ -87,8 +90,7 @@ class PlainWebSocket:
         connection = PlainConnection(self, scope, send)
         self.connections.add(connection, address)
         try:
-            if await connection.welcome():
-                await connection.run(receive)
+            await connection.run(receive)
         finally:
             self.connections.remove(connection)
 
@@ -102,6 +104,7 @@ class PlainConnection:
         "_closed",
         "_endpoint",
         "_expiry",
+        "_opening",
         "_scope",
         "_send",
         "_sink",
@@ -121,29 +124,14 @@ class PlainConnection:
         self._expiry = Expiry()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._opening: asyncio.Event | None = asyncio.Event()
+        """Set, and gone, once the handshake is answered: no frame may come before."""
         self.figures = ConnectionFigures("plain")
 
-    async def welcome(self) -> bool:
-        """Answers the handshake; False when the client was turned away."""
-        refusal: RaqcoonError | None = None
-        try:
-            self._viewer = await self._endpoint.authenticate(None, self._scope)
-            self._expiry.start(self._viewer, self._expired)
-        except (Unauthenticated, Forbidden) as error:
-            refusal = error
-        except RaqcoonError as error:
-            await refuse(self._scope, self._send, error.http_status, str(error))
-            return False
-        await transmit(self._send, {"type": "websocket.accept", "headers": request_id_headers()})
-        if refusal is not None:
-            # A browser sees nothing of a handshake's status, and would come again for ever with the same token.
-            await self._fail(refusal, CloseCode.FORBIDDEN)
-        return refusal is None
-
     async def run(self, receive: Receive) -> None:
-        """Serves the accepted socket until it is closed by either side; leaves no subscriber and no task behind."""
+        """Serves the socket until it is closed by either side; leaves no subscriber and no task behind."""
         try:
-            if await self._subscribe():
+            if await self._welcome():
                 forget_handshake(self._scope)
                 while await self._take(await receive()):  # noqa: ASYNC110
                     await asyncio.sleep(0)  # Refused frames are answered without waiting: others must come in between.
@@ -153,35 +141,66 @@ class PlainConnection:
         finally:
             await self._leave()
 
+    async def _welcome(self) -> bool:
+        """Subscribes, then answers the handshake; False when the client was turned away.
+
+        The subscription stands before the client can see the answer, so what is posted from then on follows it.
+        """
+        refusal: RaqcoonError | None = None
+        code: int = CloseCode.FORBIDDEN
+        try:
+            self._viewer = await self._endpoint.authenticate(None, self._scope)
+            self._expiry.start(self._viewer, self._expired)
+        except (Unauthenticated, Forbidden) as error:
+            refusal = error
+        except RaqcoonError as error:
+            await refuse(self._scope, self._send, error.http_status, str(error))
+            return False
+        else:
+            try:
+                await self._subscribe()
+            except RaqcoonError as error:
+                refusal, code = error, 1013 if isinstance(error, RetryLater) else 1008
+            except Exception:
+                logger.exception("A plain WebSocket's subscription failed")
+                refusal, code = InternalError(), 1011
+        await transmit(self._send, {"type": "websocket.accept", "headers": request_id_headers()})
+        self._open()
+        if refusal is not None:
+            # A browser sees nothing of a handshake's status, and would come again for ever with the same token.
+            await self._fail(refusal, code)
+        return refusal is None
+
     def close(self, code: int, reason: str) -> None:
         """Ends the subscription and begins to send the close frame. Never raises, idempotent."""
         self._finish([], code, reason)
 
-    async def _subscribe(self) -> bool:
+    async def _subscribe(self) -> None:
         after = parse_qs(self._scope["query_string"].decode("latin-1"), keep_blank_values=True).get("after")
         sink = self._endpoint.make_sink(self._scope, self._send_if_open, self._ended)
-        try:
-            if not after and may_only_post(self._endpoint.chat, self._viewer, self._channel_id):
-                return True  # It is sent nothing, its own posts neither. A cursor says that it waits for messages.
-            subscriber = await subscribe(
-                self._endpoint.chat,
-                self._viewer,
-                channel_id=self._channel_id,
-                after=after[0] if after else None,
-                filter=None,
-                cohort=COHORT,
-                render=encode_message_frame,
-                sink=sink,
-            )
-        except RaqcoonError as error:
-            await self._fail(error, 1013 if isinstance(error, RetryLater) else 1008)
-            return False
+        if not after and may_only_post(self._endpoint.chat, self._viewer, self._channel_id):
+            return  # It is sent nothing, its own posts neither. A cursor says that it waits for messages.
+        subscriber = await subscribe(
+            self._endpoint.chat,
+            self._viewer,
+            channel_id=self._channel_id,
+            after=after[0] if after else None,
+            filter=None,
+            cohort=COHORT,
+            render=encode_message_frame,
+            sink=sink,
+        )
         if self._closed:
             subscriber.close()
-            return False
+            return
         self._subscriber = subscriber
         self.figures.subscriptions = 1
-        return True
+
+    def _open(self) -> None:
+        """Lets go what had to wait until the handshake was answered."""
+        if self._opening is not None:
+            self._opening.set()
+            self._opening = None
 
     async def _take(self, event: Message) -> bool:
         """Handles one ASGI event to its end; False when it was the last."""
@@ -189,7 +208,7 @@ class PlainConnection:
             self._note_close(event.get("code", 1006))
             return False
         try:
-            await self._post(event.get("text"))
+            await self._answer(event.get("text"))
         except RaqcoonError as error:
             await self._send_if_open(self._error_event(error))
         except Exception:
@@ -197,7 +216,7 @@ class PlainConnection:
             await self._send_if_open(self._error_event(InternalError()))
         return not self._closed
 
-    async def _post(self, text: str | None) -> None:
+    async def _answer(self, text: str | None) -> None:
         if text is None:
             raise BadUserInput("frame", "must be text")
         try:
@@ -206,6 +225,9 @@ class PlainConnection:
             raise BadUserInput("frame", "must be valid JSON") from None
         if not isinstance(frame, dict):
             raise BadUserInput("frame", "must be a JSON object")
+        if frame.get("type") == "ping":
+            await self._send_if_open(_PONG)
+            return
         if frame.get("type") != "message":
             return
         if frame.get("content") is None:
@@ -225,6 +247,8 @@ class PlainConnection:
         self.figures.posts += 1
 
     async def _send_if_open(self, event: Message) -> None:
+        if self._opening is not None:
+            await self._opening.wait()
         if not self._closed:
             await transmit(self._send, event)
 
@@ -254,6 +278,8 @@ class PlainConnection:
         task.add_done_callback(self._tasks.discard)
 
     async def _send_end(self, errors: list[RaqcoonError], code: int, reason: str) -> None:
+        if self._opening is not None:
+            await self._opening.wait()
         self._note_close(code)
         for error in errors:
             await transmit(self._send, self._error_event(error))
@@ -261,6 +287,7 @@ class PlainConnection:
 
     async def _leave(self) -> None:
         self._closed = True
+        self._open()
         self._expiry.cancel()
         if self._subscriber is not None:
             self._subscriber.close()

@@ -28,7 +28,7 @@ class Direct(Protocol):
         """Writes complete WebSocket frames in this loop step, or nothing of them when it cannot take them now."""
 
     async def drained(self) -> None:
-        """Returns once the socket's buffer is below its low-water mark; never on a connection that is gone."""
+        """Returns once the socket is open and its buffer below its low-water mark; never where the client is gone."""
 
     def claim(self, holder: Holder) -> Callable[[bytes], object] | None:
         """The bare write, until `holder` is told that it is blocked or releases it; None when it is blocked now."""
