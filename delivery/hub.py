@@ -1,6 +1,7 @@
 """The hub: which channels are live in this process, and the way in and out of them."""
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from collections.abc import Hashable, Sequence
@@ -42,6 +43,7 @@ class Hub:
         self._tails = CacheBudget(TAILS_BYTES, TAIL_BYTES)
         self._ending: set[asyncio.Task[None]] = set()
         self._head_sweep: asyncio.Task[None] | None = None
+        self._sweep_now = asyncio.Event()
         self._heads: dict[str, asyncio.Future[int]] = {}
         self._head_reads: asyncio.Task[None] | None = None
 
@@ -93,6 +95,9 @@ class Hub:
         channel = self.channels.get(channel_id)
         if channel is not None:
             channel.hint(sequence)
+
+    def missed(self) -> None:
+        self._sweep_now.set()
 
     # -- subscribing ------------------------------------------------------------------------------------------
 
@@ -208,9 +213,12 @@ class Hub:
                 future.set_result(heads.get(channel_id, 0))
 
     async def _sweep_heads(self) -> None:
-        """Repairs lost hints: reads the heads of all live channels, every `sweep_interval_seconds`."""
+        """Repairs lost hints: reads the heads of all live channels, every `sweep_interval_seconds` or when asked."""
         while True:
-            await asyncio.sleep(self._sweep_interval_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._sweep_interval_seconds):
+                    await self._sweep_now.wait()
+            self._sweep_now.clear()
             live = list(self.channels)
             for start in range(0, len(live), HEADS_PER_QUERY):
                 try:

@@ -18,13 +18,16 @@ from messages import ChannelHead, Draft, Message, MessageFilter, Totals
 
 
 class LogListener(Protocol):
-    """Who wants to know what was committed. Both methods are synchronous, quick and never raise."""
+    """Who wants to know what was committed. All methods are synchronous, quick and never raise."""
 
     def committed(self, messages: Sequence[Message]) -> None:
         """New messages of one commit of this process, in commit order (ascending within each channel)."""
 
     def hinted(self, channel_id: str, sequence: int) -> None:
         """Another process has committed `channel_id` up to `sequence`, or so it says."""
+
+    def missed(self) -> None:
+        """What told of commits was away for a while: any channel may have moved. The log has everything."""
 
 
 @dataclass(frozen=True, slots=True)

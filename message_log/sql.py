@@ -23,7 +23,7 @@ from message_log.queries import Queries, Stretch
 from message_log.readers import Readers
 from message_log.sqlite import SqliteDialect
 from message_log.tables import log_info
-from message_log.writer import Writer, WriterLimits
+from message_log.writer import Poster, Writer, WriterLimits
 from messages import ChannelHead, Draft, Message, MessageFilter, Totals
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _ARGUMENTS = {
 }
 
 
-def _content_bytes(draft: Draft) -> int:
+def content_bytes(draft: Draft) -> int:
     """The size of a draft's content in UTF-8. Refuses what no database can hold, before it can spoil a batch."""
     for name, argument in _ARGUMENTS.items():
         value = getattr(draft, name)
@@ -108,12 +108,15 @@ class SqlMessageLog:
         readers: int = 4,
         limits: WriterLimits | None = None,
     ) -> None:
-        self._dialect = dialect_of(url)
+        self._dialect = self._speaks(url)
         self._now = now
         self._reader_threads = readers
         self._limits = limits or WriterLimits()
         self._parts: _Parts | None = None
         self._epoch: str | None = None
+
+    def _speaks(self, url: str) -> Dialect:
+        return dialect_of(url)
 
     @property
     def epoch(self) -> str:
@@ -167,7 +170,15 @@ class SqlMessageLog:
         await asyncio.to_thread(self._let_go, parts)
 
     async def append(self, draft: Draft) -> Appended:
-        return await self._open_parts().writer.post(draft, _content_bytes(draft))
+        return await self._open_parts().writer.post(draft, content_bytes(draft))
+
+    def append_for(self, draft: Draft, poster: Poster) -> None:
+        """`append`, for a poster that is told in the loop step in which the listener was, right after it.
+
+        Raises:
+            BadUserInput, Unavailable: nothing was stored, and the poster is not told.
+        """
+        self._open_parts().writer.post_for(draft, content_bytes(draft), poster)
 
     async def last_sequence(self, channel_id: str) -> int:
         return await self._ask(lambda queries, connection: queries.last_sequence(connection, channel_id))

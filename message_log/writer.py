@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from errors import Unavailable
 from message_log.committer import Committed
@@ -42,10 +42,21 @@ class WriterLimits:
     timeout_seconds: float = 5.0
 
 
+class Poster(Protocol):
+    """Who is told what became of a post: a future, or what stands for one."""
+
+    def done(self) -> bool:
+        """Whether it was told, or does not want to know any more."""
+
+    def set_result(self, result: Appended, /) -> None: ...
+
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
 class _Post:
     __slots__ = ("draft", "future", "gives_up_at", "size")
 
-    def __init__(self, draft: Draft, size: int, future: asyncio.Future[Appended], gives_up_at: float) -> None:
+    def __init__(self, draft: Draft, size: int, future: Poster, gives_up_at: float) -> None:
         self.draft = draft
         self.size = size
         self.future = future
@@ -114,12 +125,17 @@ class Writer:
         Raises:
             Unavailable: too many posts wait already, or the log is closed. Nothing was stored.
         """
+        future: asyncio.Future[Appended] = self._loop.create_future()
+        self.post_for(draft, size, future)
+        return future
+
+    def post_for(self, draft: Draft, size: int, future: Poster) -> None:
+        """`post`, for a poster that is told in the loop step in which the listener was, right after it."""
         limits = self._limits
         if self._closed:
             raise Unavailable("The message log is closed.")
         if self._messages >= limits.backlog_messages or self._bytes >= limits.backlog_bytes:
             raise Unavailable(f"{self._messages} posts are waiting to be stored; this one was not taken.")
-        future: asyncio.Future[Appended] = self._loop.create_future()
         post = _Post(draft, size, future, self._loop.time() + limits.timeout_seconds)
         self._messages += 1
         self._bytes += size
@@ -128,7 +144,6 @@ class Writer:
             self._ticking = True
             self._loop.call_later(_TICK_SECONDS, self._tick)
         self._queue.put(post)
-        return future
 
     async def run(self, work: Callable[[], T]) -> T:
         """Runs short work in the thread, between two batches, so that nothing else writes at that time.

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "resolvers": LEAVES | {"delivery", "message_log.protocol"},
     "schema": LEAVES | {"resolvers", "delivery"},
     "transports": LEAVES | {"schema", "resolvers", "delivery"},
+    "workers": LEAVES | {"message_log"},
 }
 """`schema` reaches `delivery` for the types that pass through it: `Sink`, `Subscriber`, `Batch`."""
 OURS = {*MAY_IMPORT, "server", "tests", "benchmarks", "examples", "scripts"}

@@ -1,9 +1,18 @@
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Protocol
 
 import pytest
 
 from message_log.sql import SqlMessageLog
 from tests.message_log.recorder import Recorder
+from tests.message_log.served_log import ServedLog
+
+
+class NewLog(Protocol):
+    """Makes a log that is not open; the arguments are those of `SqlMessageLog`, without the URL."""
+
+    def __call__(self, **arguments: object) -> SqlMessageLog: ...
 
 
 @pytest.fixture
@@ -11,10 +20,17 @@ async def recorder() -> Recorder:
     return Recorder()
 
 
+@pytest.fixture(params=["sqlite", "postgresql", "workers"])
+def new_log(request: pytest.FixtureRequest) -> NewLog:
+    """What makes logs of each kind in turn, all of one test in one database."""
+    url = request.getfixturevalue("postgres_url" if request.param == "postgresql" else "sqlite_url")
+    return partial(ServedLog if request.param == "workers" else SqlMessageLog, url)
+
+
 @pytest.fixture
-async def log(log_url: str, recorder: Recorder) -> AsyncIterator[SqlMessageLog]:
+async def log(new_log: NewLog, recorder: Recorder) -> AsyncIterator[SqlMessageLog]:
     """An open log of each kind in turn, told to `recorder`."""
-    log = SqlMessageLog(log_url)
+    log = new_log()
     await log.open(recorder)
     yield log
     await log.close()

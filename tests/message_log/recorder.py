@@ -9,12 +9,13 @@ from messages import Draft, Message
 
 
 class Recorder:
-    """Hears what a log says; `heard` is set by every hint."""
+    """Hears what a log says; `heard` is set by every hint, `gap` when commits may have been missed."""
 
     def __init__(self) -> None:
         self.commits: list[list[Message]] = []
         self.hints: list[tuple[str, int]] = []
         self.heard = asyncio.Event()
+        self.gap = asyncio.Event()
 
     def committed(self, messages: Sequence[Message]) -> None:
         self.commits.append(list(messages))
@@ -22,6 +23,9 @@ class Recorder:
     def hinted(self, channel_id: str, sequence: int) -> None:
         self.hints.append((channel_id, sequence))
         self.heard.set()
+
+    def missed(self) -> None:
+        self.gap.set()
 
     @property
     def messages(self) -> list[Message]:

@@ -10,6 +10,7 @@ from errors import BadUserInput, Unavailable
 from message_log.sql import SqlMessageLog
 from message_log.writer import WriterLimits
 from messages import ChannelHead, Draft, Totals
+from tests.message_log.conftest import NewLog
 from tests.message_log.recorder import Recorder, append, everything, post
 
 
@@ -148,8 +149,8 @@ async def test_append_cancelled_caller_leaves_the_log_whole(log: SqlMessageLog) 
     assert {str(i) for i in range(1, 100, 2)} <= {message.content for message in held}
 
 
-async def test_close_while_appends_wait_finishes_them(log_url: str) -> None:
-    log = SqlMessageLog(log_url)
+async def test_close_while_appends_wait_finishes_them(new_log: NewLog) -> None:
+    log = new_log()
     recorder = Recorder()
     await log.open(recorder)
     tasks = [asyncio.create_task(log.append(Draft("general", "ada", str(i)))) for i in range(1000)]
@@ -164,8 +165,8 @@ async def test_close_while_appends_wait_finishes_them(log_url: str) -> None:
     assert not await log.ready()
 
 
-async def test_append_backlog_full_is_refused_at_once(log_url: str) -> None:
-    log = SqlMessageLog(log_url, limits=WriterLimits(backlog_messages=10))
+async def test_append_backlog_full_is_refused_at_once(new_log: NewLog) -> None:
+    log = new_log(limits=WriterLimits(backlog_messages=10))
     await log.open(Recorder())
     results = await asyncio.gather(
         *(log.append(Draft("general", "ada", str(i))) for i in range(30)), return_exceptions=True
@@ -175,8 +176,8 @@ async def test_append_backlog_full_is_refused_at_once(log_url: str) -> None:
     await log.close()
 
 
-async def test_reopened_log_keeps_epoch_messages_and_counters(log_url: str) -> None:
-    log = SqlMessageLog(log_url)
+async def test_reopened_log_keeps_epoch_messages_and_counters(new_log: NewLog) -> None:
+    log = new_log()
     await log.open(Recorder())
     epoch, sent = log.epoch, await post(log, "a", "b")
     await log.close()
@@ -187,11 +188,11 @@ async def test_reopened_log_keeps_epoch_messages_and_counters(log_url: str) -> N
     await log.close()
 
 
-async def test_clock_steps_back_order_stays_by_sequence(log_url: str) -> None:
+async def test_clock_steps_back_order_stays_by_sequence(new_log: NewLog) -> None:
     start = datetime(2026, 11, 1, 12, 0, 0, 123457, tzinfo=UTC)
     offsets = [timedelta(0), timedelta(hours=-1), timedelta(microseconds=1)]
     steps = iter(offsets)
-    log = SqlMessageLog(log_url, now=lambda: start + next(steps))
+    log = new_log(now=lambda: start + next(steps))
     await log.open(Recorder())
     for content in "abc":
         await post(log, content)
@@ -241,9 +242,9 @@ async def test_message_unknown_sequence_is_none(log: SqlMessageLog) -> None:
     assert await log.message("general", 2**80) is None
 
 
-async def test_oldest_of_all_orders_by_time_channel_sequence(log_url: str) -> None:
+async def test_oldest_of_all_orders_by_time_channel_sequence(new_log: NewLog) -> None:
     moment = datetime(2026, 11, 1, tzinfo=UTC)
-    log = SqlMessageLog(log_url, now=lambda: moment)
+    log = new_log(now=lambda: moment)
     await log.open(Recorder())
     await append(log, *(Draft(channel_id, "ada", "x") for channel_id in "bab"))
     moment -= timedelta(seconds=1)

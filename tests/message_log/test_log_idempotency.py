@@ -9,6 +9,7 @@ from errors import IdempotencyConflict
 from message_log.protocol import Appended
 from message_log.sql import SqlMessageLog
 from messages import Draft
+from tests.message_log.conftest import NewLog
 from tests.message_log.recorder import Recorder, append, everything
 
 DRAFT = Draft("general", "ada", "hello", "main", "openai", 7, "key")
@@ -111,8 +112,8 @@ async def test_concurrent_repeats_of_many_keys_store_each_once(log: SqlMessageLo
     assert len(recorder.messages) == 40
 
 
-async def test_repeat_after_reopening_returns_the_first(log_url: str) -> None:
-    log = SqlMessageLog(log_url)
+async def test_repeat_after_reopening_returns_the_first(new_log: NewLog) -> None:
+    log = new_log()
     await log.open(Recorder())
     (first,) = await append(log, DRAFT)
     await log.close()

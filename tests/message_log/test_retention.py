@@ -10,6 +10,7 @@ from message_log.protocol import HistoryPage
 from message_log.retention import Retention, RetentionPolicy
 from message_log.sql import SqlMessageLog
 from messages import Draft, MessageFilter
+from tests.message_log.conftest import NewLog
 from tests.message_log.recorder import Recorder, append, everything, post
 
 
@@ -49,10 +50,10 @@ async def test_idempotency_key_goes_with_its_message(log: SqlMessageLog) -> None
     assert (again.created, again.message.sequence) == (True, 2)
 
 
-async def test_by_age_removes_up_to_the_first_young_message(log_url: str) -> None:
+async def test_by_age_removes_up_to_the_first_young_message(new_log: NewLog) -> None:
     start = datetime(2026, 11, 1, tzinfo=UTC)
     clock = start
-    log = SqlMessageLog(log_url, now=lambda: clock)
+    log = new_log(now=lambda: clock)
     await log.open(Recorder())
     for hours in (0, 1, 5, 2, 6):  # the fourth was stamped by a clock that was behind
         clock = start + timedelta(hours=hours)

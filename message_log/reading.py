@@ -1,0 +1,92 @@
+"""A SQLite log whose file another process has open for writing: everything is read here, and nothing is written."""
+
+import asyncio
+from typing import NoReturn, cast
+
+from sqlalchemy import Engine, event, make_url, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+
+from errors import StartupError, Unavailable
+from message_log.committer import Committer
+from message_log.dialect import Dialect
+from message_log.protocol import LogListener
+from message_log.queries import Queries
+from message_log.readers import Readers
+from message_log.sql import PROBE_SECONDS, SqlMessageLog, _Parts, dialect_of
+from message_log.sqlite import SqliteDialect
+from message_log.tables import log_info
+from message_log.writer import Writer
+from messages import Draft
+
+
+class _ReadingDialect(SqliteDialect):
+    """The file without the lock beside it, by connections that SQLite lets write nothing."""
+
+    exclusive = False
+
+    def claim(self) -> None:
+        """Nothing: the file is held by who writes."""
+
+    def engine(self, connections: int) -> Engine:
+        engine = super().engine(connections)
+
+        @event.listens_for(engine, "connect")
+        def only_read(driver: DBAPIConnection, _record: object) -> None:
+            cursor = driver.cursor()
+            cursor.execute("PRAGMA query_only = ON")
+            cursor.close()
+
+        return engine
+
+
+class _NoWriter:
+    """Stands where a log has its writer."""
+
+    alive = False
+
+    def post(self, draft: Draft, size: int) -> NoReturn:
+        raise Unavailable("This process does not write the message log.")
+
+    post_for = run = post
+
+    async def stop(self) -> None:
+        """Nothing was begun."""
+
+
+class ReadingLog(SqlMessageLog):
+    """The reading half of `protocol.MessageLog`. Whoever derives from it says how is written.
+
+    Readers see each commit once it is done, as readers of the process that writes do (SQLite: WAL).
+    """
+
+    def _speaks(self, url: str) -> Dialect:
+        dialect = dialect_of(url)
+        if not isinstance(dialect, SqliteDialect):
+            raise StartupError("only a SQLite log is read beside the process that writes it")
+        return _ReadingDialect(make_url(url))
+
+    async def open(self, listener: LogListener) -> None:
+        if self._parts is not None:
+            raise RuntimeError("the log is open already")
+        engine, epoch = await asyncio.to_thread(self._prepare)
+        self._epoch = epoch
+        timeout_seconds = self._limits.timeout_seconds
+        self._parts = _Parts(
+            engine=engine,
+            committer=Committer(self._dialect, engine, epoch=epoch, now=self._now),  # It never connects.
+            hints=None,
+            writer=cast(Writer, _NoWriter()),
+            readers=Readers(self._dialect, engine, threads=self._reader_threads, timeout_seconds=timeout_seconds),
+            probe=Readers(self._dialect, engine, threads=1, timeout_seconds=PROBE_SECONDS),
+            queries=Queries(self._dialect, epoch),
+        )
+
+    def _prepare(self) -> tuple[Engine, str]:
+        engine = self._dialect.engine(self._reader_threads + 1)
+        try:
+            with engine.connect() as connection:
+                return engine, connection.execute(select(log_info.c.epoch)).scalar_one()
+        except SQLAlchemyError as error:
+            engine.dispose()
+            raise StartupError(f"the SQLite file {self.location} cannot be read: {error}") from error

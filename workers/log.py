@@ -1,0 +1,84 @@
+"""The message log of a worker: reads the file by itself, and has the owner write."""
+
+import asyncio
+import logging
+import signal
+
+from errors import StartupError, Unavailable
+from message_log.protocol import Appended, LogListener
+from message_log.reading import ReadingLog
+from message_log.sql import PROBE_SECONDS, SqlMessageLog, content_bytes
+from message_log.writer import WriterLimits
+from messages import Draft
+from workers.frames import Hello, NotAFrame, result
+from workers.link import Link
+
+logger = logging.getLogger("raqcoon.workers")
+
+START_SECONDS = 60.0
+"""How long a worker that starts waits for the owner: it may have a log of millions to migrate."""
+
+
+class WorkerLog(ReadingLog):
+    """Implements `protocol.MessageLog` on what a `LogOwner` serves.
+
+    While the owner is away, appending raises `Unavailable` at once and reading goes on. Whatever was under way when it
+    went has an unknown outcome: `Unavailable`, and a retry with its idempotency key posts once.
+
+    Args:
+        url: `sqlite:///path`, the file that the owner has.
+        socket_path: the owner's Unix socket.
+    """
+
+    def __init__(self, url: str, socket_path: str, *, readers: int = 4, limits: WriterLimits | None = None) -> None:
+        super().__init__(url, readers=readers, limits=limits)
+        self._socket_path = socket_path
+        self._link: Link | None = None
+        self._listener: LogListener | None = None
+
+    async def open(self, listener: LogListener) -> None:
+        if self._link is not None:
+            raise RuntimeError("the log is open already")
+        self._link = Link(self._socket_path, listener, self._limits, self._greeted)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._link.connected.wait()
+            await super().open(listener)
+            self._listener = listener
+        except TimeoutError:
+            await self.close()
+            raise StartupError("the owner of the message log does not answer") from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        if self._link is not None:
+            await self._link.close()
+            self._link = None
+        await super().close()
+
+    async def append(self, draft: Draft) -> Appended:
+        return await self._linked().post(draft, content_bytes(draft))
+
+    async def ready(self) -> bool:
+        try:
+            answer = await self._linked().call("ready", timeout_seconds=PROBE_SECONDS)
+        except Unavailable:
+            return False
+        return bool(result(SqlMessageLog, "ready", answer))
+
+    def _linked(self) -> Link:
+        if self._link is None:
+            raise Unavailable("The message log is closed.")
+        return self._link
+
+    def _greeted(self, hello: Hello, missed: bool) -> None:
+        if self._epoch is not None and hello.epoch != self._epoch:
+            # Another file lies where ours was. Nothing that this process holds is of it: it can only begin anew.
+            logger.critical("the message log was replaced; this worker ends")
+            signal.raise_signal(signal.SIGTERM)
+            raise NotAFrame("it has another log")
+        if missed and self._listener is not None:
+            # By the connection before this one everything came. What was committed in between is in the log.
+            self._listener.missed()

@@ -1,0 +1,270 @@
+"""The log's owner: the one process that has the SQLite file open for writing, and tells every worker each commit.
+
+A worker's posts go straight to the log's writer, which commits what all workers have sent in one transaction. A commit
+is encoded once for all workers. What a worker is told of a commit and what it is answered of its own posts go to its
+socket in one write, the commit first: so a commit is always heard before its posts are acknowledged.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from errors import Unavailable
+from message_log.protocol import Appended, LogListener
+from message_log.sql import SqlMessageLog
+from messages import Message
+from workers.frames import (
+    VERSION,
+    Answer,
+    Call,
+    Hello,
+    Kind,
+    NotAFrame,
+    Posts,
+    Reader,
+    Result,
+    Told,
+    arguments,
+    decode,
+    failure_of,
+    frame,
+    raw,
+)
+
+logger = logging.getLogger("raqcoon.owner")
+
+UNREAD_BYTES_MAX = 32 * 1024 * 1024
+"""What waits for one worker at most: eight of the largest commits. A worker that has not read it is cut; it comes back
+and reads what it missed from the log."""
+CALLS_MAX = 1024
+"""Other calls of one worker that are under way; one more is answered that the log is not available."""
+_CREDENTIALS = struct.Struct("3i")
+
+
+class LogOwner(LogListener):
+    """Serves a log to the workers of one server. Implements the log's listener; used on the event loop.
+
+    `log` is to be opened with this object as its listener.
+    """
+
+    def __init__(self, log: SqlMessageLog) -> None:
+        self.log = log
+        self.workers: set[_Worker] = set()
+        self.places: dict[int, int] = {}
+        """Where each message stands in the commit that was told last, by its object's `id`."""
+        self._last: Sequence[Message] = ()
+        self._server: asyncio.AbstractServer | None = None
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Begins to take workers from a listening Unix socket. The log is open by now."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _Worker(self), sock=listener)
+
+    async def stop(self) -> None:
+        """Takes no more workers and lets go of those there are."""
+        if self._server is not None:
+            self._server.close()
+        for worker in list(self.workers):
+            worker.cut()
+        await asyncio.sleep(0)
+
+    # -- LogListener ------------------------------------------------------------------------------------------
+
+    def committed(self, messages: Sequence[Message]) -> None:
+        # The list is kept: an `id` means something only while its object lives.
+        self._last = messages
+        self.places = {id(message): place for place, message in enumerate(messages)}
+        self._tell("committed", messages)
+
+    def hinted(self, channel_id: str, sequence: int) -> None:
+        self._tell("hinted", channel_id, sequence)
+
+    def missed(self) -> None:
+        self._tell("missed")
+
+    def _tell(self, method: str, *args: object) -> None:
+        told = frame(Kind.TOLD, Told(method, raw(args)))
+        for worker in list(self.workers):
+            worker.tell(told)
+
+
+class _Worker(asyncio.Protocol):
+    """One worker's connection. What is said to it gathers during a loop step and goes out in one write."""
+
+    def __init__(self, owner: LogOwner) -> None:
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._reader = Reader()
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._stored: list[int] = []
+        self._answers: list[Answer] = []
+        self._leaving = False
+        self._calls: set[asyncio.Task[None]] = set()
+
+    # -- the connection ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        if not of_this_user(transport.get_extra_info("socket")):
+            logger.warning("a process of another user was turned away")
+            transport.abort()
+            return
+        self._transport = transport
+        self._owner.workers.add(self)
+        self._send(frame(Kind.HELLO, Hello(VERSION, self._owner.log.epoch)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._owner.workers.discard(self)
+
+    def cut(self) -> None:
+        """Ends the connection at once; what was not sent is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+        self._owner.workers.discard(self)
+
+    # -- what comes -------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        try:
+            for kind, body in self._reader.feed(data):
+                payload = decode(kind, body)
+                if isinstance(payload, Posts):
+                    self._take(payload)
+                elif isinstance(payload, Call):
+                    self._begin(payload)
+                else:
+                    raise NotAFrame(f"a worker does not send kind {kind}")
+        except NotAFrame as error:
+            logger.warning("a worker is cut: %s", error)
+            self.cut()
+
+    def _take(self, posts: Posts) -> None:
+        log = self._owner.log
+        for number, draft in enumerate(posts.drafts, posts.first):
+            post = _Post(self, number)
+            try:
+                log.append_for(draft, post)
+            except Exception as error:
+                post.set_exception(error)
+
+    def _begin(self, call: Call) -> None:
+        if len(self._calls) >= CALLS_MAX:
+            self._answer_call(call.number, None, Unavailable(f"{CALLS_MAX} calls are under way already."))
+            return
+        task = self._loop.create_task(self._run(call))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _run(self, call: Call) -> None:
+        method = CALLS.get(call.method)
+        try:
+            if method is None:
+                raise NotAFrame(f"the log has no method {call.method!r} for workers")
+            args = arguments(SqlMessageLog, call.method, call.arguments)
+            value = await method(self._owner.log, *args)
+        except Exception as error:
+            self._answer_call(call.number, None, error)
+        else:
+            self._answer_call(call.number, value, None)
+
+    # -- what goes --------------------------------------------------------------------------------------------
+
+    def tell(self, told: bytes) -> None:
+        """Sends a frame that is the same for all workers."""
+        self._close_answers()
+        self._send(told)
+
+    def stored(self, number: int, appended: Appended) -> None:
+        """Answers a post. A new message is named by its place in the commit that was told last."""
+        place = self._owner.places.get(id(appended.message)) if appended.created else None
+        if place is None:
+            self._answers.append(Answer(number, appended, None))
+        else:
+            self._stored += (number, place)
+        self._leave_soon()
+
+    def failed(self, number: int, error: BaseException) -> None:
+        self._answers.append(Answer(number, None, failure_of(error)))
+        self._leave_soon()
+
+    def _answer_call(self, number: int, value: Any, error: Exception | None) -> None:
+        if error is not None and not hasattr(error, "code"):
+            logger.error("a call of the log has failed", exc_info=error)
+        self._send(frame(Kind.RESULT, Result(number, raw(value), None if error is None else failure_of(error))))
+
+    def _close_answers(self) -> None:
+        """Places are those of the last commit: they must go out before the next one."""
+        if self._stored:
+            self._out.append(frame(Kind.STORED, self._stored))
+            self._stored = []
+        if self._answers:
+            self._out.append(frame(Kind.ANSWERS, self._answers))
+            self._answers = []
+
+    def _send(self, data: bytes) -> None:
+        self._close_answers()
+        self._out.append(data)
+        self._leave_soon()
+
+    def _leave_soon(self) -> None:
+        if not self._leaving:
+            self._leaving = True
+            self._loop.call_soon(self._leave)
+
+    def _leave(self) -> None:
+        self._leaving = False
+        self._close_answers()
+        out, self._out = self._out, []
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            logger.warning("a worker is cut: it has not read %d bytes", transport.get_write_buffer_size())
+            self.cut()
+            return
+        transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+
+class _Post:
+    """Stands where a future would: what the writer sets is on its way to the worker in the same loop step."""
+
+    __slots__ = ("_done", "_number", "_worker")
+
+    def __init__(self, worker: _Worker, number: int) -> None:
+        self._worker = worker
+        self._number = number
+        self._done = False
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, appended: Appended) -> None:
+        self._done = True
+        self._worker.stored(self._number, appended)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._done = True
+        self._worker.failed(self._number, error)
+
+
+CALLS: dict[str, Any] = {name: getattr(SqlMessageLog, name) for name in ("ready", "remove_before")}
+"""What a worker may have the owner do besides appending: what writes, and what tells how the owner is."""
+
+
+def of_this_user(peer: Any) -> bool:
+    """Whether the process at the other end runs as this user, where the system tells; else the directory's mode must
+    do, which lets nobody else in."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return True
+    _pid, uid, _gid = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))
+    return bool(uid == os.geteuid())
