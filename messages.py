@@ -7,6 +7,7 @@ every subscriber of its channel.
 import base64
 import binascii
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,8 @@ from hashlib import blake2b
 from patterns import EVERY_CHANNEL, ChannelPatterns
 
 _CURSOR = struct.Struct(">8s8sQ")
+MESSAGE_OVERHEAD_BYTES = 400
+"""What a `Message` costs beside its content: the object, its author, lane and provider, its place in a list."""
 SEQUENCE_MAX = 2**53 - 1
 """Highest sequence a cursor may carry: what a JSON number holds exactly."""
 
@@ -55,9 +58,19 @@ def decode_cursor(cursor: str, epoch: str, channel_id: str) -> int:
     return int(sequence)
 
 
+def text_size_bytes(text: str) -> int:
+    """The length of a text in bytes of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One stored post. `sequence` counts 1, 2, 3 … in its channel; `timestamp` is when the log accepted it, UTC."""
+    """One stored post. `sequence` counts 1, 2, 3 … in its channel; `timestamp` is when the log accepted it, UTC.
+
+    The instance is the message as it stood at one moment: `revision` counts the changes that it has had by then.
+    `complete` is False while it may still grow. Once it is erased its content is empty, and lane, provider and token
+    count are None.
+    """
 
     channel_id: str
     sequence: int
@@ -68,6 +81,10 @@ class Message:
     token_count: int | None
     timestamp: datetime
     epoch: str = field(repr=False)
+    revision: int = 0
+    complete: bool = True
+    edited_at: datetime | None = None
+    erased_at: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -78,6 +95,21 @@ class Message:
     def cursor(self) -> str:
         """The position of this message: everything after it follows."""
         return encode_cursor(self.epoch, self.channel_id, self.sequence)
+
+    @property
+    def edition(self) -> int:
+        """How often what stands at this place of the log was stated anew: the revision."""
+        return self.revision
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory the message holds, in bytes."""
+        return sys.getsizeof(self.content) + MESSAGE_OVERHEAD_BYTES
+
+    @property
+    def text_bytes(self) -> int:
+        """Its content in bytes of UTF-8."""
+        return text_size_bytes(self.content)
 
 
 def parse_message_id(message_id: str) -> tuple[str, int] | None:

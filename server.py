@@ -22,7 +22,7 @@ import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from delivery.hub import Hub
+from delivery.hubs import Hubs
 from errors import StartupError
 from message_log.retention import Retention, RetentionPolicy
 from message_log.sql import SqlMessageLog
@@ -135,17 +135,17 @@ async def serve(settings: Settings) -> None:
     limit_unacknowledged(listener, 2 * settings.slow_subscriber_timeout_seconds)
     host, port = listener.getsockname()[:2]
     log = SqlMessageLog(settings.database_url)
-    hub = Hub(
+    hubs = Hubs(
         log,
         max_cohorts=settings.max_cohorts,
         sweep_interval_seconds=settings.sweep_interval_seconds,
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listener.close)
-        await log.open(hub)
+        await log.open(hubs)
         stack.push_async_callback(log.close)
-        await hub.start()
-        stack.push_async_callback(hub.stop)
+        await hubs.start()
+        stack.push_async_callback(hubs.stop)
         retention = Retention(log, settings.part(RetentionPolicy))
         retention.start()
         stack.push_async_callback(retention.stop)
@@ -157,7 +157,7 @@ async def serve(settings: Settings) -> None:
             logger.info("at most %d connections: the limit of open files is %d", max_connections, open_files)
         chat = Chat(
             log=log,
-            hub=hub,
+            hubs=hubs,
             content_bytes_max=settings.content_bytes_max,
             post_rate=None if settings.posts_per_second is None else PostRate(settings.posts_per_second),
         )

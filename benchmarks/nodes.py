@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.machine import CpuClock, describe, process_cpu_seconds
 from benchmarks.nodes_load import Listening, Poster, listen
-from delivery.hub import Hub
+from delivery.hubs import Hubs
 from message_log.sql import SqlMessageLog
 from messages import Draft
 from tests.cluster.postgres import PostgresProcess, own_postgres
@@ -106,8 +106,9 @@ def quantiles(latencies: list[float]) -> tuple[float, float]:
 async def measure_sweep(url: str) -> dict[str, float]:
     """What one look at the heads of many channels takes, in the median of 15."""
     log = SqlMessageLog(url)
-    hub = Hub(log)
-    await log.open(hub)
+    hubs = Hubs(log)
+    hub = hubs.messages
+    await log.open(hubs)
     ids = [f"channel {i}" for i in range(SWEPT_CHANNELS)]
     for i in range(0, SWEPT_CHANNELS, 500):
         await asyncio.gather(*(log.append(Draft(id_, "bench", "x")) for id_ in ids[i : i + 500]))

@@ -1,6 +1,6 @@
 """A block: subscribers of one cohort that stand at one position and need not be asked whether they can take more.
 
-Beside the write itself, most of what a delivery costs is memory that has gone cold since the last message: the
+Beside the write itself, most of what a delivery costs is memory that has gone cold since the last entry: the
 subscriber, its sink, its connection, their flags. A block holds nothing of its members but the bare writes, side by
 side, and one position for all of them, so a sweep touches nothing else. At 5 posts/s to 1,000 subscribers that makes
 the sweep a quarter shorter.
@@ -81,7 +81,7 @@ class Block:
             try:
                 write(data)
             except Exception:
-                # A defect, by the contract of Claim; it must cost nobody else a message.
+                # A defect, by the contract of Claim; it must cost nobody else an entry.
                 logger.exception("a sink has failed; its subscription ends")
                 failed += [member for member, theirs in self._writes.items() if theirs is write]
         return failed

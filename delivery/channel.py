@@ -19,20 +19,20 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from delivery.budget import CacheBudget
-from delivery.cohort import Cohort, Render
+from delivery.cohort import Cohort, Filter, Render
 from delivery.figures import Figures
-from delivery.pages import PAGE_BYTES, PAGE_MESSAGES, PageReader
+from delivery.pages import PAGE_BYTES, PAGE_ENTRIES, PageReader
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from delivery.tail import Tail, size_bytes
 from errors import CursorExpired, InternalError, Unavailable
-from message_log.protocol import MessageLog
-from messages import Message, MessageFilter, encode_cursor
+from message_log.protocol import Entry, EntryLog
+from messages import encode_cursor
 
 logger = logging.getLogger(__name__)
 
-QUEUE_MESSAGES = 4096
-"""Committed messages waiting for the delivery task. On overflow the queue is emptied: the log has everything."""
+QUEUE_ENTRIES = 4096
+"""Committed entries waiting for the delivery task. On overflow the queue is emptied: the log has everything."""
 QUEUE_BYTES = 16 * 1024 * 1024
 BATCH_BYTES = 256 * 1024
 """Contents of one sweep, so that one busy channel cannot hold the loop or a socket for long."""
@@ -41,14 +41,14 @@ YIELD_EVERY_SUBSCRIBERS = 128
 BUSY_SECONDS = 0.001
 BUSY_SHARE = 0.15
 """A channel is busy, and gathers, when its last sweep took longer than `BUSY_SECONDS` and ended less than that ago, or
-less than this share of what it took: messages come as fast as it delivers them. One that keeps up never waits."""
+less than this share of what it took: entries come as fast as it delivers them. One that keeps up never waits."""
 GATHER_SECONDS_MIN, GATHER_SECONDS_MAX = 0.002, 0.01
-"""How long a busy channel waits for more messages to share the next sweep's writes; never longer than the last sweep
+"""How long a busy channel waits for more entries to share the next sweep's writes; never longer than the last sweep
 took. The write is what costs: with 1,000 subscribers and 4 publishers this doubles what is delivered, at a lower
 latency. The wait doubles each time it brings something, and falls to the least when it brings nothing: else a channel
-whose sweeps take nearly all the time between two messages would fall behind by waiting, and wait for being behind."""
-GATHER_MESSAGES = 64
-"""As many messages make the writes cheap enough: with them a sweep does not wait for more."""
+whose sweeps take nearly all the time between two entries would fall behind by waiting, and wait for being behind."""
+GATHER_ENTRIES = 64
+"""As many entries make the writes cheap enough: with them a sweep does not wait for more."""
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Waits between reads of a log that does not answer; the last one repeats."""
 
@@ -59,7 +59,7 @@ class Channel:
     def __init__(
         self,
         channel_id: str,
-        log: MessageLog,
+        log: EntryLog,
         read_head: Callable[[str], Awaitable[int]],
         pages: PageReader,
         results: CacheBudget,
@@ -73,7 +73,7 @@ class Channel:
         self.holds = 0
         """Subscriptions being set up: they keep the channel alive while they wait for the log."""
         self.head = 0
-        """Sequence up to which messages have been handed to subscribers, or are being handed in this sweep."""
+        """Sequence up to which entries have been handed to subscribers, or are being handed in this sweep."""
         self.target = 0
         """Highest sequence known to be committed."""
         self._log = log
@@ -83,10 +83,10 @@ class Channel:
         self._tails = tails
         self._figures = figures
         self._left = left
-        self._queue: asyncio.Queue[Message | None] = asyncio.Queue(QUEUE_MESSAGES)
+        self._queue: asyncio.Queue[Entry | None] = asyncio.Queue(QUEUE_ENTRIES)
         self._queue_bytes = 0
-        self._put_back: Message | None = None
-        """The message that woke the delivery task, still to be delivered: asyncio's queue cannot be peeked into."""
+        self._put_back: Entry | None = None
+        """The entry that woke the delivery task, still to be delivered: asyncio's queue cannot be peeked into."""
         self._tail = Tail(tails)
         tails.add(self._tail)
         self._swept_at = 0.0
@@ -97,13 +97,13 @@ class Channel:
 
     # -- what the log says ------------------------------------------------------------------------------------
 
-    def offer(self, message: Message) -> None:
-        """Takes a message that was just committed. Called in commit order."""
+    def offer(self, entry: Entry) -> None:
+        """Takes an entry that was just committed. Called in commit order."""
         if self._queue.full() or self._queue_bytes > QUEUE_BYTES:
             self._empty_queue()
-        self._queue.put_nowait(message)
-        self._queue_bytes += size_bytes(message)
-        self.target = max(self.target, message.sequence)
+        self._queue.put_nowait(entry)
+        self._queue_bytes += size_bytes(entry)
+        self.target = max(self.target, entry.sequence)
 
     def hint(self, sequence: int) -> None:
         """Learns that the channel may have reached `sequence`; the delivery task looks in the log."""
@@ -155,7 +155,7 @@ class Channel:
     # -- subscribers ------------------------------------------------------------------------------------------
 
     def join(
-        self, position: int, key: Hashable, filter: MessageFilter | None, render: Render, sink: Sink, shared: bool
+        self, position: int, key: Hashable, filter: Filter | None, render: Render, sink: Sink, shared: bool
     ) -> Subscriber:
         """Adds a subscriber at `position`. With `shared` it joins the cohort of its key and filter."""
         cohort_key: Hashable = (key, filter) if shared else object()
@@ -188,16 +188,16 @@ class Channel:
     async def _deliver(self) -> None:
         try:
             while True:
-                messages = await self._next_messages()
+                entries = await self._next_entries()
                 # Not the loop's clock: uvloop's stands still while a callback runs, and short sweeps are one.
                 began_at, on_sweep = time.perf_counter(), self._figures.on_sweep
                 began_at_wall_clock = time.time() if on_sweep is not None else 0.0
                 base = self.head
-                self._tail.extend(messages)
-                self.head = messages[-1].sequence
-                await self._sweep(base, messages)
+                self._tail.extend(entries)
+                self.head = entries[-1].sequence
+                await self._sweep(base, entries)
                 if on_sweep is not None:
-                    on_sweep(messages, began_at_wall_clock)
+                    on_sweep(entries, began_at_wall_clock)
                 self._swept_at = time.perf_counter()
                 self._sweep_seconds = self._swept_at - began_at
         except Exception:
@@ -209,7 +209,7 @@ class Channel:
                 for subscriber in cohort.members:
                     subscriber.end(InternalError())
 
-    async def _next_messages(self) -> list[Message]:
+    async def _next_entries(self) -> Sequence[Entry]:
         """Everything that waits, from head + 1 on and without a gap, at most about `BATCH_BYTES`."""
         failures = 0
         while True:
@@ -222,62 +222,62 @@ class Channel:
                     return run
             if self.target > self.head and self._queue.empty():
                 try:
-                    run = await self._pages.after(self.channel_id, self.head)
+                    page = await self._pages.after(self.channel_id, self.head)
                 except Unavailable:
                     await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                     failures += 1
                     continue
-                if not run and self._queue.empty():
+                if not page and self._queue.empty():
                     # Nothing there: the hint was wrong. The sweep of heads would tell if it was only early.
                     self.target = self.head
-                elif run and run[0].sequence > self.head:
-                    self.head = run[0].sequence - 1  # Retention has overtaken the head; see `_page`.
-                    return run
+                elif page and page[0].sequence > self.head:
+                    self.head = page[0].sequence - 1  # Retention has overtaken the head; see `_page`.
+                    return page
 
     async def _gather(self) -> None:
-        """Where sweep follows on sweep, waits a moment for more messages to share the next one's writes."""
+        """Where sweep follows on sweep, waits a moment for more entries to share the next one's writes."""
         idle_seconds = time.perf_counter() - self._swept_at
         waiting = self._queue.qsize()
         sweep_seconds = self._sweep_seconds
         busy = sweep_seconds >= BUSY_SECONDS and idle_seconds < max(BUSY_SECONDS, sweep_seconds * BUSY_SHARE)
-        if busy and waiting < GATHER_MESSAGES:
+        if busy and waiting < GATHER_ENTRIES:
             await asyncio.sleep(min(self._gather_seconds, sweep_seconds))
             paid = self._queue.qsize() > waiting
             self._gather_seconds = min(2 * self._gather_seconds, GATHER_SECONDS_MAX) if paid else GATHER_SECONDS_MIN
 
-    def _drain(self) -> list[Message]:
+    def _drain(self) -> list[Entry]:
         """The contiguous run at the front of the queue. On a gap the queue is emptied, for the log to be read."""
-        run: list[Message] = []
+        run: list[Entry] = []
         run_bytes = 0
         expected = self.head + 1
         while True:
             if self._put_back is not None:
-                message, self._put_back = self._put_back, None
+                entry, self._put_back = self._put_back, None
             elif self._queue.empty():
                 return run
             else:
                 item = self._queue.get_nowait()
                 if item is None:
                     continue
-                message = item
-            self._queue_bytes = max(0, self._queue_bytes - size_bytes(message))
-            if message.sequence < expected:
+                entry = item
+            self._queue_bytes = max(0, self._queue_bytes - size_bytes(entry))
+            if entry.sequence < expected:
                 continue
-            if message.sequence > expected:
+            if entry.sequence > expected:
                 self._empty_queue()
                 return run
-            run.append(message)
-            run_bytes += size_bytes(message)
+            run.append(entry)
+            run_bytes += size_bytes(entry)
             expected += 1
             if run_bytes > BATCH_BYTES:
                 return run
 
-    async def _sweep(self, base: int, messages: Sequence[Message]) -> None:
-        """Takes everyone who stands at `base` to the end of `messages`; everyone else behind it catches up."""
+    async def _sweep(self, base: int, entries: Sequence[Entry]) -> None:
+        """Takes everyone who stands at `base` to the end of `entries`; everyone else behind it catches up."""
         writes = 0
-        head = messages[-1].sequence
+        head = entries[-1].sequence
         for cohort in list(self.cohorts.values()):
-            batch = await cohort.encode(messages)
+            batch = await cohort.encode(entries)
             delivered = 0
             for block in list(cohort.blocks):
                 if block.position == base:
@@ -304,7 +304,7 @@ class Channel:
                     try:
                         taken = not batch.payloads or subscriber.sink.write(batch)
                     except Exception:
-                        # A defect, by the contract of Sink; it must cost nobody else a message.
+                        # A defect, by the contract of Sink; it must cost nobody else an entry.
                         logger.exception("a sink has failed; its subscription ends")
                         subscriber.end(InternalError())
                         continue
@@ -349,7 +349,7 @@ class Channel:
             if start >= self.head:
                 break
             try:
-                messages = await self._page(start)
+                entries = await self._page(start)
             except Unavailable:
                 await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
@@ -358,7 +358,7 @@ class Channel:
                 if subscriber.position != start:
                     continue
                 raise
-            batch = await subscriber.cohort.encode(messages)
+            batch = await subscriber.cohort.encode(entries)
             # The sweep may have moved it while the page was read.
             if subscriber.position == start and (not batch.payloads or subscriber.sink.write(batch)):
                 subscriber.took(batch)
@@ -367,16 +367,16 @@ class Channel:
             else:
                 await asyncio.sleep(0)  # A sink that refuses what it called writable must not hold the loop.
 
-    async def _page(self, position: int) -> Sequence[Message]:
+    async def _page(self, position: int) -> Sequence[Entry]:
         """What follows `position`, up to the head at most; never empty.
 
         Raises:
-            CursorExpired: retention has removed the message after `position`.
+            CursorExpired: retention has removed the entry after `position`.
             Unavailable: the log cannot answer now.
         """
-        page = self._tail.after(position, limit=PAGE_MESSAGES, max_bytes=PAGE_BYTES)
-        if page:
-            return page
+        recent = self._tail.after(position, limit=PAGE_ENTRIES, max_bytes=PAGE_BYTES)
+        if recent:
+            return recent
         page = await self._pages.after(self.channel_id, position)
         if not page or page[0].sequence != position + 1:
             oldest = page[0].sequence if page else await self._log.oldest_sequence(self.channel_id)

@@ -2,18 +2,27 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from delivery.block import Block
 from delivery.budget import CacheBudget
 from delivery.sink import Batch
-from messages import Message, MessageFilter
+from message_log.protocol import Entry
 
 if TYPE_CHECKING:
     from delivery.subscriber import Subscriber
 
-Render = Callable[[Message], bytes | Awaitable[bytes]]
-"""Executes and encodes one message. Never raises: an error is part of the result."""
+Render = Callable[[Any], bytes | Awaitable[bytes]]
+"""Executes and encodes one entry. Never raises: an error is part of the result."""
+
+
+class Filter(Protocol):
+    """Which entries of a log are wanted. Filters that mean the same are equal, and hashable."""
+
+    def matches(self, entry: Any, /) -> bool: ...
+
+    def __hash__(self) -> int: ...
+
 
 YIELD_EVERY_RENDERS = 16
 """Executions between two yields to the event loop; one takes about 100 µs."""
@@ -24,7 +33,7 @@ KEPT_OVERHEAD_BYTES = 160
 
 
 class Cohort:
-    """Executes an operation once per message for all of its members, and encodes the result once.
+    """Executes an operation once per entry for all of its members, and encodes the result once.
 
     A member is in one of the `blocks`, or `loose`: behind, or with a sink that has to be asked. `loose` is used as an
     ordered set.
@@ -32,7 +41,7 @@ class Cohort:
 
     __slots__ = ("_budget", "_kept", "_kept_bytes", "_render", "blocks", "filter", "key", "loose")
 
-    def __init__(self, key: Hashable, filter: MessageFilter | None, render: Render, budget: CacheBudget) -> None:
+    def __init__(self, key: Hashable, filter: Filter | None, render: Render, budget: CacheBudget) -> None:
         self.key = key
         self.filter = filter
         self.blocks: list[Block] = []
@@ -77,23 +86,23 @@ class Cohort:
         self.loosen(subscriber)
         del self.loose[subscriber]
 
-    async def encode(self, messages: Sequence[Message]) -> Batch:
-        """`messages` (contiguous, not empty) as this cohort's members see them."""
-        wanted = list(messages) if self.filter is None else [m for m in messages if self.filter.matches(m)]
+    async def encode(self, entries: Sequence[Entry]) -> Batch:
+        """`entries` (contiguous, not empty) as this cohort's members see them."""
+        wanted = list(entries) if self.filter is None else [m for m in entries if self.filter.matches(m)]
         kept = self._kept
         payloads = []
         executed = 0
-        for message in wanted:
-            payload = kept.get(message.sequence)
+        for entry in wanted:
+            payload = kept.get(entry.sequence)
             if payload is None:
-                rendered = self._render(message)
+                rendered = self._render(entry)
                 payload = rendered if isinstance(rendered, bytes) else await rendered
-                self._keep(message.sequence, payload)
+                self._keep(entry.sequence, payload)
                 executed += 1
                 if executed % YIELD_EVERY_RENDERS == 0:
                     await asyncio.sleep(0)
             payloads.append(payload)
-        return Batch(messages[-1].sequence, wanted, payloads)
+        return Batch(entries[-1].sequence, wanted, payloads)
 
     def _keep(self, sequence: int, payload: bytes) -> None:
         if sequence in self._kept or self not in self._budget:  # Its last member may have left while it was executed.

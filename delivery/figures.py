@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from delivery.sink import Batch
-from messages import Message
+from message_log.protocol import Entry
 
 LATENCY_BOUNDS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 BATCH_BOUNDS_MESSAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -31,8 +31,8 @@ class Figures:
     """Counters of one hub since it started."""
 
     def __init__(self) -> None:
-        self.on_sweep: Callable[[Sequence[Message], float], None] | None = None
-        """Told of each sweep: its messages, and when it began, in seconds since 1970."""
+        self.on_sweep: Callable[[Sequence[Entry], float], None] | None = None
+        """Told of each sweep: its entries, and when it began, in seconds since 1970."""
         self.commits = 0
         """Commits of this process that stored at least one message."""
         self.messages_posted = 0
@@ -60,7 +60,7 @@ class Figures:
         if subscribers and batch.payloads:
             self.messages_delivered += subscribers * len(batch.payloads)
             self.batch_messages.observe(len(batch.payloads))
-            latency = (datetime.now(UTC) - batch.messages[-1].timestamp).total_seconds()
+            latency = (datetime.now(UTC) - batch.entries[-1].timestamp).total_seconds()
             self.latency_seconds.observe(max(0.0, latency), subscribers)
 
     def caught_up(self, batch: Batch, lag_messages: int) -> None:

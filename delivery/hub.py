@@ -8,39 +8,47 @@ from collections.abc import Hashable, Sequence
 
 from delivery.budget import CacheBudget
 from delivery.channel import Channel
-from delivery.cohort import Render
+from delivery.cohort import Filter, Render
 from delivery.figures import Figures
-from delivery.pages import PageReader
+from delivery.pages import CACHE_BYTES, PageReader
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from errors import CursorInvalid, Unavailable
-from message_log.protocol import MessageLog
-from messages import Message, MessageFilter
+from message_log.protocol import Entry, EntryLog
 
 logger = logging.getLogger(__name__)
 
-RESULTS_BYTES, COHORT_RESULTS_BYTES = 64 * 1024 * 1024, 1024 * 1024
+RESULTS_BYTES, RESULTS_OF_COHORT_BYTES = 64 * 1024 * 1024, 1024 * 1024
 """Results that all cohorts keep for those who catch up, and one of them at most."""
 TAILS_BYTES, TAIL_BYTES = 64 * 1024 * 1024, 1024 * 1024
-"""Newest messages that all live channels keep, and one of them at most."""
+"""Newest entries that all live channels keep, and one of them at most."""
 HEADS_PER_QUERY = 10_000
 
 
 class Hub:
-    """Hands committed messages to the subscribers of their channels. Implements the log's `LogListener`.
+    """Hands committed entries of one log to the subscribers of their channels.
 
     A channel is in the registry while it has a subscriber or a subscription is being set up, and costs nothing else.
     """
 
-    def __init__(self, log: MessageLog, *, max_cohorts: int = 10_000, sweep_interval_seconds: float = 0.25) -> None:
+    def __init__(
+        self,
+        log: EntryLog,
+        *,
+        max_cohorts: int = 10_000,
+        sweep_interval_seconds: float = 0.25,
+        results: CacheBudget | None = None,
+        tails: CacheBudget | None = None,
+        pages_bytes: int = CACHE_BYTES,
+    ) -> None:
         self.channels: dict[str, Channel] = {}
         self.figures = Figures()
-        self.pages = PageReader(log)
+        self.pages = PageReader(log, cache_bytes=pages_bytes)
         self._log = log
         self._max_cohorts = max_cohorts
         self._sweep_interval_seconds = sweep_interval_seconds
-        self._results = CacheBudget(RESULTS_BYTES, COHORT_RESULTS_BYTES)
-        self._tails = CacheBudget(TAILS_BYTES, TAIL_BYTES)
+        self._results = CacheBudget(RESULTS_BYTES, RESULTS_OF_COHORT_BYTES) if results is None else results
+        self._tails = CacheBudget(TAILS_BYTES, TAIL_BYTES) if tails is None else tails
         self._ending: set[asyncio.Task[None]] = set()
         self._head_sweep: asyncio.Task[None] | None = None
         self._sweep_now = asyncio.Event()
@@ -81,14 +89,14 @@ class Hub:
     def cohorts(self) -> int:
         return len(self._results)
 
-    # -- LogListener ------------------------------------------------------------------------------------------
+    # -- what the log says ------------------------------------------------------------------------------------
 
-    def committed(self, messages: Sequence[Message]) -> None:
-        self.figures.committed(len(messages))
-        for message in messages:
-            channel = self.channels.get(message.channel_id)
+    def committed(self, entries: Sequence[Entry]) -> None:
+        self.figures.committed(len(entries))
+        for entry in entries:
+            channel = self.channels.get(entry.channel_id)
             if channel is not None:
-                channel.offer(message)
+                channel.offer(entry)
 
     def hinted(self, channel_id: str, sequence: int) -> None:
         self.figures.hints += 1
@@ -107,7 +115,7 @@ class Hub:
         position: int | None,
         *,
         cohort: Hashable,
-        filter: MessageFilter | None,
+        filter: Filter | None,
         render: Render,
         sink: Sink,
     ) -> Subscriber:
@@ -148,7 +156,7 @@ class Hub:
             if position is None:
                 position = head
             elif position > head:
-                raise CursorInvalid("is past the channel's newest message")
+                raise CursorInvalid("is past the channel's newest entry")
             await channel.open()  # Again only if delivering has failed meanwhile; else it returns in this step.
             shared = len(self._results) < self._max_cohorts or (cohort, filter) in channel.cohorts
             return channel.join(position, cohort, filter, render, sink, shared)

@@ -1,43 +1,42 @@
 """Shared reads of the log: however many subscribers catch up at once, each stretch is read about once."""
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from cachetools import LRUCache
 
 from delivery.tail import cut_page, size_bytes
-from message_log.protocol import MessageLog
-from messages import Message
+from message_log.protocol import Entry, EntryLog
 
-PAGE_MESSAGES = 256
-"""Messages of one read. Reads begin at multiples of it, so clients with different cursors ask for the same pages."""
+PAGE_ENTRIES = 256
+"""Entries of one read. Reads begin at multiples of it, so clients with different cursors ask for the same pages."""
 PAGE_BYTES = 64 * 1024
 """Contents of one page handed to a subscriber: as much as a socket's write buffer takes before it pauses."""
-ALIGNMENTS = (PAGE_MESSAGES, 16)
+ALIGNMENTS = (PAGE_ENTRIES, 16)
 READ_BYTES = 4 * PAGE_BYTES
 """Contents of one read of the log."""
 CACHE_BYTES = 32 * 1024 * 1024
 """Pages kept for those who come next. Messages are immutable, so a kept page is never wrong."""
 
 
-def _run_bytes(run: list[Message]) -> int:
+def _run_bytes(run: Sequence[Entry]) -> int:
     return sum(map(size_bytes, run)) + 64
 
 
 class PageReader:
     """Reads stretches of channels from the log: one read, many waiters, and a bounded cache behind them."""
 
-    def __init__(self, log: MessageLog) -> None:
+    def __init__(self, log: EntryLog, *, cache_bytes: int = CACHE_BYTES) -> None:
         self._log = log
-        self._cache: LRUCache[Hashable, list[Message]] = LRUCache(CACHE_BYTES, getsizeof=_run_bytes)
-        self._reads: dict[Hashable, asyncio.Task[list[Message]]] = {}
+        self._cache: LRUCache[Hashable, Sequence[Entry]] = LRUCache(cache_bytes, getsizeof=_run_bytes)
+        self._reads: dict[Hashable, asyncio.Task[Sequence[Entry]]] = {}
         self.reads = 0
         """Reads of the log so far."""
 
-    async def after(self, channel_id: str, position: int) -> list[Message]:
+    async def after(self, channel_id: str, position: int) -> Sequence[Entry]:
         """What follows `position` in the log, ascending, about `PAGE_BYTES`; empty when nothing does.
 
-        The first message's sequence is above `position` + 1 when retention has removed what lies between.
+        The first entry's sequence is above `position` + 1 when retention has removed what lies between.
 
         Raises:
             Unavailable: the log cannot answer now.
@@ -54,11 +53,11 @@ class PageReader:
                 return cut_page(run, start=index, stop=len(run), max_bytes=PAGE_BYTES)
         return []
 
-    async def _read(self, key: Hashable, channel_id: str, start: int) -> list[Message]:
+    async def _read(self, key: Hashable, channel_id: str, start: int) -> Sequence[Entry]:
         task = self._reads.get(key)
         if task is None:
             task = asyncio.get_running_loop().create_task(
-                self._log.read(channel_id, after=start, limit=PAGE_MESSAGES, max_bytes=READ_BYTES)
+                self._log.read(channel_id, after=start, limit=PAGE_ENTRIES, max_bytes=READ_BYTES)
             )
             self.reads += 1
             self._reads[key] = task
@@ -66,7 +65,7 @@ class PageReader:
         # One waiter that goes away must not take the read from the others.
         return await asyncio.shield(task)
 
-    def _keep(self, key: Hashable, task: asyncio.Task[list[Message]]) -> None:
+    def _keep(self, key: Hashable, task: asyncio.Task[Sequence[Entry]]) -> None:
         del self._reads[key]
         if task.cancelled() or task.exception() is not None:
             return
@@ -82,10 +81,10 @@ class PageReader:
         self._cache.clear()
 
 
-def _is_cut(run: list[Message]) -> bool:
+def _is_cut(run: Sequence[Entry]) -> bool:
     """Whether a read ended because it was full, so that reading it again would show nothing more."""
-    return len(run) >= PAGE_MESSAGES or sum(len(message.content.encode()) for message in run) > READ_BYTES
+    return len(run) >= PAGE_ENTRIES or sum(entry.text_bytes for entry in run) > READ_BYTES
 
 
-def _reaches(run: list[Message], position: int) -> bool:
+def _reaches(run: Sequence[Entry], position: int) -> bool:
     return bool(run) and run[-1].sequence > position

@@ -1,26 +1,26 @@
 """What the engine knows of a connection: a place that takes a batch at once, or says that it cannot now."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from errors import RaqcoonError
-from messages import Message
+from message_log.protocol import Entry
 
 T = TypeVar("T")
 
 
 class Batch:
-    """A stretch of a channel as one cohort sees it: the messages that passed its filter, each encoded once.
+    """A stretch of a channel as one cohort sees it: the entries that passed its filter, each encoded once.
 
     `position` is the sequence that a subscriber has reached once it has taken the batch; `payloads[i]` is the encoded
-    result for `messages[i]`. Both may be empty when the filter let nothing through.
+    result for `entries[i]`. Both may be empty when the filter let nothing through.
     """
 
-    __slots__ = ("_laid_out", "messages", "payloads", "position")
+    __slots__ = ("_laid_out", "entries", "payloads", "position")
 
-    def __init__(self, position: int, messages: list[Message], payloads: list[bytes]) -> None:
+    def __init__(self, position: int, entries: Sequence[Entry], payloads: list[bytes]) -> None:
         self.position = position
-        self.messages = messages
+        self.entries = entries
         self.payloads = payloads
         self._laid_out: dict[Callable[[Batch], object], object] = {}
 

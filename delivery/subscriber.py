@@ -34,7 +34,7 @@ class Subscriber:
 
     @property
     def position(self) -> int:
-        """The sequence of the last message that the sink has taken, or that the filter let pass by.
+        """The sequence of the last entry that the sink has taken, or that the filter let pass by.
 
         It only moves forward, and only in the loop step in which the sink took what lies between.
         """

@@ -6,25 +6,103 @@ sequence N can read every sequence below N that retention has not removed. Acros
 Durability. `append` returns after the commit. What it returned survives `kill -9` and power loss.
 
 Publishing. After each commit of this process the listener's `committed` is called once on the event loop, before any
-of the posts in that commit is acknowledged, with the new messages in commit order. `hinted` may be called at any
+of the posts in that commit is acknowledged, with what is new in commit order. `hinted` may be called at any
 time, late, twice or never: it is only a reason to look.
+
+Two logs of one kind. A channel has messages, and beside them the changes of its messages: both are an `EntryLog`, a
+change is committed together with what it changes, and what is said above holds for both.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
+from changes import MessageChange
 from messages import ChannelHead, Draft, Message, MessageFilter, Totals
+
+
+class Entry(Protocol):
+    """What stands at one place of a log of entries. Never mutated; it may be stated anew, in another edition."""
+
+    @property
+    def channel_id(self) -> str: ...
+
+    @property
+    def sequence(self) -> int:
+        """Its number in its channel: 1, 2, 3 … without gaps."""
+
+    @property
+    def edition(self) -> int:
+        """Raised whenever the entry is stated anew."""
+
+    @property
+    def timestamp(self) -> datetime:
+        """When the log accepted it, UTC."""
+
+    @property
+    def cursor(self) -> str:
+        """Its position: everything after it follows."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it holds, in bytes."""
+
+    @property
+    def text_bytes(self) -> int:
+        """Its text in bytes of UTF-8: what `EntryLog.read` counts."""
+
+
+class EntryLog(Protocol):
+    """A durable, ordered store of the entries of many channels: what delivering needs to know of a log.
+
+    Every coroutine may raise `errors.Unavailable`; each gives up by itself within a few seconds.
+    """
+
+    @property
+    def epoch(self) -> str:
+        """Identity of the log's numbering, known once it is open. A new database has a new one."""
+
+    @property
+    def exclusive(self) -> bool:
+        """True when no other process can append: what this one committed is all there is."""
+
+    async def last_sequence(self, channel_id: str) -> int:
+        """The channel's head as committed now, 0 while there is no entry."""
+
+    async def last_sequences(self, channel_ids: Collection[str]) -> dict[str, int]:
+        """The heads of many channels by one query; channels without an entry are left out."""
+
+    async def read(self, channel_id: str, *, after: int, limit: int, max_bytes: int) -> Sequence[Entry]:
+        """What follows position `after`: sequence > `after`, ascending, at most `limit` entries.
+
+        Stops after the entry with which the texts exceed `max_bytes`, so one entry is always returned when there is
+        one. When retention has removed what follows, the first entry's sequence is above `after` + 1.
+        """
+
+    async def oldest_sequence(self, channel_id: str) -> int:
+        """The sequence of the oldest entry still held; the head + 1 when none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one transaction has added, both in commit order (ascending within each channel)."""
+
+    messages: Sequence[Message] = ()
+    changes: Sequence[MessageChange] = ()
 
 
 class LogListener(Protocol):
     """Who wants to know what was committed. All methods are synchronous, quick and never raise."""
 
-    def committed(self, messages: Sequence[Message]) -> None:
-        """New messages of one commit of this process, in commit order (ascending within each channel)."""
+    def committed(self, commit: Commit) -> None:
+        """What one commit of this process has added; never nothing."""
 
     def hinted(self, channel_id: str, sequence: int) -> None:
-        """Another process has committed `channel_id` up to `sequence`, or so it says."""
+        """Another process has committed messages of `channel_id` up to `sequence`, or so it says."""
+
+    def hinted_changes(self, channel_id: str, sequence: int) -> None:
+        """Another process has committed changes in `channel_id` up to `sequence`, or so it says."""
 
     def missed(self) -> None:
         """What told of commits was away for a while: any channel may have moved. The log has everything."""
@@ -69,6 +147,10 @@ class MessageLog(Protocol):
     @property
     def location(self) -> str:
         """Where the log lies, for people: a path or an address without credentials."""
+
+    @property
+    def changes(self) -> EntryLog:
+        """The changes of the messages, as the second log of each channel. Open while this log is."""
 
     async def open(self, listener: LogListener) -> None:
         """Migrates and opens the log, and begins to tell `listener`.

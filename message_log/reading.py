@@ -8,6 +8,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from errors import StartupError, Unavailable
+from message_log.change_queries import ChangeQueries
 from message_log.committer import Committer
 from message_log.dialect import Dialect
 from message_log.protocol import LogListener
@@ -80,6 +81,7 @@ class ReadingLog(SqlMessageLog):
             readers=Readers(self._dialect, engine, threads=self._reader_threads, timeout_seconds=timeout_seconds),
             probe=Readers(self._dialect, engine, threads=1, timeout_seconds=PROBE_SECONDS),
             queries=Queries(self._dialect, epoch),
+            change_queries=ChangeQueries(self._dialect, epoch),
         )
 
     def _prepare(self) -> tuple[Engine, str]:

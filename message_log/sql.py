@@ -13,14 +13,16 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from errors import BadUserInput, StartupError, Unavailable
 from message_log.batch import to_microseconds
+from message_log.change_queries import ChangeQueries
 from message_log.committer import Committer
 from message_log.dialect import Dialect
 from message_log.hints import Hints
 from message_log.migrate import migrate
 from message_log.postgresql import PostgresqlDialect
-from message_log.protocol import Appended, HistoryPage, LogListener
+from message_log.protocol import Appended, Commit, HistoryPage, LogListener
 from message_log.queries import Queries, Stretch
 from message_log.readers import Readers
+from message_log.sql_changes import SqlChangeLog
 from message_log.sqlite import SqliteDialect
 from message_log.tables import log_info
 from message_log.writer import Poster, Writer, WriterLimits
@@ -88,6 +90,7 @@ class _Parts:
     probe: Readers
     """For `ready` alone: many reads must not make it look as if the database were gone, on all nodes at once."""
     queries: Queries
+    change_queries: ChangeQueries
 
 
 class SqlMessageLog:
@@ -114,6 +117,7 @@ class SqlMessageLog:
         self._limits = limits or WriterLimits()
         self._parts: _Parts | None = None
         self._epoch: str | None = None
+        self.changes = SqlChangeLog(self._ask_changes, lambda: self.epoch, exclusive=self._dialect.exclusive)
 
     def _speaks(self, url: str) -> Dialect:
         return dialect_of(url)
@@ -141,7 +145,7 @@ class SqlMessageLog:
         hints = self._dialect.hints(listener.hinted)
 
         def publish(messages: Sequence[Message]) -> None:
-            listener.committed(messages)
+            listener.committed(Commit(messages))
             if hints is not None:
                 hints.announce(messages)
 
@@ -155,6 +159,7 @@ class SqlMessageLog:
             ),
             probe=Readers(self._dialect, engine, threads=1, timeout_seconds=PROBE_SECONDS),
             queries=Queries(self._dialect, epoch),
+            change_queries=ChangeQueries(self._dialect, epoch),
         )
 
     async def close(self) -> None:
@@ -290,6 +295,10 @@ class SqlMessageLog:
     async def _ask(self, query: Callable[[Queries, Connection], T]) -> T:
         parts = self._open_parts()
         return await parts.readers.run(lambda connection: query(parts.queries, connection))
+
+    async def _ask_changes(self, query: Callable[[ChangeQueries, Connection], T]) -> T:
+        parts = self._open_parts()
+        return await parts.readers.run(lambda connection: query(parts.change_queries, connection))
 
     def _prepare(self) -> tuple[Engine, str]:
         self._dialect.claim()

@@ -29,6 +29,7 @@ channels = Table(
     metadata,
     Column("channel_id", _text(), primary_key=True),
     Column("last_sequence", BigInteger, nullable=False),
+    Column("last_change", BigInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 
@@ -47,6 +48,11 @@ messages = Table(
     Column("token_count", Integer),
     Column("idempotency_key", _text()),
     Column("content", _text(), nullable=False),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("complete", SmallInteger, nullable=False, server_default="1"),
+    Column("edited_at", BigInteger),
+    Column("erased_at", BigInteger),
+    Column("posted_digest", _text()),
 )
 Index("messages_by_time", messages.c.timestamp, messages.c.channel_id, messages.c.sequence)
 Index(
@@ -57,6 +63,39 @@ Index(
     unique=True,
     sqlite_where=messages.c.idempotency_key.is_not(None),
     postgresql_where=messages.c.idempotency_key.is_not(None),
+)
+
+# What was done to messages: a log of each channel, as `messages` is. `text` is the piece or the new content, null where
+# there is none and once the message was erased (`edition` is 1 then).
+#
+# A row of a message that grows (`complete` is 0) is not written with every piece: it stands as it was at its
+# `revision`, and what followed are changes of higher revisions, which whoever reads it applies.
+changes = Table(
+    "changes",
+    metadata,
+    Column("channel_id", _text(), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("message_sequence", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("edition", SmallInteger, nullable=False, server_default="0"),
+    Column("timestamp", BigInteger, nullable=False),
+    Column("token_count", Integer),
+    Column("author", _text(), nullable=False),
+    Column("text", _text()),
+    sqlite_with_rowid=False,
+)
+Index("changes_by_message", changes.c.channel_id, changes.c.message_sequence, changes.c.revision, unique=True)
+
+# One small row for each message that may still grow: how far it has come, and when it was last touched.
+growing = Table(
+    "growing",
+    metadata,
+    Column("channel_id", _text(), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("revision", Integer, nullable=False),
+    Column("touched_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # What was posted, ever: like the counters, totals never go back when retention removes messages.

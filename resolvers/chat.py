@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from delivery.hub import Hub
+from delivery.hubs import Hubs
 from message_log.protocol import Appended, MessageLog
 from messages import Draft
 from resolvers.post_rate import PostRate
@@ -19,7 +20,7 @@ CONTENT_BYTES_MAX = 65_536
 
 @dataclass(slots=True)
 class Chat:
-    """The log, the hub that listens to it, and what may be posted.
+    """The log, the hubs that listen to it, and what may be posted.
 
     `content_bytes_max` is the longest content in bytes of UTF-8. `accepting` is False while the server drains: posts
     are then refused with `Unavailable`, and everything else goes on. `post_rate` bounds how fast may be posted; None is
@@ -27,7 +28,7 @@ class Chat:
     """
 
     log: MessageLog
-    hub: Hub
+    hubs: Hubs
     content_bytes_max: int = CONTENT_BYTES_MAX
     accepting: bool = True
     refusals: Counter[str] = field(default_factory=Counter)
@@ -35,6 +36,11 @@ class Chat:
     post_rate: PostRate | None = None
     tracing: "Tracing | None" = None
     """Makes spans of posts, where that is asked for."""
+
+    @property
+    def hub(self) -> Hub:
+        """The hub of messages."""
+        return self.hubs.messages
 
     def append(self, draft: Draft) -> Awaitable[Appended]:
         """`log.append(draft)`, in a span where posts are traced."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 
 from errors import StartupError
-from message_log.protocol import Appended, MessageLog
-from messages import Draft, Message
+from message_log.protocol import Appended, Entry, MessageLog
+from messages import Draft
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, TracerProvider
@@ -43,12 +43,12 @@ class Tracing:
                     del self._commits[next(iter(self._commits))]
         return appended
 
-    def swept(self, messages: Sequence[Message], began_at: float) -> None:
+    def swept(self, messages: Sequence[Entry], began_at: float) -> None:
         """A sweep that began at `began_at` (seconds since 1970) has handed these messages to their subscribers."""
         # Whoever posted wakes up in this loop step: by the next one its commit is known here.
         asyncio.get_running_loop().call_soon(self._delivered, messages, began_at, time.time())
 
-    def _delivered(self, messages: Sequence[Message], began_at: float, ended_at: float) -> None:
+    def _delivered(self, messages: Sequence[Entry], began_at: float, ended_at: float) -> None:
         for message in messages:
             commit = self._commits.pop((message.channel_id, message.sequence), None)
             if commit is not None:

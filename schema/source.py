@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from typing import cast
 
 from delivery.sink import Batch, Sink
 from errors import RaqcoonError
@@ -24,8 +25,8 @@ class _Slot(Sink):
     def write(self, batch: Batch) -> bool:
         if self.messages:
             return False
-        if batch.messages:
-            self.messages.extend(batch.messages)
+        if batch.entries:
+            self.messages.extend(cast(Sequence[Message], batch.entries))
             self.filled.set()
         return True
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from delivery.hub import Hub
+from changes import MessageChange, changes_epoch
+from delivery.hubs import Hubs
 from errors import IdempotencyConflict, Unavailable
-from message_log.protocol import Appended, HistoryPage, LogListener
+from message_log.protocol import Appended, Commit, HistoryPage, LogListener
 from messages import ANYONE, ChannelHead, Draft, Message, MessageFilter, Totals, Viewer
 from patterns import NO_CHANNEL, ChannelPatterns
 from resolvers.chat import Chat
@@ -28,6 +29,7 @@ class MemoryLog:
     location: str = "memory"
 
     def __post_init__(self) -> None:
+        self.changes = MemoryChanges(self)
         self._held: dict[str, list[Message]] = {}
         self._heads: dict[str, int] = {}
         self._keys: dict[tuple[str, str, str], Message] = {}
@@ -75,7 +77,7 @@ class MemoryLog:
         if key:
             self._keys[key] = message
         if self._listener is not None:
-            self._listener.committed([message])
+            self._listener.committed(Commit([message]))
         return Appended(message, created=True)
 
     async def last_sequence(self, channel_id: str) -> int:
@@ -176,18 +178,59 @@ class MemoryLog:
         return not self.failing
 
 
+class MemoryChanges:
+    """The changes of a `MemoryLog`."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self.held: dict[str, list[MessageChange]] = {}
+        self.heads: dict[str, int] = {}
+
+    @property
+    def epoch(self) -> str:
+        return changes_epoch(self._log.epoch)
+
+    @property
+    def exclusive(self) -> bool:
+        return self._log.exclusive
+
+    async def last_sequence(self, channel_id: str) -> int:
+        await self._log._answer()
+        return self.heads.get(channel_id, 0)
+
+    async def last_sequences(self, channel_ids: Collection[str]) -> dict[str, int]:
+        await self._log._answer()
+        return {channel: self.heads[channel] for channel in channel_ids if channel in self.heads}
+
+    async def read(self, channel_id: str, *, after: int, limit: int, max_bytes: int) -> list[MessageChange]:
+        await self._log._answer()
+        taken: list[MessageChange] = []
+        for change in self.held.get(channel_id, []):
+            if change.sequence > after and len(taken) < limit:
+                taken.append(change)
+                if sum(each.text_bytes for each in taken) > max_bytes:
+                    break
+        return taken
+
+    async def oldest_sequence(self, channel_id: str) -> int:
+        await self._log._answer()
+        held = self.held.get(channel_id)
+        return held[0].sequence if held else self.heads.get(channel_id, 0) + 1
+
+
 @asynccontextmanager
 async def memory_chat(**settings: object) -> AsyncIterator[Chat]:
     """A chat on a log in memory, with a running hub. On leaving, no channel may be left in the hub's registry."""
     log = MemoryLog()
-    hub = Hub(log)
-    await log.open(hub)
-    await hub.start()
+    hubs = Hubs(log)
+    await log.open(hubs)
+    await hubs.start()
     try:
-        yield Chat(log, hub, **settings)  # type: ignore[arg-type]
-        assert hub.channels == {}
+        yield Chat(log, hubs, **settings)  # type: ignore[arg-type]
+        assert hubs.messages.channels == {}
+        assert hubs.changes.channels == {}
     finally:
-        await hub.stop()
+        await hubs.stop()
         await log.close()
 
 

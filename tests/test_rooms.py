@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"messages", "errors", "patterns"}
+LEAVES = {"messages", "changes", "errors", "patterns"}
 MAY_IMPORT = {
     "settings": set(),
     "patterns": set(),
     "messages": {"patterns"},
+    "changes": {"messages"},
     "errors": set(),
     "message_log": LEAVES,
     "delivery": LEAVES | {"message_log.protocol"},

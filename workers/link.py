@@ -350,5 +350,5 @@ class _Connection(asyncio.Protocol):
             raise NotAFrame(f"the log's listener has no method {told.method!r}")
         args = arguments(LogListener, told.method, told.arguments)
         if told.method == "committed":
-            self._messages = list(args[0])
+            self._messages = list(args[0].messages)
         self._link.tell(told.method, args)

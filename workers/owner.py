@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from errors import Unavailable
-from message_log.protocol import Appended, LogListener
+from message_log.protocol import Appended, Commit, LogListener
 from message_log.sql import SqlMessageLog
 from messages import Message
 from workers.frames import (
@@ -74,14 +74,17 @@ class LogOwner(LogListener):
 
     # -- LogListener ------------------------------------------------------------------------------------------
 
-    def committed(self, messages: Sequence[Message]) -> None:
+    def committed(self, commit: Commit) -> None:
         # The list is kept: an `id` means something only while its object lives.
-        self._last = messages
-        self.places = {id(message): place for place, message in enumerate(messages)}
-        self._tell("committed", messages)
+        self._last = commit.messages
+        self.places = {id(message): place for place, message in enumerate(commit.messages)}
+        self._tell("committed", commit)
 
     def hinted(self, channel_id: str, sequence: int) -> None:
         self._tell("hinted", channel_id, sequence)
+
+    def hinted_changes(self, channel_id: str, sequence: int) -> None:
+        self._tell("hinted_changes", channel_id, sequence)
 
     def missed(self) -> None:
         self._tell("missed")

@@ -19,7 +19,7 @@ from delivery.hub import Hub
 from message_log import postgresql
 from message_log.batch import Batch
 from message_log.hints import Hints
-from message_log.protocol import LogListener
+from message_log.protocol import Commit, LogListener
 from message_log.sql import SqlMessageLog
 from messages import Draft
 
@@ -48,7 +48,7 @@ def delivered_before_commit() -> None:
 
     async def open_and_remember(self: SqlMessageLog, listener: LogListener) -> None:
         loop = asyncio.get_running_loop()
-        publish.append(lambda batch: loop.call_soon_threadsafe(listener.committed, batch.messages) and None)
+        publish.append(lambda batch: loop.call_soon_threadsafe(listener.committed, Commit(batch.messages)) and None)
         await open_log(self, listener)
 
     write = postgresql.PostgresqlDialect._write

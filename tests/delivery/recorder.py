@@ -87,7 +87,7 @@ class Recorder(Sink):
     def _take(self, batch: Batch) -> None:
         _demand(not self.ended, "written to after the end")
         self.batches += 1
-        self.messages += batch.messages
+        self.messages += batch.entries
         self.payloads += batch.payloads
         self.since_open += 1
         if self.since_open == self.room:

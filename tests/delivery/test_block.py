@@ -114,7 +114,7 @@ async def test_subscriptions_of_one_connection_are_in_blocks_of_their_own() -> N
 
         def write(self, batch: Whole) -> None:
             assert self.holders, "written to while it was blocked"
-            self.taken.append([message.sequence for message in batch.messages])
+            self.taken.append([message.sequence for message in batch.entries])
             holders, self.holders = self.holders, []
             for holder in holders:
                 holder.blocked()

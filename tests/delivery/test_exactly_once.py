@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from delivery import block as block_module
 from delivery import channel as channel_module
-from delivery import hub as hub_module
+from delivery import hubs as hubs_module
 from delivery import pages as pages_module
-from delivery.hub import Hub
+from delivery.hubs import Hubs
 from delivery.subscriber import Subscriber
 from messages import Draft, Message, MessageFilter
 from tests.delivery import recorder
@@ -54,11 +54,12 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.log = LaggardLog(exclusive=not shared)
         self.log.dice.seed(seed)
-        self.hub = Hub(self.log, max_cohorts=3, sweep_interval_seconds=0.001)
+        self.hubs = Hubs(self.log, max_cohorts=3, sweep_interval_seconds=0.001)
+        self.hub = self.hubs.messages
         self.shared = shared
         self.clients: list[Client] = []
-        self.run(self.log.open(self.hub))
-        self.run(self.hub.start())
+        self.run(self.log.open(self.hubs))
+        self.run(self.hubs.start())
 
     def run(self, coroutine):
         return self.loop.run_until_complete(asyncio.wait_for(coroutine, 20))
@@ -217,7 +218,7 @@ class ExactlyOnce(RuleBasedStateMachine):
                 client.subscriber.close()
             assert self.hub.channels == {}
             assert self.hub.cohorts == 0
-            await self.hub.stop()
+            await self.hubs.stop()
 
         try:
             self.run(finish())
@@ -229,16 +230,16 @@ class ExactlyOnce(RuleBasedStateMachine):
 @pytest.mark.timeout(240)
 def test_every_record_is_the_log_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     # Small enough that every path is walked: the tail is short, the queue overflows, pages and batches are cut.
-    monkeypatch.setattr(hub_module, "TAIL_BYTES", 8 * 450)
-    monkeypatch.setattr(channel_module, "QUEUE_MESSAGES", 16)
+    monkeypatch.setattr(hubs_module, "TAIL_BYTES", 8 * 450)
+    monkeypatch.setattr(channel_module, "QUEUE_ENTRIES", 16)
     monkeypatch.setattr(channel_module, "BATCH_BYTES", 5 * 450)
     monkeypatch.setattr(channel_module, "YIELD_EVERY_SUBSCRIBERS", 2)
     monkeypatch.setattr(block_module, "MEMBERS_MAX", 2)
     monkeypatch.setattr(channel_module, "PAGE_BYTES", 6 * 450)
-    monkeypatch.setattr(channel_module, "PAGE_MESSAGES", 8)
+    monkeypatch.setattr(channel_module, "PAGE_ENTRIES", 8)
     monkeypatch.setattr(channel_module, "RETRY_SECONDS", (0.0005, 0.001))
     monkeypatch.setattr(pages_module, "PAGE_BYTES", 6 * 450)
-    monkeypatch.setattr(pages_module, "PAGE_MESSAGES", 8)
+    monkeypatch.setattr(pages_module, "PAGE_ENTRIES", 8)
     ExactlyOnce.TestCase.settings = settings(
         max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
     )

@@ -11,8 +11,10 @@ import pytest
 
 from delivery.channel import GATHER_SECONDS_MAX, GATHER_SECONDS_MIN
 from delivery.hub import Hub
+from delivery.hubs import Hubs
 from delivery.sink import Batch
 from errors import CursorExpired, CursorInvalid, InternalError, Unavailable
+from message_log.protocol import Commit
 from messages import Draft, Message, MessageFilter, decode_cursor
 from tests.delivery.recorder import Recorder, render
 from tests.fakes import MemoryLog
@@ -22,13 +24,14 @@ from tests.fakes import MemoryLog
 async def running(log: MemoryLog | None = None, **options: float) -> AsyncIterator[tuple[MemoryLog, Hub]]:
     """A hub on a log in memory. On leaving, its registry must be empty and no task may be left."""
     log = log or MemoryLog()
-    hub = Hub(log, **options)  # type: ignore[arg-type]
-    await log.open(hub)
-    await hub.start()
+    hubs = Hubs(log, **options)  # type: ignore[arg-type]
+    hub = hubs.messages
+    await log.open(hubs)
+    await hubs.start()
     before = asyncio.all_tasks()
     yield log, hub
     assert hub.channels == {}
-    await hub.stop()
+    await hubs.stop()
     assert asyncio.all_tasks() <= before
 
 
@@ -380,7 +383,7 @@ async def test_channel_posts_that_wait_together_become_one_batch() -> None:
         listener, log._listener = log._listener, None
         await post(log, *map(str, range(100)))
         assert listener is not None
-        listener.committed(log._held["c"])
+        listener.committed(Commit(log._held["c"]))
         log._listener = listener
         await sink.reached(100)
         assert sink.batches == 1
@@ -420,8 +423,9 @@ async def test_sink_that_raises_takes_nothing_from_the_others(claims: bool) -> N
 
 async def test_hub_stop_ends_every_subscription() -> None:
     log = MemoryLog()
-    hub = Hub(log)
-    await log.open(hub)
+    hubs = Hubs(log)
+    hub = hubs.messages
+    await log.open(hubs)
     sink, _ = await join(hub, None)
     stuck, _ = await join(hub, None)
     stuck.slow()

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from delivery.pages import PAGE_MESSAGES, PageReader
+from delivery.pages import PAGE_ENTRIES, PageReader
 from errors import Unavailable
 from messages import Draft, Message
 from tests.fakes import MemoryLog
@@ -32,13 +32,13 @@ async def filled(count: int, content: str = "x") -> GatedLog:
 
 
 async def test_page_many_waiters_at_many_positions_share_few_reads() -> None:
-    log = await filled(4 * PAGE_MESSAGES)
+    log = await filled(4 * PAGE_ENTRIES)
     pages = PageReader(log)
     log.gate.clear()
-    waiting = [asyncio.create_task(pages.after("c", position)) for position in range(0, 4 * PAGE_MESSAGES, 3)]
+    waiting = [asyncio.create_task(pages.after("c", position)) for position in range(0, 4 * PAGE_ENTRIES, 3)]
     await asyncio.sleep(0)
     log.gate.set()
-    for position, page in zip(range(0, 4 * PAGE_MESSAGES, 3), await asyncio.gather(*waiting), strict=True):
+    for position, page in zip(range(0, 4 * PAGE_ENTRIES, 3), await asyncio.gather(*waiting), strict=True):
         assert page[0].sequence == position + 1
         assert [m.sequence for m in page] == list(range(position + 1, page[-1].sequence + 1))
     assert log.reads == 4
@@ -46,16 +46,16 @@ async def test_page_many_waiters_at_many_positions_share_few_reads() -> None:
 
 
 async def test_page_joined_read_began_before_the_newest_commit_is_read_again() -> None:
-    log = await filled(PAGE_MESSAGES)
+    log = await filled(PAGE_ENTRIES)
     pages = PageReader(log)
     log.gate.clear()
-    early = asyncio.create_task(pages.after("c", PAGE_MESSAGES))
+    early = asyncio.create_task(pages.after("c", PAGE_ENTRIES))
     while log.reads == 0:
         await asyncio.sleep(0)
     for _ in range(3):
         await asyncio.sleep(0)
     await log.append(Draft("c", "a", "newest"))
-    late = asyncio.create_task(pages.after("c", PAGE_MESSAGES))
+    late = asyncio.create_task(pages.after("c", PAGE_ENTRIES))
     await asyncio.sleep(0)
     log.gate.set()
     assert [m.content for m in await late] == ["newest"]

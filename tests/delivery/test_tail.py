@@ -3,8 +3,8 @@ from datetime import UTC, datetime
 import pytest
 
 from delivery.budget import CacheBudget
-from delivery.tail import MESSAGE_OVERHEAD_BYTES, Tail, size_bytes
-from messages import Message
+from delivery.tail import Tail, size_bytes
+from messages import MESSAGE_OVERHEAD_BYTES, Message
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ def test_tail_over_its_bytes_forgets_the_oldest_and_stays_contiguous() -> None:
         assert sequences(held) == list(range(max(1, last - 9), last + 1))
         if last > 11:
             assert tail.after(last - 11, limit=1, max_bytes=1) is None
-    assert len(tail._messages) == 10
+    assert len(tail._entries) == 10
 
 
 def test_tail_message_larger_than_it_leaves_it_empty() -> None:
@@ -77,7 +77,7 @@ def test_tail_of_long_messages_holds_no_more_than_its_bound() -> None:
     tail = tail_of(1_000_000)
     for number in range(1, 100):
         tail.extend(messages(number, number, "x" * 200_000))
-        assert sum(map(size_bytes, tail._messages)) <= 1_000_000
+        assert sum(map(size_bytes, tail._entries)) <= 1_000_000
     assert tail.after(98, limit=10, max_bytes=10**6) is not None
 
 

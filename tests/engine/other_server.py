@@ -10,7 +10,7 @@ import uvicorn
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from delivery.hub import Hub
+from delivery.hubs import Hubs
 from message_log.sql import SqlMessageLog
 from resolvers.chat import Chat
 from schema.operations import Operations
@@ -21,12 +21,12 @@ from transports.app import App, build_app
 async def main(kind: str) -> None:
     settings = parse_settings([])
     log = SqlMessageLog(settings.database_url)
-    hub = Hub(log)
-    await log.open(hub)
-    await hub.start()
-    app = build_app(Chat(log=log, hub=hub), Operations())
+    hubs = Hubs(log)
+    await log.open(hubs)
+    await hubs.start()
+    app = build_app(Chat(log=log, hubs=hubs), Operations())
     await (_uvicorn if kind == "uvicorn" else _hypercorn)(app, settings.port)
-    await hub.stop()
+    await hubs.stop()
     await log.close()
 
 

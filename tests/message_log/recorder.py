@@ -1,9 +1,9 @@
 """A listener that writes down what it hears, and short ways to post."""
 
 import asyncio
-from collections.abc import Sequence
 
-from message_log.protocol import Appended
+from changes import MessageChange
+from message_log.protocol import Appended, Commit
 from message_log.sql import SqlMessageLog
 from messages import Draft, Message
 
@@ -14,14 +14,22 @@ class Recorder:
     def __init__(self) -> None:
         self.commits: list[list[Message]] = []
         self.hints: list[tuple[str, int]] = []
+        self.changes: list[MessageChange] = []
+        self.change_hints: list[tuple[str, int]] = []
         self.heard = asyncio.Event()
         self.gap = asyncio.Event()
 
-    def committed(self, messages: Sequence[Message]) -> None:
-        self.commits.append(list(messages))
+    def committed(self, commit: Commit) -> None:
+        if commit.messages:
+            self.commits.append(list(commit.messages))
+        self.changes += commit.changes
 
     def hinted(self, channel_id: str, sequence: int) -> None:
         self.hints.append((channel_id, sequence))
+        self.heard.set()
+
+    def hinted_changes(self, channel_id: str, sequence: int) -> None:
+        self.change_hints.append((channel_id, sequence))
         self.heard.set()
 
     def missed(self) -> None:

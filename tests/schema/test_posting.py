@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from delivery.hub import Hub
+from delivery.hubs import Hubs
 from resolvers.chat import Chat
 from schema.context import Context
 from schema.operations import Operations
@@ -61,7 +61,7 @@ MUTATIONS: list[tuple[str, dict[str, Any]]] = [
 
 async def result(mutation: str, variables: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, int]]:
     log = MemoryLog(epoch="epoch")
-    chat = Chat(log, Hub(log))
+    chat = Chat(log, Hubs(log))
     operations = Operations()
     given = await operations.execute(operations.prepare(mutation, None), variables, Context(chat))
     return given, log.appends, dict(chat.refusals)

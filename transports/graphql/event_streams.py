@@ -47,8 +47,8 @@ class StreamFormat:
 
 def _sse_batch(batch: Batch) -> bytes:
     return b"".join(
-        b"event: next\nid: %b\ndata: %b\n\n" % (message.cursor.encode(), payload)
-        for message, payload in zip(batch.messages, batch.payloads, strict=True)
+        b"event: next\nid: %b\ndata: %b\n\n" % (entry.cursor.encode(), payload)
+        for entry, payload in zip(batch.entries, batch.payloads, strict=True)
     )
 
 

@@ -1,0 +1,60 @@
+"""A server's hubs: one for each log that a channel has, the same class. Nothing in a hub knows which one it is."""
+
+from delivery.budget import CacheBudget
+from delivery.hub import RESULTS_BYTES, RESULTS_OF_COHORT_BYTES, TAIL_BYTES, TAILS_BYTES, Hub
+from message_log.protocol import Commit, MessageLog
+
+CHANGE_PAGES_BYTES = 8 * 1024 * 1024
+"""Pages of changes kept for those who come next: few, since they are small and soon behind everybody."""
+
+
+class Hubs:
+    """The hub of messages and the hub of changes. Implements the log's `LogListener`.
+
+    What their channels and cohorts keep has one bound together, and so has the number of cohorts.
+    """
+
+    def __init__(self, log: MessageLog, *, max_cohorts: int = 10_000, sweep_interval_seconds: float = 0.25) -> None:
+        results = CacheBudget(RESULTS_BYTES, RESULTS_OF_COHORT_BYTES)
+        tails = CacheBudget(TAILS_BYTES, TAIL_BYTES)
+        self.messages = Hub(
+            log,
+            max_cohorts=max_cohorts,
+            sweep_interval_seconds=sweep_interval_seconds,
+            results=results,
+            tails=tails,
+        )
+        self.changes = Hub(
+            log.changes,
+            max_cohorts=max_cohorts,
+            sweep_interval_seconds=sweep_interval_seconds,
+            results=results,
+            tails=tails,
+            pages_bytes=CHANGE_PAGES_BYTES,
+        )
+
+    async def start(self) -> None:
+        """Begins to look after the heads of live channels, where other processes may move them."""
+        await self.messages.start()
+        await self.changes.start()
+
+    async def stop(self) -> None:
+        """Ends every subscription and waits until no task of a hub is left."""
+        await self.messages.stop()
+        await self.changes.stop()
+
+    def committed(self, commit: Commit) -> None:
+        if commit.messages:
+            self.messages.committed(commit.messages)
+        if commit.changes:
+            self.changes.committed(commit.changes)
+
+    def missed(self) -> None:
+        self.messages.missed()
+        self.changes.missed()
+
+    def hinted(self, channel_id: str, sequence: int) -> None:
+        self.messages.hinted(channel_id, sequence)
+
+    def hinted_changes(self, channel_id: str, sequence: int) -> None:
+        self.changes.hinted(channel_id, sequence)
