@@ -84,8 +84,15 @@ def _copy(arguments: Sequence[str]) -> int:
     return copy_command(arguments)
 
 
+def _new_epoch(arguments: Sequence[str]) -> int:
+    from message_log.new_epoch import new_epoch_command
+
+    return new_epoch_command(arguments)
+
+
 COMMANDS = {
     "copy": Command("SOURCE_URL TARGET_URL", "copy a whole log to another database", _copy),
+    "new-epoch": Command("DATABASE_URL", "make old cursors invalid, after restoring a backup", _new_epoch),
 }
 
 

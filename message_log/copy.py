@@ -59,6 +59,15 @@ class _Database:
         self._stack.close()
 
 
+def open_database(url: str) -> _Database:
+    """The log at `url`, migrated and held as a server would hold it.
+
+    Raises:
+        StartupError: a running server holds it, or it cannot be used.
+    """
+    return _Database(dialect_of(url))
+
+
 class _SqlSource(_Database):
     """A log of this server as a source. Each channel is read in one snapshot, whoever posts meanwhile."""
 
@@ -100,7 +109,7 @@ def copy_log(source_url: str, target_url: str, *, progress: Progress | None = No
         raise ValueError("batch must be positive")
     source = _open_source(source_url)
     try:
-        target = _Database(dialect_of(target_url))
+        target = open_database(target_url)
         try:
             return _Copy(source, target, progress or (lambda held, total: None), batch).run()
         except SQLAlchemyError as error:

@@ -10,7 +10,7 @@ import yaml
 from settings import Settings
 from tests.test_rooms import MAY_IMPORT
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 
 
