@@ -96,7 +96,8 @@ class Settings(BaseSettings):
     max_operations_per_connection: int = Field(
         32, ge=1, description="Queries and mutations running at once on one WebSocket; past it the socket is not read."
     )
-    max_document_tokens: int = Field(1_000, ge=1, description="Lexical tokens of a GraphQL document.")
+    max_document_characters: int = Field(131_072, ge=1, description="Characters of a GraphQL document.")
+    max_document_tokens: int = Field(1_000, ge=1, description="Lexical tokens of a GraphQL document, and its comments.")
     max_document_aliases: int = Field(30, ge=0, description="Aliases in a GraphQL document.")
     max_document_depth: int = Field(20, ge=1, description="Fields inside fields of a GraphQL document.")
     max_document_repeats: int = Field(
@@ -104,6 +105,9 @@ class Settings(BaseSettings):
     )
     max_variables_bytes: int = Field(
         1_048_576, ge=2, description="Longest variables of an operation, in bytes of JSON; the body bounds them too."
+    )
+    max_variables_values: int = Field(
+        10_000, ge=1, description="Values in the variables of an operation, members of objects and elements of lists."
     )
     max_json_nesting: int = Field(
         1_024, ge=8, le=1_024, description="Containers inside containers in the JSON of a request or WebSocket message."

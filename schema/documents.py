@@ -1,11 +1,10 @@
 """Documents: parsed and validated once per text, kept in a bounded cache, refused when they are out of proportion."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal
 
-from cachetools import LRUCache
 from graphql import (
     ArgumentNode,
     DocumentNode,
@@ -26,10 +25,11 @@ from graphql import (
 
 from errors import DocumentInvalid
 from schema.errors import invalid, unparsable
-from schema.proportions import DocumentLimits, disproportion
+from schema.proportions import DocumentLimits, disproportion, oversize
+from schema.shared_cache import SharedCache
 
 CACHED_CHARACTERS = 1024 * 1024
-"""Text of the documents kept, in characters; the longest unused go first."""
+"""Text of the documents kept, in characters (`SharedCache`)."""
 ERRORS_MAX = 20
 """Validation errors reported for one document."""
 
@@ -130,7 +130,7 @@ class Documents:
     ) -> None:
         self._schema = schema
         self._limits = limits
-        self._cached: LRUCache[str, _Document] = LRUCache(cached_characters, getsizeof=lambda kept: len(kept.text))
+        self._cached: SharedCache[_Document] = SharedCache(cached_characters)
 
     def __len__(self) -> int:
         return len(self._cached)
@@ -139,14 +139,14 @@ class Documents:
         """Whether a document is known, so that preparing it takes no time."""
         return text in self._cached
 
-    def prepare(self, text: str, operation_name: str | None) -> Prepared:
-        """The operation of that name, or the only one.
+    def prepare(self, text: str, operation_name: str | None, who: Hashable = None) -> Prepared:
+        """The operation of that name, or the only one. `who` is the client that asks for it.
 
         Raises:
-            DocumentUnparsable: the text is not GraphQL, or has too many tokens.
+            DocumentUnparsable: the text is not GraphQL, or is too long.
             DocumentInvalid: it does not fit the schema, or does not say which operation to run.
         """
-        document = self._find(text)
+        document = self._find(text, who)
         prepared = document.prepared.get(operation_name)
         if prepared is None:
             # At most one entry for each operation of the document, and one for the only one without its name.
@@ -157,15 +157,16 @@ class Documents:
         """The validated document of a text. Raises as `prepare`."""
         return self._find(text).node
 
-    def _find(self, text: str) -> _Document:
-        document = self._cached.get(text)
+    def _find(self, text: str, who: Hashable = None) -> _Document:
+        document = self._cached.get(text, who)
         if document is None:
             document = _Document(text, self._read(text), {})
-            if len(text) <= self._cached.maxsize:
-                self._cached[text] = document
+            self._cached.put(text, document, len(text), who)
         return document
 
     def _read(self, text: str) -> DocumentNode:
+        if (excess := oversize(text, self._limits)) is not None:
+            raise unparsable(excess)
         try:
             # Locations point into the text, so errors and resolvers can name them; the text is kept once.
             node = parse(text, max_lexical_tokens=self._limits.tokens)

@@ -12,6 +12,8 @@ from resolvers.chat import Chat
 
 logger = logging.getLogger(__name__)
 
+MESSAGE_CHARACTERS_MAX = 1_000
+"""What an error says at most. It repeats names that a client wrote, and twenty errors may repeat the same long one."""
 _NO_ARGUMENTS: Mapping[str, str] = {}
 # graphql-core says which variable or argument could not be coerced in the text only.
 _VARIABLE = re.compile(r"Variable '\$(\w+)'")
@@ -23,7 +25,7 @@ def format_error(error: Exception) -> dict[str, Any]:
     if not isinstance(error, RaqcoonError):
         logger.error("An operation failed", exc_info=error)
         error = InternalError()
-    return {"message": str(error), "extensions": error.extensions}
+    return {"message": _cut(str(error)), "extensions": error.extensions}
 
 
 def format_errors(error: Exception) -> list[dict[str, Any]]:
@@ -70,12 +72,12 @@ def format_graphql_errors(
 
 def unparsable(error: GraphQLError) -> DocumentUnparsable:
     """The refusal of a document that is not GraphQL."""
-    return DocumentUnparsable(error.message, [_document_error(error, DocumentUnparsable.code)])
+    return DocumentUnparsable(_cut(error.message), [_document_error(error, DocumentUnparsable.code)])
 
 
 def invalid(errors: Sequence[GraphQLError]) -> DocumentInvalid:
     """The refusal of a document that does not fit the schema."""
-    return DocumentInvalid(errors[0].message, [_document_error(error, DocumentInvalid.code) for error in errors])
+    return DocumentInvalid(_cut(errors[0].message), [_document_error(error, DocumentInvalid.code) for error in errors])
 
 
 def _coercion_error(error: GraphQLError, arguments: Mapping[str, str]) -> dict[str, Any]:
@@ -92,8 +94,12 @@ def _coercion_error(error: GraphQLError, arguments: Mapping[str, str]) -> dict[s
     return _located(error, text + ".", extensions)
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= MESSAGE_CHARACTERS_MAX else f"{text[: MESSAGE_CHARACTERS_MAX - 1]}…"
+
+
 def _located(error: GraphQLError, message: str, extensions: dict[str, Any]) -> dict[str, Any]:
-    formatted: dict[str, Any] = {"message": message}
+    formatted: dict[str, Any] = {"message": _cut(message)}
     if error.locations:
         formatted["locations"] = [location.formatted for location in error.locations]
     if error.path is not None:

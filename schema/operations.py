@@ -14,6 +14,7 @@ from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from errors import BadUserInput
 from resolvers import input_rules
+from resolvers.fair_queue import NOBODY, Client
 from resolvers.subscribe import subscribe
 from schema.context import Context
 from schema.contract import Schema, build_schema
@@ -73,23 +74,30 @@ class Operations:
         return self._prepare(self._persisted_queries.resolve(query, extensions), operation_name, extensions)
 
     async def prepare_in_turn(
-        self, query: str | None, operation_name: str | None, extensions: dict[str, Any] | None = None
+        self,
+        query: str | None,
+        operation_name: str | None,
+        extensions: dict[str, Any] | None = None,
+        *,
+        client: Client = NOBODY,
     ) -> Prepared:
-        """`prepare` for clients: at once where the text is known, else after other unknown texts and with breaks.
+        """`prepare` for clients: at once where the text is known, else in turn and with breaks.
 
         Reading an unknown document takes a millisecond, 30 at worst, and no client may fill the event loop with them.
         Raises as `prepare`.
         """
-        text = self._persisted_queries.resolve(query, extensions)
+        text = self._persisted_queries.resolve(query, extensions, client.who)
         if text in self._documents:
-            return self._prepare(text, operation_name, extensions)
-        async with self._turns:
-            return self._prepare(text, operation_name, extensions)
+            return self._prepare(text, operation_name, extensions, client)
+        async with self._turns.turn(client):
+            return self._prepare(text, operation_name, extensions, client)
 
-    def _prepare(self, text: str, operation_name: str | None, extensions: dict[str, Any] | None) -> Prepared:
-        prepared = self._documents.prepare(text, operation_name)
+    def _prepare(
+        self, text: str, operation_name: str | None, extensions: dict[str, Any] | None, client: Client = NOBODY
+    ) -> Prepared:
+        prepared = self._documents.prepare(text, operation_name, client.who)
         # Only what is valid is remembered.
-        self._persisted_queries.remember(prepared.text, extensions)
+        self._persisted_queries.remember(prepared.text, extensions, client.who)
         return prepared
 
     async def execute(self, prepared: Prepared, variables: dict[str, Any] | None, context: Context) -> dict[str, Any]:

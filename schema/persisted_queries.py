@@ -2,18 +2,18 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
-from cachetools import LRUCache
 
 from errors import BadUserInput, Forbidden, PersistedQueryNotFound, StartupError
 from resolvers import input_rules
+from schema.shared_cache import SharedCache
 
 REGISTERED_CHARACTERS = 1024 * 1024
-"""Text that clients may have registered at once, in characters; the longest unused goes first."""
+"""Text that clients may have registered at once, in characters (`SharedCache`)."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,10 +35,10 @@ class PersistedQueries:
         self._trusted = dict(trusted or {})
         self._trusted_texts = frozenset(self._trusted.values())
         self._only_trusted = only_trusted
-        self._registered: LRUCache[str, str] = LRUCache(registered_characters, getsizeof=len)
+        self._registered: SharedCache[str] = SharedCache(registered_characters)
 
-    def resolve(self, query: object, extensions: Mapping[str, Any] | None) -> str:
-        """The text of the document that a request means.
+    def resolve(self, query: object, extensions: Mapping[str, Any] | None, who: Hashable = None) -> str:
+        """The text of the document that a request of the client `who` means.
 
         Raises:
             BadUserInput: neither a query nor a hash is given, or the hash is malformed or not the query's.
@@ -53,7 +53,7 @@ class PersistedQueries:
         if not query:
             if digest is None:
                 raise BadUserInput("query", "must be given")
-            text = self._trusted.get(digest) or self._registered.get(digest)
+            text = self._trusted.get(digest) or self._registered.get(digest, who)
             if text is None:
                 raise PersistedQueryNotFound
             return text
@@ -63,13 +63,12 @@ class PersistedQueries:
             raise BadUserInput("extensions", "has a sha256Hash that is not the query's")
         return query
 
-    def remember(self, text: str, extensions: Mapping[str, Any] | None) -> None:
-        """Registers a valid document that came with its hash."""
+    def remember(self, text: str, extensions: Mapping[str, Any] | None, who: Hashable = None) -> None:
+        """Registers a valid document that the client `who` sent with its hash."""
         digest = _digest(extensions)
         if digest is None or self._only_trusted or digest in self._trusted or digest in self._registered:
             return
-        if len(text) <= self._registered.maxsize:
-            self._registered[digest] = text
+        self._registered.put(digest, text, len(text), who)
 
 
 def read_trusted_documents(path: Path) -> dict[str, str]:

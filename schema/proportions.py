@@ -4,6 +4,7 @@ Strawberry's MaxAliasesLimiter and QueryDepthLimiter follow every fragment sprea
 other twice make last 3 s. Here a fragment is looked at once.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -22,8 +23,11 @@ from graphql import (
 class DocumentLimits:
     """What a document may have at most. GraphiQL's introspection has 200 tokens, 15 levels, 20 fields of one name."""
 
+    characters: int = field(default=128 * 1024, metadata={"setting": "max_document_characters"})
+    """Characters: room for a message of the greatest length that is written into the document, with some escapes.
+    Reading as many takes up to 30 ms."""
     tokens: int = field(default=1_000, metadata={"setting": "max_document_tokens"})
-    """Lexical tokens; validating as many takes some 30 ms at worst."""
+    """Lexical tokens, and comments; validating as many takes some 30 ms at worst."""
     aliases: int = field(default=30, metadata={"setting": "max_document_aliases"})
     """How often one field can be asked for side by side."""
     depth: int = field(default=20, metadata={"setting": "max_document_depth"})
@@ -38,6 +42,26 @@ class _Part:
 
     depth: int
     spreads: list[tuple[int, str]]
+
+
+def oversize(text: str, limits: DocumentLimits) -> GraphQLError | None:
+    """What makes a text too long to be parsed at all, None when nothing does.
+
+    graphql-core does not count comments as tokens, and each costs as much as one.
+    """
+    if len(text) > limits.characters:
+        return GraphQLError(f"A document may have at most {limits.characters} characters.")
+    if text.count("#") > limits.tokens and _comments(text) > limits.tokens:
+        return GraphQLError(f"A document may have at most {limits.tokens} comments.")
+    return None
+
+
+_COMMENT_OR_STRING = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*+"""|"(?:[^"\\\r\n]|\\.)*+"|(#)', re.DOTALL)
+
+
+def _comments(text: str) -> int:
+    """How many comments a text has; what looks like one inside a string is none."""
+    return sum(found[1] is not None for found in _COMMENT_OR_STRING.finditer(text))
 
 
 def disproportion(document: DocumentNode, limits: DocumentLimits) -> GraphQLError | None:

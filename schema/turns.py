@@ -2,31 +2,35 @@
 
 import asyncio
 import time
-from types import TracebackType
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from resolvers.fair_queue import NOBODY, Client, FairQueue
 
 
 class Turns:
     """Lets pieces of work happen one after the other, with breaks between them, however many ask at once.
 
     After a piece that took t the next one waits `BREAKS` times t, so that all of them together leave most of the loop
-    to everybody else. Whoever comes after a while without work does not wait. Turns are taken in the order of asking.
+    to everybody else. Whoever comes after a while without work does not wait. Clients take turns (`FairQueue`): one
+    that has much to do waits for itself.
     """
 
     BREAKS = 3.0
     BREAK_SECONDS_MAX = 0.2
 
     def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._began_at = 0.0
+        self._queue = FairQueue(1, 1)
 
-    async def __aenter__(self) -> None:
-        await self._lock.acquire()
-        self._began_at = time.perf_counter()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    @asynccontextmanager
+    async def turn(self, client: Client = NOBODY) -> AsyncIterator[None]:
+        """The time in which this client's piece of work may be done."""
+        await self._queue.enter(client)
         # Not the loop's clock: uvloop's stands still while a callback runs.
-        took_seconds = time.perf_counter() - self._began_at
-        break_seconds = min(took_seconds * self.BREAKS, self.BREAK_SECONDS_MAX)
-        asyncio.get_running_loop().call_later(break_seconds, self._lock.release)
+        began_at = time.perf_counter()
+        try:
+            yield
+        finally:
+            took_seconds = time.perf_counter() - began_at
+            break_seconds = min(took_seconds * self.BREAKS, self.BREAK_SECONDS_MAX)
+            asyncio.get_running_loop().call_later(break_seconds, self._queue.leave, client)

@@ -119,7 +119,7 @@ class App:
             status, state = 200, "ready"
         else:
             status, state = 503, "log unavailable"
-        await respond(send, status, _JSON, encode_body({"status": state}), [(b"cache-control", b"no-store")])
+        await respond(send, status, _JSON, encode_body({"status": state}), [])
 
 
 def build_app(
@@ -196,12 +196,12 @@ class FromAllowedOrigins:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         origin = headers.get(b"origin")
-        if origin is None:
-            await self._app(scope, receive, send)
-            return
-        if not self._origins.allows(origin, headers.get(b"host")):
+        if not self._origins.admits(headers):
             refusal = {"detail": "This origin may not use this server.", "code": "FORBIDDEN"}
             await respond(send, 403, _JSON, encode_body(refusal), [])
+            return
+        if origin is None:
+            await self._app(scope, receive, send)
             return
         if scope["method"] == "OPTIONS":
             preflight = preflight_headers(origin, headers.get(b"access-control-request-headers"))
@@ -232,7 +232,7 @@ def _with_id(send: Send, id_: bytes, chat: Chat) -> Send:
 
 
 async def _alive(scope: Scope, receive: Receive, send: Send) -> None:
-    await respond(send, 200, _JSON, b'{"status":"ok"}', [(b"cache-control", b"no-store")])
+    await respond(send, 200, _JSON, b'{"status":"ok"}', [])
 
 
 async def _refuse_host(scope: Scope, send: Send) -> None:

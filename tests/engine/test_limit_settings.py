@@ -20,15 +20,18 @@ async def problems(server: EngineServer, query: str, variables: dict[str, Any] |
 
 async def test_limits_of_documents_and_variables_are_settings(start_server: StartServer) -> None:
     server: EngineServer = await start_server(
+        max_document_characters=250,
         max_document_tokens=20,
         max_document_aliases=1,
         max_document_depth=2,
         max_document_repeats=4,
-        max_variables_bytes=50,
+        max_variables_bytes=60,
+        max_variables_values=20,
         max_json_nesting=8,
     )
     assert await problems(server, "{ a: __typename " + "__typename " * 3 + "}") == []
     for query, problem in (
+        ("{ __typename }" + " " * 250, "250 characters"),
         ("{ " + "__typename " * 19 + "}", "20 tokens"),
         ("{ a: __typename b: __typename }", "1 aliases"),
         ("{ channels { edges { cursor } } }", "2 fields deep"),
@@ -36,8 +39,10 @@ async def test_limits_of_documents_and_variables_are_settings(start_server: Star
     ):
         [message] = await problems(server, query)
         assert problem in message
-    [message] = await problems(server, "{ __typename }", {"a": "x" * 50})
-    assert "50 bytes" in message
+    [message] = await problems(server, "{ __typename }", {"a": "x" * 60})
+    assert "60 bytes" in message
+    [message] = await problems(server, "{ __typename }", {"a": [1] * 20})
+    assert "20 values" in message
     deep = await server.http.post("/graphql", json={"query": "{ __typename }", "variables": {"a": [[[[[[[]]]]]]]}})
     assert deep.status_code == 400
 

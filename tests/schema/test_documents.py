@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from itertools import pairwise
 
@@ -9,10 +10,12 @@ import pytest
 from graphql import get_introspection_query
 
 from errors import BadUserInput, DocumentInvalid, DocumentUnparsable
+from resolvers.fair_queue import Client
 from schema.contract import schema
 from schema.documents import Documents
 from schema.operations import Operations
 from schema.proportions import DocumentLimits
+from tests.standstill import STANDSTILL_SECONDS_MAX
 
 
 @pytest.fixture
@@ -72,6 +75,13 @@ def test_document_that_does_not_fit_the_schema_is_invalid(documents: Documents, 
 @pytest.mark.parametrize(
     ("limits", "at", "past", "problem"),
     [
+        (DocumentLimits(characters=20), "{ __typename }".ljust(20), "{ __typename }".ljust(21), "20 characters"),
+        (
+            DocumentLimits(tokens=20),
+            '{ message(id: "## #") { id } }' + "\n#" * 20,
+            "{ __typename }" + "\n#" * 21,
+            "20 comments",
+        ),
         (DocumentLimits(tokens=20), "{ " + "a: __typename " * 6 + "}", "{ " + "a: __typename " * 7 + "}", "20 tokens"),
         (
             DocumentLimits(aliases=2),
@@ -95,7 +105,7 @@ def test_document_that_does_not_fit_the_schema_is_invalid(documents: Documents, 
             "3 fields deep",
         ),
     ],
-    ids=["tokens", "aliases", "repeats", "depth", "depth through fragments"],
+    ids=["characters", "comments", "tokens", "aliases", "repeats", "depth", "depth through fragments"],
 )
 def test_document_at_a_limit_is_prepared_and_one_past_it_refused(
     limits: DocumentLimits, at: str, past: str, problem: str
@@ -104,7 +114,67 @@ def test_document_at_a_limit_is_prepared_and_one_past_it_refused(
     documents.prepare(at, None)
     with pytest.raises((DocumentInvalid, DocumentUnparsable), match=problem) as refusal:
         documents.prepare(past, None)
-    assert refusal.value.errors[0]["locations"]
+    assert refusal.value.errors[0]["extensions"]["code"] in ("GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'mutation { postMessage(channelId: "c", author: "a", content: "%s") { id } }' % ("x" * 65_536),
+        'mutation { postMessage(channelId: "c", author: "a", content: "%s") { id } }' % ("# one\\n" * 9_000),
+        'mutation { postMessage(channelId: "c", author: "a", content: """%s""") { id } }' % ('# one\n\\"""\n' * 6_000),
+    ],
+)
+def test_message_of_the_greatest_length_may_be_written_into_its_document(documents: Documents, text: str) -> None:
+    documents.prepare(text, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#" + "x" * 2**20 + "\n{ __typename }",
+        "#\n" * 2**19 + "{ __typename }",
+        "{ __typename }" + " " * 2**20,
+        '{ message(id: "' + "x" * 2**20 + '") { id } }',
+        "#\n" * 65_000 + "{ __typename }",
+        '{ message(id: "' + "\\u00e9" * 21_000 + '") { id } }',
+        '{ message(id: """' + "x\n" * 65_000 + '""") { id } }',
+        '{ message(id: "' + '\\"#' * 40_000 + '") { id } }',
+        "#" * 131_000,
+    ],
+    ids=["long", "comments", "padding", "string", "short comments", "escapes", "lines", "quotes", "signs"],
+)
+def test_no_text_keeps_the_loop_for_longer_than_a_standstill(documents: Documents, text: str) -> None:
+    took = []
+    for _ in range(3):
+        began = time.thread_time()
+        with contextlib.suppress(DocumentUnparsable, DocumentInvalid):
+            documents.prepare(text, None)
+        took.append(time.thread_time() - began)
+    assert min(took) < STANDSTILL_SECONDS_MAX
+
+
+def test_padded_document_leaves_those_of_others_in_the_cache(documents: Documents) -> None:
+    known = [f"query Q{number} {{ __typename }}" for number in range(100)]
+    for text in known:
+        documents.prepare(text, None, "others")
+    for number in range(50):
+        documents.prepare(f"query P{number} {{ __typename }}" + " " * 130_000, None, "one")
+        documents.prepare(f"query R{number} {{ __typename }}" + " " * 32_000, None, "one")
+    assert all(text in documents for text in known)
+
+
+def test_long_name_is_not_repeated_in_twenty_errors(documents: Documents) -> None:
+    name = "N" * 100_000
+    text = f"query {name} {{ channel(id: 1) {{ {' '.join(f'x{number}' for number in range(30))} }} }}"
+    for wrong in (
+        text,
+        f"query {name}({', '.join(f'$v{n}: Int' for n in range(20))}) {{ __typename }}",
+        f"{{ {name} }}",
+    ):
+        with pytest.raises(DocumentInvalid) as refusal:
+            documents.prepare(wrong, None)
+        assert len(json.dumps(refusal.value.errors)) < 20 * 1_500
 
 
 def test_default_limits_leave_room_for_the_tools_that_introspect(documents: Documents) -> None:
@@ -142,10 +212,10 @@ async def test_unknown_documents_are_read_one_after_the_other_with_breaks(monkey
     began: list[float] = []
     prepare = operations._documents.prepare
 
-    def slow(text: str, operation_name: str | None) -> object:
+    def slow(text: str, operation_name: str | None, who: object) -> object:
         began.append(loop.time())
         time.sleep(0.01)
-        return prepare(text, operation_name)
+        return prepare(text, operation_name, who)
 
     monkeypatch.setattr(operations._documents, "prepare", slow)
     texts = [f"query Q{number} {{ __typename }}" for number in range(4)]
@@ -157,6 +227,22 @@ async def test_unknown_documents_are_read_one_after_the_other_with_breaks(monkey
         coroutine = operations.prepare_in_turn(text, None)
         with pytest.raises(StopIteration):
             coroutine.send(None)
+
+
+async def test_client_with_many_unknown_documents_is_waited_for_by_itself_alone() -> None:
+    operations = Operations()
+    flood = [
+        asyncio.ensure_future(
+            operations.prepare_in_turn(f"query Q{number} {{ __typename }}", None, client=Client("one", number))
+        )
+        for number in range(200)
+    ]
+    await asyncio.sleep(0)
+    await operations.prepare_in_turn("query A { __typename }", None, client=Client("other"))
+    assert sum(task.done() for task in flood) < 5
+    for task in flood:
+        task.cancel()
+    await asyncio.gather(*flood, return_exceptions=True)
 
 
 async def test_unknown_document_that_is_refused_or_given_up_ends_its_turn() -> None:

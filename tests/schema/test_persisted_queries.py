@@ -49,7 +49,7 @@ def test_malformed_extension_is_bad_input(operations: Operations, extension: obj
 
 
 def test_registered_documents_are_bounded() -> None:
-    queries = PersistedQueries(registered_characters=200)
+    queries = PersistedQueries(registered_characters=1000)
     digests = []
     for number in range(100):
         text = f"query Q{number} {{ __typename }}"

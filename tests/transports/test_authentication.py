@@ -1,5 +1,6 @@
 """Tokens at every way in, against a real server: who is let in, what they find, and what happens when a token ends."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -85,6 +86,17 @@ async def test_request_without_a_good_token_is_401_whatever_it_asks(headers: dic
             assert "UNAUTHENTICATED" in answer.text
             assert "open" not in answer.text
         assert await chat.log.last_sequence("open") == 1
+
+
+@pytest.mark.parametrize("path", ["/graphql", "/api/messages"])
+async def test_body_of_a_request_without_a_token_is_not_waited_for(path: str) -> None:
+    async with guarded() as (_, _client, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: 900000\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            assert b" 401 " in await reader.readline()
+        writer.transport.abort()
 
 
 async def test_pages_and_health_need_no_token() -> None:

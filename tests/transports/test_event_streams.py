@@ -92,7 +92,7 @@ async def test_sse_sends_history_then_live_with_cursors_as_ids(served: tuple[Cha
     async with subscribed(client, SSE, a=messages[0].cursor) as stream:
         assert stream.response.status_code == 200
         assert stream.response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert stream.response.headers["cache-control"] == "no-cache, no-transform"
+        assert stream.response.headers["cache-control"] == "no-store, no-transform"
         events = [await stream.event() for _ in range(2)]
         (late,) = await fill(chat, "c", 1)
         events.append(await stream.event())

@@ -83,6 +83,50 @@ async def test_page_of_this_machine_and_of_a_listed_origin_are_served() -> None:
                 await (await RawSocket.open(port, path, subprotocol=subprotocol, headers={"Origin": origin})).close()
 
 
+BY_GET = [name for name, (method, _, _) in REQUESTS.items() if method == "GET" and name != "mutation-by-get"]
+
+
+@pytest.mark.parametrize("name", BY_GET)
+async def test_what_a_foreign_page_embeds_is_refused_though_it_has_no_origin(name: str) -> None:
+    embedded = {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
+    framed = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
+    for bound_host, sites in (("127.0.0.1", {"cross-site"}), ("0.0.0.0", {"cross-site", "same-site"})):
+        async with server(bound_host=bound_host) as (_, client, _port):
+            for site in ("cross-site", "same-site", "same-origin", "none"):
+                for how in (embedded, framed):
+                    async with client.stream(
+                        REQUESTS[name][0],
+                        REQUESTS[name][1],
+                        params=REQUESTS[name][2].get("params"),
+                        headers={**REQUESTS[name][2].get("headers", {}), **how, "sec-fetch-site": site},
+                    ) as answer:
+                        assert answer.status_code == (403 if site in sites else 200), site
+
+
+async def test_link_on_a_foreign_page_may_be_followed() -> None:
+    async with server() as (_, client, _port):
+        followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+        for name in ("query-by-get", "rest-list"):
+            assert (await ask(client, name, **followed)).status_code == 200
+        for path in ("/", "/graphql", "/healthz"):
+            assert (await client.get(path, headers={"accept": "text/html", **followed})).status_code == 200
+
+
+async def test_answers_are_embedded_by_nobody_and_kept_by_no_browser() -> None:
+    async with server() as (_, client, _port):
+        for name, (method, path, options) in REQUESTS.items():
+            if "preflight" in name or "mutation" in name or name == "rest-post":
+                continue
+            async with client.stream(method, path, **options) as answer:
+                assert answer.headers["cross-origin-resource-policy"] == "same-origin", name
+                assert "no-store" in answer.headers["cache-control"], name
+        for wrong in (("POST", "/graphql"), ("GET", "/api/messages?limit=x"), ("POST", "/api/messages")):
+            answer = await client.request(*wrong)
+            assert answer.status_code >= 400
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin", wrong
+            assert answer.headers["cache-control"] == "no-store", wrong
+
+
 # -- a page whose own name was made to point here -------------------------------------------------------------------
 
 PAGES = ("/", "/graphql", "/console/console.js", "/openapi.json", "/healthz", "/readyz", "/metrics", "/nothing")

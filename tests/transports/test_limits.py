@@ -7,16 +7,20 @@ operation ids and subscriptions of a socket (`test_graphql_ws_protocol`), the ti
 """
 
 import json
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from errors import BadUserInput
 from resolvers.history import PAGE_MAX
 from resolvers.post_rate import PostRate
+from schema.context import Context
 from schema.operations import Operations
 from tests.fakes import fill, memory_chat
+from tests.standstill import STANDSTILL_SECONDS_MAX, watching
 from tests.transports.graphql_ws_client import POST, operation
 from tests.transports.http_client import over_a_socket
 from tests.transports.live_server import Closed, RawSocket, frame, serve
@@ -93,6 +97,43 @@ async def test_variables_of_the_greatest_length_are_taken_and_one_byte_more_is_b
                     assert over_http == over_socket == {"data": {"message": None}}
                     assert (await socket.expect())["type"] == "complete"
             await socket.close()
+
+
+FILTERED = """query ($l: [String!], $f: MessageFilter) { channel(id: "c") {
+  messages(filter: { lanes: $l }) { edges { cursor } } more: messages(filter: $f) { edges { cursor } }
+} }"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"l": ["x"] * 250_000}, "10000 values"),
+        ({"f": {f"member{number}": number for number in range(90_000)}}, "values"),
+        ({"f": {f"member{number}": number for number in range(5_000)}}, "100 members"),
+        ({"l": [[]] * 9_000 + [[1] * 1_000]}, "10000 values"),
+        ({f"v{number}": number for number in range(10_001)}, "10000 values"),
+    ],
+)
+async def test_variables_are_counted_before_anything_is_made_of_them(variables: dict[str, Any], problem: str) -> None:
+    limits = Limits()
+    began = time.thread_time()
+    with pytest.raises(BadUserInput, match=problem):
+        limits.check_variables(variables)
+    assert time.thread_time() - began < 0.01
+
+
+async def test_variables_with_as_many_values_as_allowed_keep_the_loop_for_less_than_a_standstill() -> None:
+    limits = Limits()
+    async with memory_chat() as chat:
+        operations = Operations()
+        prepared = operations.prepare(FILTERED, None)
+        full = {"lanes": ["x"] * 100, "authors": ["y"] * 100, "providers": ["z"] * 100}
+        for variables in ({"l": ["x"] * 9_999}, {"f": {f"m{n}": n for n in range(100)}}, {"l": ["x"] * 100, "f": full}):
+            limits.check_variables(variables)
+            async with watching() as watch:
+                result = await operations.execute(prepared, variables, Context(chat))
+            assert ("errors" in result) == (full not in variables.values())
+            assert watch.longest_seconds < STANDSTILL_SECONDS_MAX
 
 
 async def test_json_past_a_nesting_that_was_set_lower_is_refused_at_every_way_in() -> None:

@@ -4,7 +4,7 @@ CORS does not cover WebSockets, so their handshakes ask here too.
 """
 
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -96,6 +96,8 @@ class Origins:
             return host_allowed(host, bound_host, listed)
 
         self._decide = decide
+        # On loopback all of this machine's pages are served, and to a browser they are one site.
+        self._foreign_sites = {b"cross-site"} if is_loopback(bound_host) else {b"cross-site", b"same-site"}
         self._decide_host = decide_host if is_loopback(bound_host) else None
 
     def knows_host(self, scope: Scope) -> bool:
@@ -113,6 +115,18 @@ class Origins:
         if len(origin) > 1024:
             return False
         return self._decide(origin.decode("latin-1"), None if host is None else host.decode("latin-1"))
+
+    def admits(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a request with these headers (by lower-case name) may be served.
+
+        A browser sends no `Origin` with what a page embeds (`<img>`, `<script>`), but says by `Sec-Fetch-Site` that the
+        page is another site's. Somebody who follows a link is no page: navigations are served.
+        """
+        origin = headers.get(b"origin")
+        if origin is None and headers.get(b"sec-fetch-site") in self._foreign_sites:
+            navigates = headers.get(b"sec-fetch-mode") == b"navigate"
+            return navigates and headers.get(b"sec-fetch-dest", b"document") == b"document"
+        return self.allows(origin, headers.get(b"host"))
 
     def allow(self, scope: Scope) -> bool:
         """Whether the request or handshake of an ASGI scope may be served."""

@@ -141,7 +141,7 @@ class SocketConnection:
         try:
             self._endpoint.limits.check_variables(payload.variables)
             prepared = await self._endpoint.operations.prepare_in_turn(
-                payload.query, payload.operation_name, payload.extensions
+                payload.query, payload.operation_name, payload.extensions, client=self._context().client
             )
         except Exception as error:
             await self._act(self._protocol.fail(operation, self._errors(error)))
@@ -207,7 +207,9 @@ class SocketConnection:
 
     def _context(self) -> Context:
         assert self._viewer is not None
-        return Context(chat=self._endpoint.chat, viewer=self._viewer, address=client_address(self._scope))
+        return Context(
+            chat=self._endpoint.chat, viewer=self._viewer, address=client_address(self._scope), connection=id(self)
+        )
 
     def _expired(self, error: Unauthenticated) -> None:
         if not self._protocol.closed:

@@ -101,7 +101,8 @@ async def start_stream(send: Send, form: StreamFormat, headers: Headers) -> None
     """Begins the response, so that the client knows its subscription stands."""
     start = [
         (b"content-type", form.content_type),
-        (b"cache-control", b"no-cache, no-transform"),
+        (b"cache-control", b"no-store, no-transform"),
+        (b"cross-origin-resource-policy", b"same-origin"),
         # nginx would gather the stream in its buffers.
         (b"x-accel-buffering", b"no"),
         *headers,

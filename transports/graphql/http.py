@@ -120,19 +120,22 @@ class GraphQLHTTP:
         origin = headers.get(b"origin")
         stream: Stream | None = None
         try:
-            if not self._origins.allows(origin, headers.get(b"host")):
+            if not self._origins.admits(headers):
                 raise Forbidden("This origin may not use this server.")
             if origin is not None:
                 exchange.cors = cors_headers(origin)
             method = scope["method"]
             if method == "POST":
-                stream = await exchange.run(await exchange.read_post(), may_change=True)
+                # A body is read for those only who may ask at all.
+                viewer = await self._authenticate(None, scope)
+                stream = await exchange.run(await exchange.read_post(), viewer, may_change=True)
             elif method == "GET" or method == "HEAD":
                 query = scope["query_string"]
                 if self._playground is not None and exchange.accepts.html and not _names_query(query):
                     await self._playground(scope, receive, send)
                 elif method == "GET":
-                    stream = await exchange.run(read_query_string(query, self._limits), may_change=False)
+                    viewer = await self._authenticate(None, scope)
+                    stream = await exchange.run(read_query_string(query, self._limits), viewer, may_change=False)
                 else:
                     raise Refused(405, "Operations are sent by POST or GET.", [(b"allow", b"GET, POST, OPTIONS")])
             elif method == "OPTIONS":
@@ -194,14 +197,15 @@ class _Exchange:
             raise Refused(400, "Batches are not run: send each operation in a request of its own.")
         return _request(parameters)
 
-    async def run(self, request: GraphQLRequest, *, may_change: bool) -> "Stream | None":
+    async def run(self, request: GraphQLRequest, viewer: Viewer, *, may_change: bool) -> "Stream | None":
         """Answers, or returns what goes on as a stream: the caller runs it once nothing holds the request any more,
         whose document and variables may be a megabyte for as long as the stream lives."""
         endpoint = self._endpoint
-        viewer = await endpoint._authenticate(None, self._scope)
+        context = Context(endpoint._chat, viewer, client_address(self._scope), self._scope.get("client"))
         endpoint._limits.check_variables(request.variables)
-        prepared = await endpoint._operations.prepare_in_turn(request.query, request.operation_name, request.extensions)
-        context = Context(endpoint._chat, viewer, client_address(self._scope))
+        prepared = await endpoint._operations.prepare_in_turn(
+            request.query, request.operation_name, request.extensions, client=context.client
+        )
         if prepared.kind == "subscription":
             return await self._subscribe(prepared, request.variables, context)
         if prepared.kind == "mutation" and not may_change:

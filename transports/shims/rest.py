@@ -30,6 +30,7 @@ from resolvers.chat import Chat
 from resolvers.post_message import post_message
 from transports.shims.items import message_item
 from transports.wire.http_exchange import (
+    OURS_ALONE,
     Disconnected,
     Headers,
     Refused,
@@ -350,8 +351,8 @@ def build_rest(
 
 
 def _json(body: bytes, status: int = 200, headers: Headers | None = None) -> Response:
-    response = Response(body, status, {"x-content-type-options": "nosniff"}, media_type="application/json")
-    response.raw_headers += headers or []
+    response = Response(body, status, media_type="application/json")
+    response.raw_headers += [*OURS_ALONE, *(headers or [])]
     return response
 
 

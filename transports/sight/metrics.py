@@ -36,7 +36,7 @@ class Metrics:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = generate_latest(self._registry)
         content_type = CONTENT_TYPE_PLAIN_0_0_4.encode()
-        await respond(send, 200, content_type, body, [(b"cache-control", b"no-store")])
+        await respond(send, 200, content_type, body, [])
 
 
 class _Server(Collector):

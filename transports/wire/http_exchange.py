@@ -10,7 +10,13 @@ from errors import RetryLater
 from transports.wire.json_codec import encode_json
 
 Headers = list[tuple[bytes, bytes]]
-_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+OURS_ALONE: Headers = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+]
+"""What every answer of an API carries: no browser takes it for a page, hands it to another site's page that embeds it,
+or keeps it for the next user of the machine. Pages of allowed origins read it by CORS all the same."""
 
 
 class Refused(Exception):
@@ -78,8 +84,8 @@ def encode_body(value: Any) -> bytes:
 
 
 async def respond(send: Send, status: int, content_type: bytes, body: bytes, headers: Headers) -> None:
-    """A whole response. Errors may hold what was sent: no browser may take them for a page."""
-    start = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), _NO_SNIFFING, *headers]
+    """A whole response."""
+    start = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *OURS_ALONE, *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": body})
 
