@@ -87,10 +87,11 @@ _ALL = (
     "ariadne",
     *NODE_GRAPHQL,
     "broadcast",
+    "bun",
     "floor",
 )
 _CURVE = ("raqcoon", "floor")
-_FEWER = ("raqcoon", "strawberry", "mercurius-jit", "broadcast", "floor")
+_FEWER = ("raqcoon", "strawberry", "mercurius-jit", "broadcast", "bun", "floor")
 """What RAQCOON is held against by its targets, and the fastest of the others that execute GraphQL."""
 
 
@@ -167,7 +168,7 @@ FANOUT: tuple[Scenario, ...] = (
         "paced-5",
         "1,000 subscribers, 5 posts/s",
         Load(1000, rate=5),
-        ("raqcoon", "mercurius-jit", "broadcast", "floor"),
+        ("raqcoon", "mercurius-jit", "broadcast", "bun", "floor"),
         (P50, P99, CPU, DELIVERIES),
         (Target(2, ("floor",), 0), Target(2, ("floor",), 1)),
     ),
@@ -175,7 +176,7 @@ FANOUT: tuple[Scenario, ...] = (
         "paced-50",
         "1,000 subscribers, 50 posts/s",
         Load(1000, rate=50),
-        ("raqcoon", "broadcast", "floor"),
+        ("raqcoon", "broadcast", "bun", "floor"),
         (P50, P99, CPU, DELIVERIES),
         (Target(2, ("floor",), 0), Target(2, ("floor",), 1)),
     ),
@@ -227,7 +228,7 @@ POSTING: tuple[Scenario, ...] = (
         "rest",
         "POST /api/messages: 16 publishers, 1 subscriber",
         Load(1, publishers=16),
-        ("raqcoon-plain", "connection-manager", "broadcast", "floor"),
+        ("raqcoon-plain", "connection-manager", "broadcast", "bun", "floor"),
         (POSTS, ANSWER_P50, ANSWER_P99, LOAD),
         (Target(0.5, ("connection-manager",), subject="raqcoon-plain"),),
     ),

@@ -17,6 +17,9 @@ from benchmarks import native
 ROOT = Path(__file__).resolve().parents[1]
 NODE_PEERS = Path(__file__).resolve().parent / "peers" / "node"
 
+BUN = NODE_PEERS / "node_modules" / "@oven" / "bun-linux-x64" / "bin" / "bun"
+"""Installed from the npm registry with the Node peers, on Linux and x86-64 only."""
+
 NODE_OLDEST_MAJOR = 22
 
 Dialect = Literal["graphql-ws", "sse", "plain"]
@@ -110,6 +113,10 @@ def _ariadne_versions() -> str:
     return found.stdout.strip()
 
 
+def _bun_version() -> str:
+    return f"Bun {loads((BUN.parents[1] / 'package.json').read_text())['version']}"
+
+
 def _gcc_version() -> str:
     found = subprocess.run(["gcc", "-dumpfullversion"], check=True, capture_output=True, text=True)
     return f"gcc {found.stdout.strip()} -O2"
@@ -197,6 +204,14 @@ SERVERS: dict[str, Server] = {
             "plain",
             _node("broadcast.js"),
             _node_versions("ws"),
+            prepare=install_node_peers,
+        ),
+        Server(
+            "bun",
+            "Bun publish (no GraphQL)",
+            "plain",
+            lambda _: [str(BUN), str(NODE_PEERS / "publish.js")],
+            _bun_version,
             prepare=install_node_peers,
         ),
         Server(
