@@ -10,6 +10,7 @@
 | `CursorExpired`           | CURSOR_EXPIRED            | retention removed what follows a cursor                 | from `resume_cursor`        |
 | `IdempotencyConflict`     | IDEMPOTENCY_CONFLICT      | an idempotency key is used again for another post       | no                          |
 | `Unavailable`             | UNAVAILABLE               | the log cannot answer now; a post's outcome is unknown  | after `retry_after_ms`      |
+| `LogDamaged`              | LOG_DAMAGED               | what is stored at this place cannot be read any more    | no: tell the operator       |
 | `PersistedQueryNotFound`  | PERSISTED_QUERY_NOT_FOUND | a document's hash is not known here                     | with the full document      |
 | `DocumentUnparsable`      | GRAPHQL_PARSE_FAILED      | a document is not GraphQL                               | no                          |
 | `DocumentInvalid`         | GRAPHQL_VALIDATION_FAILED | a document does not fit the schema                      | no                          |
@@ -102,6 +103,16 @@ class Unavailable(RetryLater):
 
     def __init__(self, problem: str = "The message log is not available.", retry_after_ms: int = 1000) -> None:
         super().__init__(problem, retry_after_ms)
+
+
+class LogDamaged(RaqcoonError):
+    """Raised when the database says that what it holds at this place is damaged. Other places may well be read."""
+
+    code = "LOG_DAMAGED"
+    http_status = 500
+
+    def __init__(self) -> None:
+        super().__init__("What the message log holds at this place cannot be read; the operator finds why in the log.")
 
 
 class CursorInvalid(RaqcoonError):

@@ -25,7 +25,7 @@ from delivery.pages import PAGE_BYTES, PAGE_ENTRIES, PageReader
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from delivery.tail import Tail, size_bytes
-from errors import CursorExpired, InternalError, Unavailable
+from errors import CursorExpired, InternalError, LogDamaged, RaqcoonError, Unavailable
 from message_log.protocol import Entry, EntryLog
 from messages import encode_cursor
 
@@ -200,14 +200,19 @@ class Channel:
                     on_sweep(entries, began_at_wall_clock)
                 self._swept_at = time.perf_counter()
                 self._sweep_seconds = self._swept_at - began_at
+        except LogDamaged as error:
+            self._fail(error)
         except Exception:
-            # A defect, by the contracts of log, render and sink. Nobody may wait in silence for what never comes:
-            # clients are told, and subscribe again where they were.
+            # A defect, by the contracts of log, render and sink.
             logger.exception("delivery in a channel has failed; its subscriptions end")
-            self._delivery = None  # Whoever is subscribing now, or comes next, opens the channel anew.
-            for cohort in list(self.cohorts.values()):
-                for subscriber in cohort.members:
-                    subscriber.end(InternalError())
+            self._fail(InternalError())
+
+    def _fail(self, error: RaqcoonError) -> None:
+        """Tells every subscriber: nobody may wait in silence for what never comes. They may come again."""
+        self._delivery = None  # Whoever is subscribing now, or comes next, opens the channel anew.
+        for cohort in list(self.cohorts.values()):
+            for subscriber in cohort.members:
+                subscriber.end(error)
 
     async def _next_entries(self) -> Sequence[Entry]:
         """Everything that waits, from head + 1 on and without a gap, at most about `BATCH_BYTES`."""
@@ -331,7 +336,7 @@ class Channel:
         try:
             await self._move_to_head(subscriber)
         except Exception as error:
-            if not isinstance(error, CursorExpired):
+            if not isinstance(error, CursorExpired | LogDamaged):
                 logger.exception("catching up has failed; the subscription ends")
                 error = InternalError()
             subscriber.catch_up = None  # It is this task: `end` must not cancel it.

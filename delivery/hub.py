@@ -13,7 +13,7 @@ from delivery.figures import Figures
 from delivery.pages import CACHE_BYTES, PageReader
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
-from errors import CursorInvalid, Unavailable
+from errors import CursorInvalid, LogDamaged, Unavailable
 from message_log.protocol import Entry, EntryLog
 
 logger = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ class Hub:
         Raises:
             CursorInvalid: `position` is past the head.
             Unavailable: the log cannot tell the head now.
+            LogDamaged: the head cannot be read.
         """
         channel = self.channels.get(channel_id)
         if channel is None:
@@ -207,13 +208,18 @@ class Hub:
         try:
             heads = await self._log.last_sequences(list(waiting))
         except BaseException as error:
+            if isinstance(error, LogDamaged) and len(waiting) > 1:
+                # One by one: the damage is at the place of one of them.
+                for channel_id, future in waiting.items():
+                    await self._answer({channel_id: future})
+                return
             for future in waiting.values():
                 if not future.done():
-                    future.set_exception(error if isinstance(error, Unavailable) else Unavailable())
+                    future.set_exception(error if isinstance(error, Unavailable | LogDamaged) else Unavailable())
                     future.exception()
             if not isinstance(error, Exception):
                 raise
-            if not isinstance(error, Unavailable):
+            if not isinstance(error, Unavailable | LogDamaged):
                 logger.exception("the heads of channels could not be read")
             return
         for channel_id, future in waiting.items():
@@ -231,7 +237,7 @@ class Hub:
             for start in range(0, len(live), HEADS_PER_QUERY):
                 try:
                     heads = await self._log.last_sequences(live[start : start + HEADS_PER_QUERY])
-                except Unavailable:
+                except (Unavailable, LogDamaged):
                     break
                 except Exception:
                     logger.exception("the heads of channels could not be read")

@@ -1,6 +1,7 @@
 """Commits batches of posts on a connection of its own, and brings that connection back when it is lost."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ from sqlalchemy import Connection, Engine, bindparam, delete, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 
-from errors import Unavailable
+from errors import LogDamaged, Unavailable
 from message_log.batch import Batch, Outcome
+from message_log.damage import DamageLog
 from message_log.dialect import Dialect, InDoubt
 from message_log.tables import messages
 from messages import Draft, Message
@@ -54,31 +56,50 @@ class Committer:
         self._now = now
         self._connection: Connection | None = None
         self._failures = 0
+        self._damage = DamageLog()
+        self.committed_at = -math.inf
+        """When the database last took a commit, on the monotonic clock. Read by other threads."""
         self._lock = Lock()
         self._in_use: DBAPIConnection | None = None
 
     def commit(self, drafts: Sequence[Draft]) -> Committed:
         """Posts all drafts in one transaction. Never raises: what goes wrong is an outcome.
 
-        When the database refuses what was posted, the batch is halved until the post it refuses stands alone, so the
-        others succeed. Any other failure is `Unavailable` for all of the batch.
+        When the database refuses what was posted, or is damaged at its place, the batch is halved until the post it
+        refuses stands alone, so the others succeed. Any other failure is `Unavailable` for all of the batch.
         """
         try:
             batch = self._transact(drafts)
         except Exception as error:
-            if not self._dialect.blames_post(error):
+            damaged = self._dialect.damaged(error)
+            if not damaged and not self._dialect.blames_post(error):
                 self.close()
                 self._note_failure(error)
                 return Committed([Unavailable() for _ in drafts], [])
             if len(drafts) == 1:
-                return Committed([error], [])
+                if damaged:
+                    self._damage.note(error)
+                return Committed([LogDamaged() if damaged else error], [])
             half = len(drafts) // 2
             first, second = self.commit(drafts[:half]), self.commit(drafts[half:])
             return Committed(first.outcomes + second.outcomes, first.messages + second.messages)
-        if self._failures:
-            logger.warning("posts are committed again, after %d failures", self._failures)
-            self._failures = 0
+        self._note_success()
         return Committed(batch.outcomes, batch.messages)
+
+    def prove(self) -> None:
+        """Finds out whether posts would be stored.
+
+        Raises:
+            Unavailable: they would not.
+        """
+        try:
+            with self._driver() as driver:
+                self._dialect.prove(driver)
+        except Exception as error:
+            self.close()
+            self._note_failure(error)
+            raise Unavailable from error
+        self._note_success()
 
     def remove(self, channel_id: str, before: int, batch: int) -> int:
         """Removes the oldest messages of a channel whose sequence is below `before`, at most `batch`; says how many.
@@ -113,8 +134,15 @@ class Committer:
             if self._in_use is not None:
                 self._dialect.abort(self._in_use)
 
+    def _note_success(self) -> None:
+        self.committed_at = time.monotonic()
+        if self._failures:
+            logger.warning("posts are committed again, after %d failures", self._failures)
+            self._failures = 0
+
     def _note_failure(self, error: Exception) -> None:
         # Once an outage, not once a batch: posters retry.
+        self.committed_at = -math.inf
         if not self._failures:
             logger.warning("posts cannot be committed: %s", " ".join(str(error).split()))
         self._failures += 1

@@ -72,6 +72,16 @@ class Dialect(Protocol):
     def settle(self, driver: DBAPIConnection, commit: int) -> bool:
         """Whether the transaction of an `InDoubt` was committed. When it was not, it never will be."""
 
+    def prove(self, driver: DBAPIConnection) -> None:
+        """Commits a change that changes nothing, so that the database shows whether it takes posts. It grows nothing.
+
+        Raises:
+            Exception: it does not take posts now.
+        """
+
+    def damaged(self, error: object) -> bool:
+        """Whether a driver's error says that what is stored there is damaged: asking again would not help."""
+
     def lost(self, driver: DBAPIConnection) -> bool:
         """Whether a connection that raised an error is gone, so that a new one may do better."""
 

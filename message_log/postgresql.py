@@ -79,6 +79,7 @@ _SIGN = f"""
 INSERT INTO writers (writer_id, commits, seen_at) VALUES (%s, %s, {_NOW})
 ON CONFLICT (writer_id) DO UPDATE SET commits = excluded.commits, seen_at = excluded.seen_at
 """
+_BE_SEEN = f"UPDATE writers SET seen_at = {_NOW} WHERE writer_id = %s"
 _SETTLE = "SELECT commits FROM writers WHERE writer_id = %s FOR UPDATE"
 _LOCK_AND_RAISE_HEADS = """
 INSERT INTO channels (channel_id, last_sequence) SELECT * FROM unnest(%s::text[], %s::bigint[])
@@ -228,6 +229,13 @@ class PostgresqlDialect:
     def settle(self, driver: DBAPIConnection, commit: int) -> bool:
         row = cast(Driver, driver).execute(_SETTLE, (self._writer_id,)).fetchone()
         return row is not None and row[0] == commit
+
+    def prove(self, driver: DBAPIConnection) -> None:
+        # Writes nothing before the first commit of this process, and is refused by a server that takes no writes.
+        cast(Driver, driver).execute(_BE_SEEN, (self._writer_id,))
+
+    def damaged(self, error: object) -> bool:
+        return isinstance(error, psycopg.errors.DataCorrupted | psycopg.errors.IndexCorrupted)
 
     def lost(self, driver: DBAPIConnection) -> bool:
         return bool(cast(Driver, driver).closed)

@@ -56,7 +56,8 @@ class Entry(Protocol):
 class EntryLog(Protocol):
     """A durable, ordered store of the entries of many channels: what delivering needs to know of a log.
 
-    Every coroutine may raise `errors.Unavailable`; each gives up by itself within a few seconds.
+    Every coroutine may raise `errors.Unavailable`; each gives up by itself within a few seconds. Where what is stored
+    cannot be read, and asking again would not help, it raises `errors.LogDamaged`.
     """
 
     @property
@@ -132,8 +133,8 @@ class HistoryPage:
 class MessageLog(Protocol):
     """The durable, ordered store of all messages.
 
-    Every coroutine may raise `errors.Unavailable`; each gives up by itself within a few seconds. A cancelled reader
-    leaves nothing behind; a cancelled `append` may still have posted.
+    Every coroutine may raise `errors.Unavailable` or `errors.LogDamaged`; each gives up by itself within a few seconds.
+    A cancelled reader leaves nothing behind; a cancelled `append` may still have posted.
     """
 
     @property

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from errors import Unavailable
+from errors import LogDamaged, Unavailable
+from message_log.damage import DamageLog
 from message_log.dialect import Dialect
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Readers:
         self._waiting = 0
         self._closed = False
         self._failing = False
+        self._damage = DamageLog()
 
     async def run(self, query: Callable[[Connection], T], *, timeout_seconds: float | None = None) -> T:
         """What `query` returns for a connection in autocommit mode. A query that reads must only read: it may be
@@ -67,6 +69,7 @@ class Readers:
 
         Raises:
             Unavailable: the database failed, did not answer in time, or too many queries wait already.
+            LogDamaged: what is stored there is damaged.
         """
         if self._closed:
             raise Unavailable("The message log is closed.")
@@ -102,6 +105,9 @@ class Readers:
                     raise
                 return self._attempt(query, read)  # the whole pool was dropped with the lost connection
         except SQLAlchemyError as error:
+            if self._dialect.damaged(getattr(error, "orig", None)):
+                self._damage.note(error)
+                raise LogDamaged from error
             if not self._failing:  # once an outage, not once a read
                 logger.warning("reads fail: %s", " ".join(str(error).split()))
             self._failing = True

@@ -25,6 +25,7 @@ class _ReadingDialect(SqliteDialect):
     """The file without the lock beside it, by connections that SQLite lets write nothing."""
 
     exclusive = False
+    creates = False
 
     def claim(self) -> None:
         """Nothing: the file is held by who writes."""

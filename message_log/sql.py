@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from errors import BadUserInput, StartupError, Unavailable
+from errors import BadUserInput, LogDamaged, StartupError, Unavailable
 from message_log.batch import to_microseconds
 from message_log.change_queries import ChangeQueries
 from message_log.committer import Committer
@@ -35,6 +36,9 @@ T = TypeVar("T")
 _CHANNELS_PAGE = 500
 PROBE_SECONDS = 1.0
 """What `ready` waits at most: a balancer asks every few seconds, and takes no answer for a no."""
+
+PROVEN_SECONDS = 1.0
+"""How long a commit proves that the next would succeed."""
 
 _ARGUMENTS = {
     "channel_id": "channelId",
@@ -117,6 +121,7 @@ class SqlMessageLog:
         self._limits = limits or WriterLimits()
         self._parts: _Parts | None = None
         self._epoch: str | None = None
+        self._proof: asyncio.Task[None] | None = None
         self.changes = SqlChangeLog(self._ask_changes, lambda: self.epoch, exclusive=self._dialect.exclusive)
 
     def _speaks(self, url: str) -> Dialect:
@@ -167,6 +172,8 @@ class SqlMessageLog:
         if parts is None:
             return
         await parts.writer.stop()
+        if self._proof is not None:
+            await asyncio.wait([self._proof])
         if parts.hints is not None:
             await parts.hints.stop()
         await parts.readers.stop()
@@ -283,9 +290,22 @@ class SqlMessageLog:
             return False
         try:
             await parts.probe.run(lambda connection: connection.scalar(select(log_info.c.epoch)))
-        except Unavailable:
+            await self._prove(parts)
+        except (Unavailable, LogDamaged):
             return False
         return True
+
+    async def _prove(self, parts: _Parts) -> None:
+        """Makes sure that posts can be stored: a commit has succeeded a moment ago, or one that stores nothing does."""
+        if time.monotonic() - parts.committer.committed_at < PROVEN_SECONDS:
+            return
+        if self._proof is None or self._proof.done():
+            # One at a time, however many ask, and not that of a request that may go away.
+            self._proof = asyncio.get_running_loop().create_task(
+                parts.writer.run(parts.committer.prove, timeout_seconds=PROBE_SECONDS)
+            )
+            self._proof.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._proof)
 
     def _open_parts(self) -> _Parts:
         if self._parts is None:

@@ -9,12 +9,25 @@ from typing import Any, cast
 
 import orjson
 from filelock import FileLock, Timeout
-from sqlalchemy import BLOB, URL, ColumnElement, Connection, Engine, bindparam, create_engine, event, func, select
+from sqlalchemy import (
+    BLOB,
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    QueuePool,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    select,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from errors import StartupError
 from message_log.batch import Batch, Key, from_microseconds, keys_of, plan, to_microseconds
+from message_log.sqlite_files import SqliteFiles
 from messages import Draft, Message
 
 logger = logging.getLogger(__name__)
@@ -30,6 +43,18 @@ PRAGMAS = (
     "PRAGMA journal_size_limit = 67108864",  # bytes kept of the write-ahead log once a burst is over
     "PRAGMA temp_store = MEMORY",
 )
+
+_UNREADABLE = frozenset(
+    (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_IOERR_READ,
+        sqlite3.SQLITE_IOERR_SHORT_READ,
+        sqlite3.SQLITE_IOERR_DATA,
+        sqlite3.SQLITE_IOERR_CORRUPTFS,
+    )
+)
+"""What SQLite says of a file that cannot be read, or reads wrong."""
 
 # A whole batch goes into each statement as one JSON array. Every call into SQLite gives up the GIL and must win it
 # back: beside a busy event loop the number of calls, and not their work, decides how long a batch takes.
@@ -74,6 +99,8 @@ class SqliteDialect:
     """
 
     exclusive = True
+    creates = True
+    """Whether a file that is not there is made."""
     bounds_bytes = False
 
     def __init__(self, url: URL) -> None:
@@ -89,6 +116,7 @@ class SqliteDialect:
             raise StartupError(f"the SQLite file {name} cannot be used: {error}") from None
         self.location = str(self.path)
         self._lock: FileLock | None = None
+        self._files = SqliteFiles(self.path, creates=self.creates)
 
     def claim(self) -> None:
         try:
@@ -103,15 +131,17 @@ class SqliteDialect:
         self._lock = lock
 
     def release(self) -> None:
+        self._files.close()
         if self._lock is not None:
             self._lock.release(force=True)
             self._lock = None
 
     def engine(self, connections: int) -> Engine:
         engine = create_engine(
-            URL.create("sqlite", database=str(self.path)),
+            "sqlite://",
+            creator=lambda: self._files.connect(BUSY_TIMEOUT_SECONDS),
+            poolclass=QueuePool,  # what SQLAlchemy takes for a file; without a URL it sees none
             isolation_level="AUTOCOMMIT",
-            connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
             pool_size=connections,
             max_overflow=0,
             pool_reset_on_return=None,
@@ -132,6 +162,10 @@ class SqliteDialect:
 
     def begin_migration(self, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            self._files.hold(BUSY_TIMEOUT_SECONDS)
+        except sqlite3.Error as error:
+            raise StartupError(f"the SQLite file {self.path} cannot be used: {error}") from error
 
     def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
         listed = func.json_each(bindparam(None, _json(list(values)))).table_valued("value")
@@ -156,7 +190,14 @@ class SqliteDialect:
             if connection.in_transaction:  # a full disk rolls back by itself
                 connection.execute("ROLLBACK")
             raise
+        self._files.check()
         return batch
+
+    def prove(self, driver: DBAPIConnection) -> None:
+        connection = cast(sqlite3.Connection, driver)
+        # One page of the write-ahead log: what a small post takes. An UPDATE that changes nothing would write nothing.
+        connection.execute("PRAGMA user_version = 0")
+        self._files.check()
 
     @staticmethod
     def _earlier(connection: sqlite3.Connection, keys: list[Key], epoch: str) -> dict[Key, Message]:
@@ -186,6 +227,10 @@ class SqliteDialect:
 
     def blames_post(self, error: Exception) -> bool:
         return isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | ValueError | TypeError | OverflowError)
+
+    def damaged(self, error: object) -> bool:
+        code = getattr(error, "sqlite_errorcode", None)
+        return isinstance(code, int) and (code in _UNREADABLE or code & 0xFF in _UNREADABLE)
 
     def abort(self, driver: DBAPIConnection) -> None:
         cast(sqlite3.Connection, driver).interrupt()

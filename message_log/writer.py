@@ -145,8 +145,10 @@ class Writer:
             self._loop.call_later(_TICK_SECONDS, self._tick)
         self._queue.put(post)
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, timeout_seconds: float | None = None) -> T:
         """Runs short work in the thread, between two batches, so that nothing else writes at that time.
+
+        Waits as long as a post does, or `timeout_seconds`.
 
         Raises:
             Unavailable: the log is closed, or the work was not done in time.
@@ -156,7 +158,7 @@ class Writer:
         job = _Job(work)
         self._queue.put(job)
         try:
-            async with asyncio.timeout(self._limits.timeout_seconds):
+            async with asyncio.timeout(self._limits.timeout_seconds if timeout_seconds is None else timeout_seconds):
                 result: T = await asyncio.wrap_future(job.future)
         except TimeoutError:
             raise Unavailable("The message log did not answer in time.") from None

@@ -1,0 +1,218 @@
+"""What happens to a SQLite log when its files are taken away, the disk is full, or a page is damaged."""
+
+import asyncio
+import logging
+import resource
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from errors import LogDamaged, Unavailable
+from message_log import sqlite, sqlite_files
+from message_log.protocol import Appended
+from message_log.sql import SqlMessageLog
+from messages import Draft
+from tests.message_log.recorder import Recorder, everything, post
+
+Undo = Callable[[], object]
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def exists(path: Path) -> bool:
+    return path.exists()
+
+
+def moved(path: Path, name: str) -> Path:
+    return path.rename(path.with_name(name))
+
+
+def replaced(path: Path) -> None:
+    copy = path.with_name("copy")
+    shutil.copy(path, copy)
+    copy.replace(path)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    found = tmp_path / "data"
+    found.mkdir()
+    return found
+
+
+@pytest.fixture(autouse=True)
+def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_files, "BESIDE_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("harm", [removed, replaced])
+@pytest.mark.parametrize("name", ["log.db", "log.db-wal", "log.db-shm", "log.db.lock"])
+async def test_file_taken_away_refuses_posts_and_is_not_ready(
+    directory: Path, name: str, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    log, recorder = SqlMessageLog(f"sqlite:///{directory}/log.db"), Recorder()
+    await log.open(recorder)
+    await post(log, "stored")
+    assert await log.ready()
+    harm(directory / name)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await post(log, "into nowhere")
+    assert not await log.ready()
+    assert len(recorder.messages) == 1, "what is not acknowledged is not delivered either"
+    [line] = [record.getMessage() for record in caplog.records if "cannot be committed" in record.getMessage()]
+    assert f"{directory}/{name} " in line
+    assert "restart" in line
+    await log.close()
+
+
+async def test_directory_that_comes_back_is_used_again(directory: Path) -> None:
+    log = SqlMessageLog(f"sqlite:///{directory}/log.db")
+    await log.open(Recorder())
+    acknowledged = await post(log, "before")
+    away = moved(directory, "away")
+    with pytest.raises(Unavailable):
+        await post(log, "unknown")
+    assert not await log.ready()
+    assert not exists(directory), "nothing is made anew where the log was"
+    moved(away, directory.name)
+    assert await log.ready()
+    acknowledged += await post(log, "after")
+    held = await everything(log)
+    assert [message for message in held if message.content != "unknown"] == acknowledged
+    await log.close()
+    again = SqlMessageLog(f"sqlite:///{directory}/log.db")
+    await again.open(Recorder())
+    assert await everything(again) == held
+    await again.close()
+
+
+async def test_file_removed_during_the_commit_acknowledges_nothing(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = SqlMessageLog(f"sqlite:///{directory}/log.db")
+    await log.open(Recorder())
+
+    def plan_and_remove(*arguments: object, **options: object) -> object:
+        (directory / "log.db").unlink()
+        return planned(*arguments, **options)  # type: ignore[arg-type]
+
+    planned = sqlite.plan
+    monkeypatch.setattr(sqlite, "plan", plan_and_remove)
+    with pytest.raises(Unavailable):
+        await post(log, "into nowhere")
+    await log.close()
+
+
+async def test_reads_go_on_while_the_file_is_away(directory: Path) -> None:
+    log = SqlMessageLog(f"sqlite:///{directory}/log.db")
+    await log.open(Recorder())
+    acknowledged = await post(log, "one", "two")
+    assert await everything(log) == acknowledged
+    moved(directory / "log.db", "elsewhere.db")
+    assert await log.last_sequence("general") == 2
+    await log.close()
+
+
+@contextmanager
+def full_disk(wal: Path) -> Iterator[None]:
+    """No file of this process may grow beyond what the write-ahead log has by now."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (wal.stat().st_size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_full_disk_is_not_ready_though_nobody_posts(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("message_log.sql.PROVEN_SECONDS", 0.0)
+    log = SqlMessageLog(f"sqlite:///{directory}/log.db")
+    await log.open(Recorder())
+    await post(log, "x")
+    assert await log.ready()
+    with full_disk(directory / "log.db-wal"):
+        assert not await log.ready()
+    assert await log.ready()
+    await log.close()
+
+
+async def test_refused_commit_is_not_ready_at_once(directory: Path) -> None:
+    log = SqlMessageLog(f"sqlite:///{directory}/log.db")
+    await log.open(Recorder())
+    await post(log, "x")
+    with full_disk(directory / "log.db-wal"):
+        with pytest.raises(Unavailable):
+            await post(log, "y")
+        assert not await log.ready()
+    await log.close()
+
+
+async def test_readiness_grows_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("message_log.sql.PROVEN_SECONDS", 0.0)
+    log = SqlMessageLog(f"sqlite:///{directory}/log.db")
+    sizes = []
+    for looks in (0, 1200):  # Past the 1,000 pages after which the write-ahead log begins anew.
+        await log.open(Recorder())
+        for _ in range(looks):
+            assert await log.ready()
+        if looks:
+            assert (directory / "log.db-wal").stat().st_size < 1100 * 4120
+        await log.close()
+        sizes.append((directory / "log.db").stat().st_size)
+    assert sizes[0] == sizes[1]
+
+
+READS: list[Callable[[SqlMessageLog], Awaitable[object]]] = [
+    lambda log: log.read("general", after=100, limit=200, max_bytes=10**7),
+    lambda log: log.history("general", limit=200, backwards=True),
+    lambda log: log.message("general", 150),
+    lambda log: log.oldest_of_all(limit=300),
+    lambda log: log.append(Draft("general", "ada", "more")),
+]
+
+
+@pytest.fixture
+async def damaged(directory: Path) -> SqlMessageLog:
+    """A log of two channels; the pages of the messages of one are garbage, and those of the other are not."""
+    path = directory / "log.db"
+    log = SqlMessageLog(f"sqlite:///{path}")
+    await log.open(Recorder())
+    # The other one's come last, and are many: so the newest entries of the index by time are whole.
+    for channel_id in ("general", "a"):
+        await post(log, *(f"{i}".ljust(200) for i in range(300)), channel_id=channel_id)
+    await log.close()
+    data = bytearray(path.read_bytes())
+    page = int.from_bytes(data[16:18], "big")
+    for start in range(0, len(data), page):
+        if data[start : start + page].count(b"general") > 2:
+            data[start : start + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    return log
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_damaged_page_is_told_and_the_rest_goes_on(
+    damaged: SqlMessageLog, read: Callable[[SqlMessageLog], Awaitable[object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    await damaged.open(Recorder())
+    for _ in range(3):
+        with pytest.raises(LogDamaged):
+            await read(damaged)
+    [line] = [record.getMessage() for record in caplog.records if "is damaged" in record.getMessage()]
+    assert "malformed" in line
+    await damaged.close()
+
+
+async def test_damage_in_one_channel_costs_no_other_its_posts(damaged: SqlMessageLog) -> None:
+    await damaged.open(Recorder())
+    drafts = [Draft(channel_id, "ada", "x") for channel_id in ("general", "a", "general", "a")]
+    outcomes = await asyncio.gather(*map(damaged.append, drafts), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [LogDamaged, Appended, LogDamaged, Appended]
+    await damaged.close()
