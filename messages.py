@@ -63,6 +63,11 @@ def text_size_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
+def iso_timestamp(moment: datetime) -> str:
+    """An aware moment in ISO 8601, always with six digits of fraction: strict parsers know one form only."""
+    return moment.isoformat(timespec="microseconds")
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One stored post. `sequence` counts 1, 2, 3 … in its channel; `timestamp` is when the log accepted it, UTC.

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from errors import IdempotencyConflict
+from errors import BadUserInput, IdempotencyConflict
 from message_log.protocol import Appended
-from messages import Draft, Message
+from messages import SEQUENCE_MAX, Draft, Message
 
 Key = tuple[str, str, str]
 """(channel_id, author, idempotency_key): what names a post for as long as its message is held."""
@@ -83,6 +83,9 @@ def plan(
         channel_id = draft.channel_id
         head = batch.heads.get(channel_id)
         sequence = (heads.get(channel_id, 0) if head is None else head) + 1
+        if sequence > SEQUENCE_MAX:
+            batch.outcomes.append(BadUserInput("channelId", "names a channel that holds as many messages as one can"))
+            continue
         batch.heads[channel_id] = sequence
         message = Message(
             channel_id,

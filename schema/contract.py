@@ -12,14 +12,13 @@ from strawberry.types import ExecutionContext
 
 from resolvers import history
 from resolvers.post_message import post_message
+from schema.scalars import SCALARS
 from schema.source import message_source
 from schema.types import (
-    CURSOR_SCALAR,
     After,
     Channel,
     ChannelConnection,
     ChannelEdge,
-    Cursor,
     Filter,
     Info,
     Message,
@@ -164,7 +163,7 @@ def build_schema(extensions: Iterable[type[SchemaExtension] | Callable[[], Schem
         mutation=Mutation,
         subscription=Subscription,
         extensions=extensions,
-        config=StrawberryConfig(scalar_map={Cursor: CURSOR_SCALAR}),
+        config=StrawberryConfig(scalar_map=SCALARS),
     )
 
 

@@ -5,27 +5,17 @@ can depend on who is asking, and one execution serves every subscriber.
 """
 
 from datetime import datetime
-from typing import Annotated, NewType, TypeVar, cast
+from typing import Annotated, TypeVar, cast
 
 import strawberry
 from strawberry.relay import PageInfo
-from strawberry.types.scalar import ScalarDefinition
 
 import messages as domain
 from resolvers import history, input_rules
 from schema.context import Context
+from schema.scalars import Cursor
 
 Info = strawberry.Info[Context, None]
-
-Cursor = NewType("Cursor", str)
-CURSOR_SCALAR: ScalarDefinition = strawberry.scalar(
-    name="Cursor",
-    description=(
-        "Opaque string for a position in a channel. It is bound to the channel and to this log: pass it back as it is."
-    ),
-    serialize=str,
-    parse_value=lambda value: value,
-)
 
 T = TypeVar("T")
 
@@ -49,7 +39,10 @@ class Message:
         description="`<channelId>:<sequence>`: unique among all messages, to normalise caches by."
     )
     channel_id: strawberry.ID = strawberry.field(description="The channel that the message was posted to.")
-    sequence: int = strawberry.field(description="The message's number in its channel: 1, 2, 3 … without gaps.")
+    sequence: int = strawberry.field(
+        description="The message's number in its channel: 1, 2, 3 … without gaps. It goes up to 2^53 - 1, as a JSON "
+        "number: more than the 32 bits that some generated clients give an Int."
+    )
     cursor: Cursor = strawberry.field(
         description="The position of this message: passed as `after`, everything that follows it is sent."
     )
@@ -148,7 +141,9 @@ async def _messages(
 @strawberry.type(description="A named, ordered stream of messages. It exists as soon as it is named.")
 class Channel:
     id: strawberry.ID = strawberry.field(description="The channel's plain id.")
-    last_sequence: int = strawberry.field(description="The newest message's sequence, 0 while nothing was posted.")
+    last_sequence: int = strawberry.field(
+        description="The newest message's sequence, 0 while nothing was posted. It goes up to 2^53 - 1, as `sequence`."
+    )
     head_cursor: Cursor = strawberry.field(
         resolver=_head_cursor,
         description="The position of the newest message. It is valid when there is none yet: subscribe with it as "

@@ -4,19 +4,20 @@ from typing import Any
 
 import orjson
 
-from messages import Message
+from messages import Message, iso_timestamp
 
 
 def message_item(message: Message) -> dict[str, Any]:
     """The JSON-ready item of a message: the earlier server's members, then `id`, `sequence` and `cursor`.
 
-    `timestamp` is ISO 8601 with its UTC offset; `lane`, `provider` and `token_count` are null when not given.
+    `timestamp` is ISO 8601 with six digits of fraction and its UTC offset; `lane`, `provider` and `token_count` are
+    null when not given.
     """
     return {
         "channel_id": message.channel_id,
         "author": message.author,
         "content": message.content,
-        "timestamp": message.timestamp.isoformat(),
+        "timestamp": iso_timestamp(message.timestamp),
         "lane": message.lane,
         "provider": message.provider,
         "token_count": message.token_count,
