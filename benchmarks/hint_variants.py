@@ -1,7 +1,8 @@
 """A node that tells the others of its commits in another way, named by `HINT_VARIANT`: what the benchmark compares.
 
-`coalesced` is the server as it is. `in transaction` runs NOTIFY inside each posting transaction. `sweep alone` tells
-nobody: the others find out by reading the heads.
+`with messages` is the server as it is. `sequences alone` says how far each channel has come, so that the others read
+the log. `in transaction` runs NOTIFY inside each posting transaction. `sweep alone` tells nobody: the others find out
+by reading the heads.
 """
 
 import os
@@ -10,21 +11,37 @@ from typing import Any
 
 import server
 from message_log import postgresql
-from message_log.hints import NOTIFY_CHANNEL, Hints, encode_hints
+from message_log.hints import PAYLOAD_BYTES_MAX, Hints
+from message_log.protocol import Commit
+from message_log.wire import Reached, encode
 
 
 def main() -> int:
-    variant = os.environ.get("HINT_VARIANT", "coalesced")
-    if variant != "coalesced":
-        Hints.announce = lambda self, messages: None  # type: ignore[method-assign]
+    variant = os.environ.get("HINT_VARIANT", "with messages")
+    if variant == "sequences alone":
+
+        def announce_sequences(self: Hints, commit: Commit) -> None:
+            reached = {message.channel_id: Reached.by(message) for message in commit.messages}
+            self._gathered += reached.values()
+            self._news.set()
+
+        Hints.announce = announce_sequences  # type: ignore[method-assign]
+    elif variant != "with messages":
+        Hints.announce = lambda self, commit: None  # type: ignore[method-assign]
     if variant == "in transaction":
-        write = postgresql.PostgresqlDialect._write
+        write, begin = postgresql.PostgresqlDialect._write, Hints.__init__
+        made: list[Hints] = []
+
+        def begin_and_remember(self: Hints, *arguments: Any, **named: Any) -> None:
+            begin(self, *arguments, **named)
+            made.append(self)
 
         def write_and_notify(connection: Any, batch: Any, rows: str, drafts: Any, heads: Any) -> None:
             write(connection, batch, rows, drafts, heads)
-            for payload in encode_hints(batch.heads.items()):
-                connection.execute("SELECT pg_notify(%s, %s)", (NOTIFY_CHANNEL, payload))
+            for payload in encode(batch.messages, made[-1]._name, bytes_max=PAYLOAD_BYTES_MAX):
+                connection.execute("SELECT pg_notify(%s, %s)", (made[-1].notify_channel, payload.decode()))
 
+        Hints.__init__ = begin_and_remember  # type: ignore[method-assign]
         postgresql.PostgresqlDialect._write = staticmethod(write_and_notify)  # type: ignore[method-assign]
     return server.main(sys.argv[1:])
 

@@ -164,7 +164,7 @@ async def measure(seconds: float, runs: int) -> dict[str, Any]:
     light = [{"kind": "PostgreSQL", "nodes": 2, "channels": channels, "light": True} for channels in (1, 10)]
     hints = [
         {"kind": "PostgreSQL", "nodes": 2, "channels": 10, "spread": True, "variant": variant}
-        for variant in ("in transaction", "coalesced", "sweep alone")
+        for variant in ("with messages", "sequences alone", "in transaction", "sweep alone")
     ]
     steps: list[dict[str, Any]] = [*posting, *light, *hints]
     rounds: list[list[dict[str, Any]]] = [[] for _ in steps]

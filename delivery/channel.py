@@ -17,6 +17,7 @@ import contextvars
 import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
 
 from delivery.budget import CacheBudget
 from delivery.cohort import Cohort, Filter, Render
@@ -49,6 +50,9 @@ latency. The wait doubles each time it brings something, and falls to the least 
 whose sweeps take nearly all the time between two entries would fall behind by waiting, and wait for being behind."""
 GATHER_ENTRIES = 64
 """As many entries make the writes cheap enough: with them a sweep does not wait for more."""
+EARLY_SECONDS = 0.008
+"""How long an entry of this or another process waits for one before it that has not come: hints gather for 3 ms, and
+each process sends its own. Past it the log is read. A hint that came without its entry is read for at once."""
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Waits between reads of a log that does not answer; the last one repeats."""
 
@@ -85,6 +89,10 @@ class Channel:
         self._left = left
         self._queue: asyncio.Queue[Entry | None] = asyncio.Queue(QUEUE_ENTRIES)
         self._queue_bytes = 0
+        self._early: dict[int, Entry] = {}
+        """Entries that came before one that precedes them, by sequence. `_queue_bytes` counts them too."""
+        self._bare = 0
+        """Sequence up to which entries will not come by themselves, as far as known: the log must be read."""
         self._put_back: Entry | None = None
         """The entry that woke the delivery task, still to be delivered: asyncio's queue cannot be peeked into."""
         self._tail = Tail(tails)
@@ -98,8 +106,9 @@ class Channel:
     # -- what the log says ------------------------------------------------------------------------------------
 
     def offer(self, entry: Entry) -> None:
-        """Takes an entry that was just committed. Called in commit order."""
-        if self._queue.full() or self._queue_bytes > QUEUE_BYTES:
+        """Takes an entry that is committed. Those of this process come in commit order; those of others late, twice
+        or early, now and then."""
+        if self._queue.qsize() + len(self._early) >= QUEUE_ENTRIES or self._queue_bytes > QUEUE_BYTES:
             self._empty_queue()
         self._queue.put_nowait(entry)
         self._queue_bytes += size_bytes(entry)
@@ -107,15 +116,26 @@ class Channel:
 
     def hint(self, sequence: int) -> None:
         """Learns that the channel may have reached `sequence`; the delivery task looks in the log."""
+        if sequence > self._bare:
+            self._bare = sequence
+            self._aim(sequence)
+
+    def expect(self, sequence: int) -> None:
+        """As `hint`, but the entries may still come by themselves; the log is read if they do not."""
         if sequence > self.target:
-            self.target = sequence
-            if self._queue.empty():
-                self._queue.put_nowait(None)
+            self._aim(sequence)
+
+    def _aim(self, sequence: int) -> None:
+        self.target = max(self.target, sequence)
+        if sequence > self.head and self._queue.empty():
+            self._queue.put_nowait(None)
 
     def _empty_queue(self) -> None:
         while not self._queue.empty():
             self._queue.get_nowait()
+        self._early.clear()
         self._queue_bytes = 0
+        self._bare = self.target
 
     # -- opening and closing ----------------------------------------------------------------------------------
 
@@ -217,27 +237,37 @@ class Channel:
     async def _next_entries(self) -> Sequence[Entry]:
         """Everything that waits, from head + 1 on and without a gap, at most about `BATCH_BYTES`."""
         failures = 0
+        wait_until: float | None = None
         while True:
             if self._queue.empty() and self.target <= self.head:
                 self._put_back = await self._queue.get()
-            if self._put_back is not None or not self._queue.empty():
+            if self._put_back is not None or self._early or not self._queue.empty():
                 await self._gather()
                 run = self._drain()
                 if run:
                     return run
             if self.target > self.head and self._queue.empty():
+                if not self._log.exclusive and self._bare <= self.head:
+                    now = time.perf_counter()
+                    wait_until = now + EARLY_SECONDS if wait_until is None else wait_until
+                    if now < wait_until:
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(wait_until - now):
+                                self._put_back = await self._queue.get()
+                        continue
+                self._empty_queue()  # The log is the truth about what came early, too.
                 try:
-                    page = await self._pages.after(self.channel_id, self.head)
+                    page = await self._pages.news(self.channel_id, self.head)
                 except Unavailable:
                     await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                     failures += 1
                     continue
-                if not page and self._queue.empty():
-                    # Nothing there: the hint was wrong. The sweep of heads would tell if it was only early.
-                    self.target = self.head
-                elif page and page[0].sequence > self.head:
-                    self.head = page[0].sequence - 1  # Retention has overtaken the head; see `_page`.
+                if page:
+                    self.head = page[0].sequence - 1  # Above it if retention has overtaken the head; see `_page`.
                     return page
+                if self._queue.empty():
+                    # Nothing there: the hint was wrong. The sweep of heads would tell if it was only early.
+                    self.target = self._bare = self.head
 
     async def _gather(self) -> None:
         """Where sweep follows on sweep, waits a moment for more entries to share the next one's writes."""
@@ -251,12 +281,14 @@ class Channel:
             self._gather_seconds = min(2 * self._gather_seconds, GATHER_SECONDS_MAX) if paid else GATHER_SECONDS_MIN
 
     def _drain(self) -> list[Entry]:
-        """The contiguous run at the front of the queue. On a gap the queue is emptied, for the log to be read."""
+        """What came and continues the head. What came too early is kept apart; what came late or again is dropped."""
         run: list[Entry] = []
         run_bytes = 0
         expected = self.head + 1
         while True:
-            if self._put_back is not None:
+            if expected in self._early:
+                entry = self._early.pop(expected)
+            elif self._put_back is not None:
                 entry, self._put_back = self._put_back, None
             elif self._queue.empty():
                 return run
@@ -265,12 +297,12 @@ class Channel:
                 if item is None:
                     continue
                 entry = item
-            self._queue_bytes = max(0, self._queue_bytes - size_bytes(entry))
-            if entry.sequence < expected:
+            if entry.sequence > expected and entry.sequence not in self._early:
+                self._early[entry.sequence] = entry
                 continue
-            if entry.sequence > expected:
-                self._empty_queue()
-                return run
+            self._queue_bytes = max(0, self._queue_bytes - size_bytes(entry))
+            if entry.sequence != expected:
+                continue
             run.append(entry)
             run_bytes += size_bytes(entry)
             expected += 1

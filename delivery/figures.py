@@ -39,6 +39,10 @@ class Figures:
         self.posts_per_commit = Histogram(BATCH_BOUNDS_MESSAGES)
         self.hints = 0
         """Heads heard of from other processes, and from the sweep of heads."""
+        self.heard = 0
+        """Entries that other processes sent along with their hints."""
+        self.misheard = 0
+        """Hints that were dropped: garbage, or another log's."""
         self.messages_delivered = 0
         self.slow_falls = 0
         """Times a subscriber could not take a sweep's batch and fell back to the log."""

@@ -107,6 +107,13 @@ class Hub:
     def missed(self) -> None:
         self._sweep_now.set()
 
+    def heard(self, entries: Sequence[Entry]) -> None:
+        self.figures.heard += len(entries)
+        for entry in entries:
+            channel = self.channels.get(entry.channel_id)
+            if channel is not None:
+                channel.offer(entry)
+
     # -- subscribing ------------------------------------------------------------------------------------------
 
     async def subscribe(
@@ -243,4 +250,7 @@ class Hub:
                     logger.exception("the heads of channels could not be read")
                     break
                 for channel_id, sequence in heads.items():
-                    self.hinted(channel_id, sequence)
+                    self.figures.hints += 1
+                    channel = self.channels.get(channel_id)
+                    if channel is not None:
+                        channel.expect(sequence)

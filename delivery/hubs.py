@@ -53,6 +53,15 @@ class Hubs:
         self.messages.missed()
         self.changes.missed()
 
+    def heard(self, commit: Commit) -> None:
+        if commit.messages:
+            self.messages.heard(commit.messages)
+        if commit.changes:
+            self.changes.heard(commit.changes)
+
+    def misheard(self) -> None:
+        self.messages.figures.misheard += 1
+
     def hinted(self, channel_id: str, sequence: int) -> None:
         self.messages.hinted(channel_id, sequence)
 

@@ -1,6 +1,6 @@
 """What the log of changes is asked. See `queries`: the same rules hold for these statements."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, func, select
@@ -77,6 +77,7 @@ class ChangeQueries:
         self._dialect = dialect
         self._epoch = changes_epoch(epoch)
         self._read = self._bounded_read() if dialect.bounds_bytes else _FORWARDS
+        self._read_many = dialect.read_many(COLUMNS, changes.c.text)
 
     def last_sequence(self, connection: Connection, channel_id: str) -> int:
         return connection.scalar(_LAST_CHANGE, {"channel_id": channel_id}) or 0
@@ -103,6 +104,20 @@ class ChangeQueries:
                     size += text_size_bytes(row.text or "")
                     if size > max_bytes:
                         return found
+        return found
+
+    def read_many(
+        self, connection: Connection, positions: Mapping[str, int], limit: int, max_bytes: int
+    ) -> dict[str, list[MessageChange]]:
+        found: dict[str, list[MessageChange]] = {}
+        if self._read_many is None:
+            for channel_id, after in positions.items():
+                if run := self.read(connection, channel_id, after, limit, max_bytes):
+                    found[channel_id] = run
+            return found
+        parameters = (list(positions), list(positions.values()), limit, max_bytes)
+        for change in as_changes(connection.exec_driver_sql(self._read_many, parameters), self._epoch):
+            found.setdefault(change.channel_id, []).append(change)
         return found
 
     def oldest_sequence(self, connection: Connection, channel_id: str) -> int:

@@ -1,14 +1,15 @@
 """What differs between the databases, and nothing else. `sqlite.py` and `postgresql.py` implement it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Engine
+from sqlalchemy import Column, ColumnElement, Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from message_log.batch import Batch
 from message_log.hints import Hints
+from message_log.protocol import LogListener
 from messages import Draft
 
 
@@ -58,6 +59,13 @@ class Dialect(Protocol):
     def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
         """Whether `column` is one of `values`, as one parameter however many there are."""
 
+    def read_many(self, columns: Sequence[Column[Any]], text: Column[Any]) -> str | None:
+        """A statement that reads on in many channels at once; None where one for each channel costs no round trip.
+
+        Its parameters: channel ids, the positions in them, and for each channel a limit of rows and one of bytes of
+        `text`. `columns` begin with the channel's id and the sequence.
+        """
+
     def octets(self, column: ColumnElement[str]) -> ColumnElement[int]:
         """The length of a text in bytes of UTF-8."""
 
@@ -91,5 +99,8 @@ class Dialect(Protocol):
     def abort(self, driver: DBAPIConnection) -> None:
         """Makes the call that another thread waits for on this connection fail. The connection may be lost by it."""
 
-    def hints(self, hinted: Callable[[str, int], None]) -> Hints | None:
+    def identify(self, connection: Connection) -> str:
+        """What tells this log from a copy of it that lies elsewhere. Stays the same after a fail-over."""
+
+    def hints(self, listener: LogListener, *, epoch: str, identity: str) -> Hints | None:
         """What carries hints between the processes that share this log, or None when there is only one."""

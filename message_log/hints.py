@@ -1,32 +1,51 @@
-"""Hints between the processes that share one PostgreSQL log: "channel C has reached sequence S", by NOTIFY.
+"""Hints between the processes that share one PostgreSQL log, by NOTIFY: each commit, with its messages where they fit.
 
-A hint is disposable: losing one delays a message until the next sweep reads the heads. So nothing here is retried,
-nothing is stored, and nothing a hint says is believed; it is only a reason to look.
+A hint is disposable: losing one delays a message until the next sweep reads the heads. So nothing here is retried and
+nothing is stored. A hint is sent after its commit is known, never before. What a payload says is taken for this log's
+own only if it names this log (see `wire`), and the engine delivers of it only what continues a channel's head.
+
+**Who can hear and say hints.** NOTIFY and LISTEN need no right but to connect to the database. So the name of the
+channel is made of the log's epoch, a random name that only who may read the log's tables can know, and of the
+database's own identity, which tells a log from its copy: who merely may connect hears nothing and can say nothing, and
+logs that share a database do not hear each other.
+
+**Older nodes** say and hear how far channels have come, on a channel with a fixed name. This one listens to that too;
+they learn of what this one commits by their sweep.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from hashlib import blake2b
 from typing import Any
 
-import orjson
 import psycopg
+from psycopg import sql
 
+from changes import MessageChange
+from message_log.protocol import Commit, LogListener
+from message_log.wire import NotForThisLog, Reached, Told, decode, decode_heads, encode
 from messages import Message
 
 logger = logging.getLogger(__name__)
 
-NOTIFY_CHANNEL = "raqcoon_hints"
+EARLIER_NOTIFY_CHANNEL = "raqcoon_hints"
+"""Where nodes of the version before this one say how far channels have come."""
 PAYLOAD_BYTES_MAX = 7_900
-"""PostgreSQL takes less than 8,000 bytes. One hint has at most about 1,060: 128 characters, each of them escaped or of
-four bytes, and a sequence."""
+"""PostgreSQL takes less than 8,000 bytes."""
+GATHERED_BYTES_MAX = 4 * 1024 * 1024
+"""What waits to be told holds at most about so much memory. Past it only sequences are told: the log has the rest."""
 WINDOW_SECONDS = 0.003
 """How long hints gather. NOTIFY takes one lock for the whole cluster while it commits: not one for each post."""
 _BACKOFF_SECONDS = (0.1, 5.0)
 
 Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
+
+
+def log_name(epoch: str, identity: str) -> str:
+    """What names a log among all logs: its numbering and the place where it lies. A digest that gives away neither."""
+    return blake2b(identity.encode(), key=epoch.encode()[:64], digest_size=16, person=b"raqcoon log name").hexdigest()
 
 
 class Hints:
@@ -35,10 +54,14 @@ class Hints:
     NOTIFY runs outside the posting transaction, where its lock would make every commit of the cluster wait in line.
     """
 
-    def __init__(self, connect: Connect, hinted: Callable[[str, int], None]) -> None:
+    def __init__(self, connect: Connect, listener: LogListener, *, epoch: str, identity: str) -> None:
         self._connect = connect
-        self._hinted = hinted
-        self._reached: dict[str, int] = {}
+        self._listener = listener
+        self._epoch = epoch
+        self._name = log_name(epoch, identity)
+        self.notify_channel = f"raqcoon_{self._name}"
+        self._gathered: list[Told] = []
+        self._gathered_bytes = 0
         self._news = asyncio.Event()
         self._own_pid: int | None = None
         self._tasks = [
@@ -46,11 +69,18 @@ class Hints:
             asyncio.create_task(self._again_and_again(self._listen), name="raqcoon-listen"),
         ]
 
-    def announce(self, messages: Iterable[Message]) -> None:
-        """Says, soon, how far these channels have come. Never blocks, never fails."""
-        reached = self._reached
-        for message in messages:  # ascending within a channel: the last one counts
-            reached[message.channel_id] = message.sequence
+    def announce(self, commit: Commit) -> None:
+        """Tells, soon, of a commit of this process. Never blocks, never fails."""
+        if self._own_pid is None:
+            return  # Nobody could be told; the sweeps of the others will see it.
+        for entries in (commit.messages, commit.changes):
+            self._gathered += entries
+            self._gathered_bytes += sum(entry.size_bytes for entry in entries)
+        if self._gathered_bytes > GATHERED_BYTES_MAX:
+            # How far each channel has come says enough.
+            latest = {(reached.channel_id, reached.of_changes): reached for reached in map(Reached.by, self._gathered)}
+            self._gathered = [*latest.values()]
+            self._gathered_bytes = 0
         self._news.set()
 
     async def stop(self) -> None:
@@ -70,51 +100,52 @@ class Hints:
             except (psycopg.Error, OSError) as error:
                 level = logging.WARNING if pause == first else logging.DEBUG  # once an outage
                 logger.log(level, "hints pause: %s", " ".join(str(error).split()))
-            self._reached.clear()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, longest)
 
     async def _tell(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._own_pid = connection.info.backend_pid
-        while True:
-            await self._news.wait()
-            await asyncio.sleep(WINDOW_SECONDS)
-            self._news.clear()
-            reached, self._reached = self._reached, {}
-            if payloads := list(encode_hints(reached.items())):
-                await connection.execute(
-                    "SELECT pg_notify(%s, p) FROM unnest(%s::text[]) AS p", (NOTIFY_CHANNEL, payloads)
-                )
+        try:
+            while True:
+                await self._news.wait()
+                await asyncio.sleep(WINDOW_SECONDS)
+                self._news.clear()
+                if payloads := self._take():
+                    await connection.execute(
+                        "SELECT pg_notify(%s, p) FROM unnest(%s::text[]) AS p", (self.notify_channel, payloads)
+                    )
+        finally:
+            self._own_pid = None
+            self._take()
+
+    def _take(self) -> list[str]:
+        entries, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        return [payload.decode() for payload in encode(entries, self._name, bytes_max=PAYLOAD_BYTES_MAX)]
 
     async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        await connection.execute(f"LISTEN {NOTIFY_CHANNEL}")
+        for channel in (self.notify_channel, EARLIER_NOTIFY_CHANNEL):
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        self._listener.missed()  # While nobody listened, anything may have been said.
         async for notification in connection.notifies():
-            if notification.pid == self._own_pid:
-                continue
-            for channel_id, sequence in decode_hints(notification.payload):
-                self._hinted(channel_id, sequence)
+            if notification.pid != self._own_pid:
+                self._hear(notification.channel, notification.payload)
 
-
-def encode_hints(hints: Iterable[tuple[str, int]]) -> Iterator[str]:
-    """Payloads of at most `PAYLOAD_BYTES_MAX` bytes that carry all hints, in order."""
-    parts: list[bytes] = []
-    size = 2
-    for hint in hints:
-        part = orjson.dumps(hint)
-        if parts and size + len(part) + 1 > PAYLOAD_BYTES_MAX:
-            yield f"[{b','.join(parts).decode()}]"
-            parts, size = [], 2
-        parts.append(part)
-        size += len(part) + 1
-    if parts:
-        yield f"[{b','.join(parts).decode()}]"
-
-
-def decode_hints(payload: str) -> Iterator[tuple[str, int]]:
-    """The hints in a payload; what is not a hint is skipped, since anybody may NOTIFY."""
-    with suppress(orjson.JSONDecodeError):
-        hints = orjson.loads(payload)
-        for hint in hints if isinstance(hints, list) else ():
-            match hint:
-                case [str(channel_id), int(sequence)]:
-                    yield channel_id, sequence
+    def _hear(self, channel: str, payload: str) -> None:
+        try:
+            if channel == self.notify_channel:
+                entries = decode(payload, self._name, self._epoch)
+            else:
+                entries = [*decode_heads(payload)]
+        except NotForThisLog:
+            self._listener.misheard()
+            return
+        heads = [entry for entry in entries if isinstance(entry, Reached)]
+        commit = Commit(
+            [entry for entry in entries if isinstance(entry, Message)],
+            [entry for entry in entries if isinstance(entry, MessageChange)],
+        )
+        if commit.messages or commit.changes:
+            self._listener.heard(commit)
+        for head in heads:
+            hinted = self._listener.hinted_changes if head.of_changes else self._listener.hinted
+            hinted(head.channel_id, head.sequence)

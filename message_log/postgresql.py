@@ -25,7 +25,7 @@ import logging
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
@@ -33,7 +33,7 @@ from typing import Any, cast
 import orjson
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Text, bindparam, create_engine, func
+from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Text, bindparam, create_engine, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -43,6 +43,7 @@ from errors import StartupError
 from message_log.batch import Batch, Key, from_microseconds, keys_of, plan, to_microseconds
 from message_log.dialect import InDoubt
 from message_log.hints import Hints
+from message_log.protocol import LogListener
 from messages import Draft, Message
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,11 @@ SELECT set_config('lock_timeout', '2s', false),
 _MIGRATION_LOCK = 0x7261_7163_6F6F_6E00  # "raqcoon", as a number: advisory locks have no names
 _FORGET_WRITERS = """
 DELETE FROM writers WHERE seen_at < (extract(epoch FROM clock_timestamp() - interval '1 day') * 1000000)::bigint
+"""
+# A physical copy, and so a standby that takes over, has the same three.
+_IDENTITY = """
+SELECT (SELECT system_identifier FROM pg_control_system()), d.oid, 'channels'::regclass::oid
+FROM pg_database AS d WHERE d.datname = current_database()
 """
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
@@ -164,6 +170,23 @@ class PostgresqlDialect:
     def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
         return column == func.any(bindparam(None, list(values), type_=ARRAY(Text)))
 
+    def read_many(self, columns: Sequence[Column[Any]], text: Column[Any]) -> str:
+        names = ", ".join(column.name for column in columns)
+        table = text.table.description
+        return f"""
+            SELECT {names}
+            FROM unnest(%s::text[], %s::bigint[]) AS k (in_channel, behind)
+            CROSS JOIN LATERAL (
+                SELECT *, sum(coalesce(octet_length({text.name}), 0)) OVER (ORDER BY sequence)
+                    - coalesce(octet_length({text.name}), 0) AS bytes_before
+                FROM (
+                    SELECT * FROM {table} WHERE channel_id = k.in_channel AND sequence > k.behind
+                    ORDER BY sequence LIMIT %s
+                ) AS stretch
+            ) AS m
+            WHERE bytes_before <= %s ORDER BY channel_id, sequence
+        """
+
     def octets(self, column: ColumnElement[str]) -> ColumnElement[int]:
         return func.octet_length(column)
 
@@ -249,8 +272,15 @@ class PostgresqlDialect:
             with connection:
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def hints(self, hinted: Callable[[str, int], None]) -> Hints:
-        return Hints(lambda: psycopg.AsyncConnection.connect(**self._arguments), hinted)
+    def identify(self, connection: Connection) -> str:
+        found = connection.exec_driver_sql(_IDENTITY).one()
+        return ".".join(map(str, found))
+
+    def hints(self, listener: LogListener, *, epoch: str, identity: str) -> Hints:
+        def connect() -> Awaitable[psycopg.AsyncConnection[Any]]:
+            return psycopg.AsyncConnection.connect(**self._arguments)
+
+        return Hints(connect, listener, epoch=epoch, identity=identity)
 
     def _connect(self) -> Driver:
         connection: Driver = psycopg.connect(**self._arguments)

@@ -6,14 +6,15 @@ sequence N can read every sequence below N that retention has not removed. Acros
 Durability. `append` returns after the commit. What it returned survives `kill -9` and power loss.
 
 Publishing. After each commit of this process the listener's `committed` is called once on the event loop, before any
-of the posts in that commit is acknowledged, with what is new in commit order. `hinted` may be called at any
-time, late, twice or never: it is only a reason to look.
+of the posts in that commit is acknowledged, with what is new in commit order. What other processes commit is told by
+`heard` and `hinted` at any time: late, twice, in any order or never. What was heard is true, but what precedes it may
+not have come; a hint is only a reason to look.
 
 Two logs of one kind. A channel has messages, and beside them the changes of its messages: both are an `EntryLog`, a
 change is committed together with what it changes, and what is said above holds for both.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -81,6 +82,14 @@ class EntryLog(Protocol):
         one. When retention has removed what follows, the first entry's sequence is above `after` + 1.
         """
 
+    async def read_many(
+        self, positions: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Sequence[Entry]]:
+        """`read` for many channels at once, by one query: what follows the position of each.
+
+        `limit` and `max_bytes` hold for each channel. Channels in which nothing follows are left out.
+        """
+
     async def oldest_sequence(self, channel_id: str) -> int:
         """The sequence of the oldest entry still held; the head + 1 when none is."""
 
@@ -104,6 +113,13 @@ class LogListener(Protocol):
 
     def hinted_changes(self, channel_id: str, sequence: int) -> None:
         """Another process has committed changes in `channel_id` up to `sequence`, or so it says."""
+
+    def heard(self, commit: Commit) -> None:
+        """What another process has committed to this log, or a part of it, as it was then. May have been changed since,
+        and the change may have been told already."""
+
+    def misheard(self) -> None:
+        """Something was said that is not of this log, or is garbage. It was dropped."""
 
     def missed(self) -> None:
         """What told of commits was away for a while: any channel may have moved. The log has everything."""
@@ -182,6 +198,12 @@ class MessageLog(Protocol):
 
         Stops after the message with which the contents exceed `max_bytes`, so one message is always returned when
         there is one. When retention has removed what follows, the first message's sequence is above `after` + 1.
+        """
+
+    async def read_many(self, positions: Mapping[str, int], *, limit: int, max_bytes: int) -> dict[str, list[Message]]:
+        """`read` for many channels at once, by one query: what follows the position of each.
+
+        `limit` and `max_bytes` hold for each channel. Channels in which nothing follows are left out.
         """
 
     async def history(

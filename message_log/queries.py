@@ -6,7 +6,7 @@ stretch of it; a test holds the query plans to that.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,7 @@ class Queries:
         self._dialect = dialect
         self._epoch = epoch
         self._read = self._bounded_read() if dialect.bounds_bytes else _FORWARDS
+        self._read_many = dialect.read_many(_COLUMNS, messages.c.content)
 
     def last_sequence(self, connection: Connection, channel_id: str) -> int:
         return connection.scalar(_LAST_SEQUENCE, {"channel_id": channel_id}) or 0
@@ -130,6 +131,20 @@ class Queries:
                     size += len(content) if content.isascii() else len(content.encode())
                     if size > max_bytes:
                         return found
+        return found
+
+    def read_many(
+        self, connection: Connection, positions: Mapping[str, int], limit: int, max_bytes: int
+    ) -> dict[str, list[Message]]:
+        found: dict[str, list[Message]] = {}
+        if self._read_many is None:
+            for channel_id, after in positions.items():
+                if run := self.read(connection, channel_id, after, limit, max_bytes):
+                    found[channel_id] = run
+            return found
+        parameters = (list(positions), list(positions.values()), limit, max_bytes)
+        for message in self._messages(connection.exec_driver_sql(self._read_many, parameters)):
+            found.setdefault(message.channel_id, []).append(message)
         return found
 
     def history(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -123,6 +123,7 @@ class SqlMessageLog:
         self._epoch: str | None = None
         self._proof: asyncio.Task[None] | None = None
         self.changes = SqlChangeLog(self._ask_changes, lambda: self.epoch, exclusive=self._dialect.exclusive)
+        self._identity = ""
 
     def _speaks(self, url: str) -> Dialect:
         return dialect_of(url)
@@ -147,12 +148,13 @@ class SqlMessageLog:
         engine, epoch = await asyncio.to_thread(self._prepare)
         committer = Committer(self._dialect, engine, epoch=epoch, now=self._now)
         self._epoch = epoch
-        hints = self._dialect.hints(listener.hinted)
+        hints = self._dialect.hints(listener, epoch=epoch, identity=self._identity)
 
         def publish(messages: Sequence[Message]) -> None:
-            listener.committed(Commit(messages))
+            commit = Commit(messages)
+            listener.committed(commit)
             if hints is not None:
-                hints.announce(messages)
+                hints.announce(commit)
 
         self._parts = _Parts(
             engine=engine,
@@ -205,6 +207,11 @@ class SqlMessageLog:
         return await self._ask(
             lambda queries, connection: queries.read(connection, channel_id, after, limit, max_bytes)
         )
+
+    async def read_many(self, positions: Mapping[str, int], *, limit: int, max_bytes: int) -> dict[str, list[Message]]:
+        if not positions:
+            return {}
+        return await self._ask(lambda queries, connection: queries.read_many(connection, positions, limit, max_bytes))
 
     async def history(
         self,
@@ -329,6 +336,7 @@ class SqlMessageLog:
                 self._dialect.begin_migration(connection)
                 epoch = migrate(connection, self._dialect.location)
                 self._dialect.tidy(connection)
+                self._identity = self._dialect.identify(connection)
                 connection.exec_driver_sql("COMMIT")
         except BaseException as error:
             if engine is not None:

@@ -1,6 +1,6 @@
 """The changes of all channels as a log of entries: `message_log.protocol.EntryLog` over the same database."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -46,6 +46,13 @@ class SqlChangeLog:
         return await self._ask(
             lambda queries, connection: queries.read(connection, channel_id, after, limit, max_bytes)
         )
+
+    async def read_many(
+        self, positions: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> dict[str, list[MessageChange]]:
+        if not positions:
+            return {}
+        return await self._ask(lambda queries, connection: queries.read_many(connection, positions, limit, max_bytes))
 
     async def oldest_sequence(self, channel_id: str) -> int:
         return await self._ask(lambda queries, connection: queries.oldest_sequence(connection, channel_id))

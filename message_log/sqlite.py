@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import (
     BLOB,
     URL,
+    Column,
     ColumnElement,
     Connection,
     Engine,
@@ -27,6 +28,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from errors import StartupError
 from message_log.batch import Batch, Key, from_microseconds, keys_of, plan, to_microseconds
+from message_log.protocol import LogListener
 from message_log.sqlite_files import SqliteFiles
 from messages import Draft, Message
 
@@ -235,5 +237,11 @@ class SqliteDialect:
     def abort(self, driver: DBAPIConnection) -> None:
         cast(sqlite3.Connection, driver).interrupt()
 
-    def hints(self, hinted: Callable[[str, int], None]) -> None:
+    def read_many(self, columns: Sequence[Column[Any]], text: Column[Any]) -> None:
+        return None
+
+    def identify(self, connection: Connection) -> str:
+        return ""
+
+    def hints(self, listener: LogListener, *, epoch: str, identity: str) -> None:
         return None

@@ -1,45 +1,57 @@
-"""What processes that share a log tell each other of their commits: one codec for hints and for workers.
+"""What processes that share a log tell each other of their commits.
 
 A payload is a JSON list: a tag, then entries. The tag names the form's version and the log; whoever reads for another
-log refuses the whole payload, so neither another epoch's nor a copy's messages are ever taken for this log's own. An
-entry is a head `[channel_id, sequence]`, and behind it, where the message travels along, its body. A head alone says
-that the channel has come as far as that; its messages are in the log.
+log refuses the whole payload, so neither another epoch's nor a copy's entries are ever taken for this log's own. An
+entry is a head, `[channel_id, sequence]` of a message or `[channel_id, sequence, "change"]` of a change, and behind it,
+where it travels along, its body. A head alone says that the channel has come as far as that; the log has what it names.
 
 Heads keep their form in every version. So a node of another version, which skips what it does not know, still learns
 how far each channel has come; the payloads of versions before this one, which had no tag, are heads and nothing else.
 
-A message travels as it was posted. What was done to it since is in the log, and is told as a change of its own.
+A message travels as it was posted, a change as it was made; one that was stated anew since then is in the log alone.
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 
+from changes import MessageChange, MessageChangeKind, changes_epoch
 from message_log.batch import from_microseconds, to_microseconds
 from messages import SEQUENCE_MAX, Message
 
 VERSION = 1
+_CHANGE = "change"
+_KINDS = {kind.value: kind for kind in MessageChangeKind}
 
 
 class Reached(NamedTuple):
-    """A channel has come as far as `sequence`; what it holds is not told."""
+    """A channel's messages, or its changes, have come as far as `sequence`; what they are is not told."""
 
     channel_id: str
     sequence: int
+    of_changes: bool = False
+
+    @staticmethod
+    def by(told: "Told") -> "Reached":
+        """How far a channel has come by what is told."""
+        if isinstance(told, Reached):
+            return told
+        return Reached(told.channel_id, told.sequence, isinstance(told, MessageChange))
 
 
-Entry = Message | Reached
+Told = Message | MessageChange | Reached
 
 
 class NotForThisLog(ValueError):
     """Raised when a payload is no payload of this log: it is garbage, or another log's."""
 
 
-def encode(entries: Iterable[Entry], log_name: str, *, bytes_max: int | None = None) -> Iterator[bytes]:
+def encode(entries: Iterable[Told], log_name: str, *, bytes_max: int | None = None) -> Iterator[bytes]:
     """Payloads of at most `bytes_max` bytes that carry all entries, in order; without a bound, one.
 
-    A message that no payload of that size could hold goes without its body. `log_name` is at most 64 characters.
+    What no payload of that size could hold goes without its body. `log_name` is at most 64 characters.
     """
     tag = orjson.dumps(f"{VERSION}:{log_name}")
     parts, size = [tag], len(tag) + 2
@@ -47,7 +59,7 @@ def encode(entries: Iterable[Entry], log_name: str, *, bytes_max: int | None = N
         part = _part(entry)
         if bytes_max is not None:
             if len(tag) + len(part) + 3 > bytes_max:
-                part = _part(Reached(entry.channel_id, entry.sequence))
+                part = _part(Reached.by(entry))
             if size + len(part) + 1 > bytes_max:
                 yield b"[%b]" % b",".join(parts)
                 parts, size = [tag], len(tag) + 2
@@ -57,8 +69,8 @@ def encode(entries: Iterable[Entry], log_name: str, *, bytes_max: int | None = N
         yield b"[%b]" % b",".join(parts)
 
 
-def decode(payload: str | bytes, log_name: str, epoch: str) -> list[Entry]:
-    """The entries of a payload, in order; messages are given the epoch of the log that it was made for.
+def decode(payload: str | bytes, log_name: str, epoch: str) -> list[Told]:
+    """The entries of a payload, in order, given the epoch of the log that it was made for.
 
     A payload of another version yields heads alone.
 
@@ -72,15 +84,16 @@ def decode(payload: str | bytes, log_name: str, epoch: str) -> list[Entry]:
         raise NotForThisLog("it is of another log, or has no tag")
     if version != str(VERSION):
         return list(_heads(items))
-    entries: list[Entry] = []
+    entries: list[Told] = []
     index, end = 1, len(items)
     while index < end:
         head = _reached(items[index])
         index += 1
         if head is None:
             raise NotForThisLog("a head was expected")
-        if index < end and isinstance(items[index], list) and len(items[index]) == 6:
-            entries.append(_message(head, items[index], epoch))
+        if index < end and isinstance(items[index], list) and len(items[index]) > 3:
+            entry = _change if head.of_changes else _message
+            entries.append(entry(head, items[index], epoch))
             index += 1
         else:
             entries.append(head)
@@ -108,23 +121,37 @@ def _items(payload: str | bytes) -> list[Any]:
     return items
 
 
-def _part(entry: Entry) -> bytes:
+def _part(told: Told) -> bytes:
     """An entry as it stands between the commas of a payload."""
-    if isinstance(entry, Reached):
-        return orjson.dumps(tuple(entry))
-    return orjson.dumps(
-        (
-            (entry.channel_id, entry.sequence),
-            (
-                to_microseconds(entry.timestamp),
-                entry.author,
-                entry.content,
-                entry.lane,
-                entry.provider,
-                entry.token_count,
-            ),
-        )
-    )[1:-1]
+    head: tuple[Any, ...] = (told.channel_id, told.sequence)
+    body: tuple[Any, ...] | None = None
+    if isinstance(told, Message):
+        if told.edition == 0:
+            body = (
+                to_microseconds(told.timestamp),
+                told.author,
+                told.content,
+                told.lane,
+                told.provider,
+                told.token_count,
+                told.complete,
+            )
+    elif isinstance(told, MessageChange):
+        head = (*head, _CHANGE)
+        if told.edition == 0:
+            body = (
+                told.message_sequence,
+                told.kind.value,
+                told.revision,
+                told.piece,
+                told.content,
+                told.author,
+                to_microseconds(told.timestamp),
+                told.token_count,
+            )
+    elif told.of_changes:
+        head = (*head, _CHANGE)
+    return orjson.dumps(head) if body is None else orjson.dumps((head, body))[1:-1]
 
 
 def _heads(items: list[Any]) -> Iterator[Reached]:
@@ -135,9 +162,13 @@ def _heads(items: list[Any]) -> Iterator[Reached]:
 
 def _reached(item: Any) -> Reached | None:
     match item:
-        case [str(channel_id), int(sequence)] if 0 < sequence <= SEQUENCE_MAX and sequence is not True:
-            return Reached(channel_id, sequence)
+        case [str(channel_id), int(sequence), *kind] if kind in ([], [_CHANGE]) and _is_sequence(sequence):
+            return Reached(channel_id, sequence, bool(kind))
     return None
+
+
+def _is_sequence(number: int) -> bool:
+    return 0 < number <= SEQUENCE_MAX and number is not True
 
 
 def _message(head: Reached, body: list[Any], epoch: str) -> Message:
@@ -149,12 +180,53 @@ def _message(head: Reached, body: list[Any], epoch: str) -> Message:
             str() | None as lane,
             str() | None as provider,
             int() | None as token_count,
-        ] if token_count is not True and token_count is not False:
-            try:
-                timestamp = from_microseconds(microseconds)
-            except OverflowError:
-                raise NotForThisLog("its time is none") from None
+            bool(complete),
+        ] if not isinstance(token_count, bool):
             return Message(
-                head.channel_id, head.sequence, author, content, lane, provider, token_count, timestamp, epoch
+                head.channel_id,
+                head.sequence,
+                author,
+                content,
+                lane,
+                provider,
+                token_count,
+                _moment(microseconds),
+                epoch,
+                complete=complete,
             )
     raise NotForThisLog("a message's body was expected")
+
+
+def _change(head: Reached, body: list[Any], epoch: str) -> MessageChange:
+    match body:
+        case [
+            int(message_sequence),
+            str(kind),
+            int(revision),
+            str() | None as piece,
+            str() | None as content,
+            str(author),
+            int(microseconds),
+            int() | None as token_count,
+        ] if kind in _KINDS and _is_sequence(message_sequence) and not isinstance(token_count, bool):
+            return MessageChange(
+                head.channel_id,
+                head.sequence,
+                message_sequence,
+                _KINDS[kind],
+                revision,
+                piece,
+                content,
+                author,
+                _moment(microseconds),
+                changes_epoch(epoch),
+                token_count,
+            )
+    raise NotForThisLog("a change's body was expected")
+
+
+def _moment(microseconds: int) -> datetime:
+    try:
+        return from_microseconds(microseconds)
+    except OverflowError:
+        raise NotForThisLog("its time is none") from None

@@ -1,7 +1,7 @@
 """A message log in memory that keeps every promise of `message_log.protocol` but durability, and a chat on it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -105,6 +105,12 @@ class MemoryLog:
             if size > max_bytes:
                 break
         return taken
+
+    async def read_many(self, positions: Mapping[str, int], *, limit: int, max_bytes: int) -> dict[str, list[Message]]:
+        runs = {
+            id_: await self.read(id_, after=after, limit=limit, max_bytes=max_bytes) for id_, after in positions.items()
+        }
+        return {channel_id: run for channel_id, run in runs.items() if run}
 
     async def history(
         self,
@@ -211,6 +217,15 @@ class MemoryChanges:
                 if sum(each.text_bytes for each in taken) > max_bytes:
                     break
         return taken
+
+    async def read_many(
+        self, positions: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> dict[str, list[MessageChange]]:
+        found = {}
+        for channel_id, after in positions.items():
+            if run := await self.read(channel_id, after=after, limit=limit, max_bytes=max_bytes):
+                found[channel_id] = run
+        return found
 
     async def oldest_sequence(self, channel_id: str) -> int:
         await self._log._answer()

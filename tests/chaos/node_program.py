@@ -29,7 +29,7 @@ COMMIT_SECONDS = 0.05
 
 def hints_lost() -> None:
     """Whatever a node commits, the others are not told."""
-    Hints.announce = lambda self, messages: None  # type: ignore[method-assign]
+    Hints.announce = lambda self, commit: None  # type: ignore[method-assign]
 
 
 def no_sweep() -> None:

@@ -75,6 +75,22 @@ class ExactlyOnce(RuleBasedStateMachine):
         finally:
             self.log._listener = listener
 
+    async def _hear(self, channel_id: str, count: int) -> None:
+        """Another node's commits: each message is told twice, once, as a bare hint or not at all, in any order."""
+        before = self.log._heads.get(channel_id, 0)
+        await self._post(channel_id, count, False)
+        dice = self.log.dice
+        told = [message for message in self.log._between(channel_id, before, None) for _ in range(dice.randrange(3))]
+        if dice.random() < 0.5:
+            dice.shuffle(told)
+        for message in told:
+            if dice.random() < 0.8:
+                self.hub.heard([message])
+            else:
+                self.hub.hinted(channel_id, message.sequence)
+            for _ in range(dice.randrange(3)):
+                await asyncio.sleep(0)
+
     async def _render(self, message: Message) -> bytes:
         for _ in range(self.log.dice.randrange(3)):
             await asyncio.sleep(0)
@@ -90,6 +106,11 @@ class ExactlyOnce(RuleBasedStateMachine):
     @rule(channel_id=st.sampled_from(CHANNELS), count=st.integers(1, 30), told=st.booleans())
     def post(self, channel_id: str, count: int, told: bool) -> None:
         self.run(self._post(channel_id, count, told or not self.shared))
+
+    @rule(channel_id=st.sampled_from(CHANNELS), count=st.integers(1, 30))
+    def hear_of_posts(self, channel_id: str, count: int) -> None:
+        if self.shared:
+            self.run(self._hear(channel_id, count))
 
     @rule(
         channel_id=st.sampled_from(CHANNELS),

@@ -9,15 +9,19 @@ from messages import Draft, Message
 
 
 class Recorder:
-    """Hears what a log says; `heard` is set by every hint, `gap` when commits may have been missed."""
+    """Hears what a log says; `heard_something` is set by whatever comes from another log, `gap` when commits may have
+    been missed."""
 
     def __init__(self) -> None:
         self.commits: list[list[Message]] = []
         self.hints: list[tuple[str, int]] = []
         self.changes: list[MessageChange] = []
         self.change_hints: list[tuple[str, int]] = []
-        self.heard = asyncio.Event()
         self.gap = asyncio.Event()
+        self.from_elsewhere: list[Message] = []
+        self.changes_from_elsewhere: list[MessageChange] = []
+        self.dropped = 0
+        self.heard_something = asyncio.Event()
 
     def committed(self, commit: Commit) -> None:
         if commit.messages:
@@ -26,11 +30,25 @@ class Recorder:
 
     def hinted(self, channel_id: str, sequence: int) -> None:
         self.hints.append((channel_id, sequence))
-        self.heard.set()
+        self.heard_something.set()
+
+    def heard(self, commit: Commit) -> None:
+        self.from_elsewhere += commit.messages
+        self.changes_from_elsewhere += commit.changes
+        self.heard_something.set()
+
+    def misheard(self) -> None:
+        self.dropped += 1
+        self.heard_something.set()
+
+    @property
+    def reached(self) -> list[tuple[str, int]]:
+        """How far channels have come by what other processes told, with messages or without."""
+        return [*self.hints, *((message.channel_id, message.sequence) for message in self.from_elsewhere)]
 
     def hinted_changes(self, channel_id: str, sequence: int) -> None:
         self.change_hints.append((channel_id, sequence))
-        self.heard.set()
+        self.heard_something.set()
 
     def missed(self) -> None:
         self.gap.set()

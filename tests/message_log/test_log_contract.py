@@ -292,3 +292,22 @@ async def test_reader_cancelled_leaves_the_log_usable(log: SqlMessageLog) -> Non
         await asyncio.gather(*tasks, return_exceptions=True)
     assert len(await everything(log)) == 200
     assert await log.ready()
+
+
+async def test_read_many_reads_on_in_each_channel_within_the_bounds(log: SqlMessageLog) -> None:
+    for channel_id in ("a", "b", "c", "é😀"):
+        await post(log, *(f"{channel_id} {number}" for number in range(10)), channel_id=channel_id)
+    await post(log, *(character * 1_000 for character in "xyz"), channel_id="long")
+    positions = {"a": 0, "b": 7, "c": 10, "é😀": 9, "long": 0, "nobody's": 0}
+    found = await log.read_many(positions, limit=4, max_bytes=1_500)
+    assert {channel_id: [m.sequence for m in run] for channel_id, run in found.items()} == {
+        "a": [1, 2, 3, 4],
+        "b": [8, 9, 10],
+        "é😀": [10],
+        "long": [1, 2],
+    }
+    for channel_id, run in found.items():
+        assert run == await log.read(channel_id, after=positions[channel_id], limit=4, max_bytes=1_500)
+    assert await log.read_many({}, limit=4, max_bytes=1_500) == {}
+    (first,) = (await log.read_many({"long": 0}, limit=4, max_bytes=1))["long"]
+    assert first.sequence == 1

@@ -307,4 +307,8 @@ async def test_key_lookup_and_reads_use_indexes_in_a_large_table(
     parameters = {**compiled.params, "channel_id": "c1", "after": 10, "before": 4000, "limit": 100, "max_bytes": 10**6}
     assert "messages_pkey" in await plan(str(compiled), parameters)
     assert "Sort" not in await plan(str(compiled), parameters)
+    many = (["c1", "c2"], [10, 4_000], 100, 10**6)
+    assert parts.queries._read_many is not None
+    assert "messages_pkey" in await plan(parts.queries._read_many, many)
+    assert "Seq Scan" not in await plan(parts.queries._read_many, many)
     await log.close()

@@ -1,6 +1,7 @@
 """What processes tell each other: everything comes back, sizes are bounded, and nothing foreign is believed."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -8,25 +9,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from message_log.wire import Entry, NotForThisLog, Reached, decode, decode_heads, encode
+from changes import MessageChange, MessageChangeKind, changes_epoch
+from message_log.wire import NotForThisLog, Reached, Told, decode, decode_heads, encode
 from messages import SEQUENCE_MAX, Message
 
 LOG, EPOCH = "0123456789abcdef", "an epoch"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 SEQUENCES = st.integers(1, SEQUENCE_MAX)
+CHANNELS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=128)
+MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))
+TOKENS = st.none() | st.integers(0, 2**31 - 1)
 MESSAGES = st.builds(
     Message,
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=128),
+    CHANNELS,
     SEQUENCES,
     TEXT,
     TEXT,
     st.none() | TEXT,
     st.none() | TEXT,
-    st.none() | st.integers(0, 2**31 - 1),
-    st.datetimes(datetime(1900, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)),
+    TOKENS,
+    MOMENTS,
     st.just(EPOCH),
+    complete=st.booleans(),
 )
-ENTRIES = st.lists(MESSAGES | st.builds(Reached, TEXT, SEQUENCES), max_size=20)
+CHANGES = st.builds(
+    MessageChange,
+    CHANNELS,
+    SEQUENCES,
+    SEQUENCES,
+    st.sampled_from(MessageChangeKind),
+    st.integers(1, 2**40),
+    st.none() | TEXT,
+    st.none() | TEXT,
+    TEXT,
+    MOMENTS,
+    st.just(changes_epoch(EPOCH)),
+    TOKENS,
+)
+ENTRIES = st.lists(MESSAGES | CHANGES | st.builds(Reached, CHANNELS, SEQUENCES, st.booleans()), max_size=20)
 
 
 def message(sequence: int = 1, content: str = "hello", channel_id: str = "general") -> Message:
@@ -35,18 +55,18 @@ def message(sequence: int = 1, content: str = "hello", channel_id: str = "genera
 
 
 @given(ENTRIES)
-def test_wire_entries_come_back_as_they_were(entries: list[Entry]) -> None:
+def test_wire_entries_come_back_as_they_were(entries: list[Told]) -> None:
     payloads = list(encode(entries, LOG))
     assert len(payloads) == bool(entries)
     assert [entry for payload in payloads for entry in decode(payload, LOG, EPOCH)] == entries
 
 
 @given(ENTRIES, st.integers(1_100, 4_000))
-def test_wire_payloads_are_bounded_and_carry_every_entry_in_order(entries: list[Entry], bytes_max: int) -> None:
+def test_wire_payloads_are_bounded_and_carry_every_entry_in_order(entries: list[Told], bytes_max: int) -> None:
     payloads = list(encode(entries, LOG, bytes_max=bytes_max))
     assert all(len(payload) <= bytes_max for payload in payloads)
     told = [entry for payload in payloads for entry in decode(payload.decode(), LOG, EPOCH)]
-    assert [(e.channel_id, e.sequence) for e in told] == [(e.channel_id, e.sequence) for e in entries]
+    assert [Reached.by(entry) for entry in told] == [Reached.by(entry) for entry in entries]
     for entry, as_told in zip(entries, told, strict=True):
         assert as_told == entry or isinstance(as_told, Reached)
 
@@ -55,6 +75,15 @@ def test_wire_message_that_is_too_long_for_a_payload_goes_without_its_body() -> 
     entries = [message(1), message(2, "x" * 8_000), message(3)]
     (payload,) = encode(entries, LOG, bytes_max=7_900)
     assert decode(payload, LOG, EPOCH) == [entries[0], Reached("general", 2), entries[2]]
+
+
+def test_wire_what_was_stated_anew_is_not_told_in_its_earlier_form() -> None:
+    changed = replace(message(1), revision=1)
+    change = MessageChange(
+        "general", 5, 1, MessageChangeKind.APPENDED, 1, None, None, "ann", changed.timestamp, EPOCH, edition=1
+    )
+    (payload,) = encode([changed, change], LOG)
+    assert decode(payload, LOG, EPOCH) == [Reached("general", 1), Reached("general", 5, True)]
 
 
 def test_wire_short_messages_share_a_payload() -> None:
@@ -71,16 +100,18 @@ def test_wire_payload_of_another_log_is_refused(sender: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        ["2026", "ann", "hello", None, None, None],
-        [10**30, "ann", "hello", None, None, None],
-        [10**18, "ann", "hello", None, None, None],
-        [1, None, "hello", None, None, None],
-        [1, "ann", {"a": 1}, None, None, None],
-        [1, "ann", "hello", 1, None, None],
-        [1, "ann", "hello", None, [], None],
-        [1, "ann", "hello", None, None, "3"],
-        [1, "ann", "hello", None, None, True],
-        [1, "ann", "hello", None, None],
+        ["2026", "ann", "hello", None, None, None, True],
+        [10**30, "ann", "hello", None, None, None, True],
+        [10**18, "ann", "hello", None, None, None, True],
+        [1, None, "hello", None, None, None, True],
+        [1, "ann", {"a": 1}, None, None, None, True],
+        [1, "ann", "hello", 1, None, None, True],
+        [1, "ann", "hello", None, [], None, True],
+        [1, "ann", "hello", None, None, "3", True],
+        [1, "ann", "hello", None, None, True, True],
+        [1, "ann", "hello", None, None, None],
+        [1, "ann", "hello", None, None, None, 1],
+        [2, "APPENDED", 1, "piece", None, "ann", 5, None],
         {},
         "hello",
     ],
@@ -89,6 +120,22 @@ def test_wire_body_that_is_none_spoils_its_payload(body: object) -> None:
     payload = json.dumps([f"1:{LOG}", ["general", 1], body])
     with pytest.raises(NotForThisLog):
         decode(payload, LOG, EPOCH)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [0, "APPENDED", 1, "piece", None, "ann", 5, None],
+        [2, "DELETED", 1, "piece", None, "ann", 5, None],
+        [2, "APPENDED", "1", "piece", None, "ann", 5, None],
+        [2, "APPENDED", 1, 7, None, "ann", 5, None],
+        [2, "APPENDED", 1, "piece", None, "ann", 10**30, None],
+        [1, "ann", "hello", None, None, None, True],
+    ],
+)
+def test_wire_body_that_is_no_change_spoils_its_payload(body: object) -> None:
+    with pytest.raises(NotForThisLog):
+        decode(json.dumps([f"1:{LOG}", ["general", 1, "change"], body]), LOG, EPOCH)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +165,14 @@ def test_wire_head_that_is_none_spoils_its_payload(head: object) -> None:
 
 
 def test_wire_payload_of_another_version_tells_how_far_channels_have_come() -> None:
-    later = orjson.dumps([f"2:{LOG}", ["general", 4], {"content": "in a form to come"}, ["other", 9, "change"]])
-    assert decode(later, LOG, EPOCH) == [Reached("general", 4)]
+    heads = [
+        ["general", 4],
+        {"content": "in a form to come"},
+        ["other", 9, "change"],
+        ["other", 9, "in time"],
+    ]
+    later = orjson.dumps([f"2:{LOG}", *heads])
+    assert decode(later, LOG, EPOCH) == [Reached("general", 4), Reached("other", 9, True)]
 
 
 def test_wire_payload_of_the_version_before_tells_how_far_channels_have_come() -> None:

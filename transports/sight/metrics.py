@@ -103,6 +103,8 @@ class _Server(Collector):
         yield _counter("messages_delivered", "Messages handed to subscribers.", figures.messages_delivered)
         yield _counter("commits", "Commits that stored at least one message.", figures.commits)
         yield _counter("hints", "Heads heard of from other processes or the sweep.", figures.hints)
+        yield _counter("heard_messages", "Messages that other processes sent along with their hints.", figures.heard)
+        yield _counter("misheard", "Hints that were dropped: garbage, or another log's.", figures.misheard)
         yield _counter("slow_falls", "Times a live subscription could not take a batch.", figures.slow_falls)
         yield _counter("catch_up_pages", "Pages taken by subscriptions behind the head.", figures.catch_up_pages)
         yield _counter("log_reads", "Reads of the log for subscriptions behind the head.", hub.pages.reads)
