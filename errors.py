@@ -6,6 +6,7 @@
 | `Unauthenticated`         | UNAUTHENTICATED           | a token is missing, malformed or has expired            | with a fresh token          |
 | `Forbidden`               | FORBIDDEN                 | the caller may not do this                              | no                          |
 | `RateLimited`             | RATE_LIMITED              | a posting rate is used up                               | after `retry_after_ms`      |
+| `TooManySubscriptions`    | TOO_MANY_SUBSCRIPTIONS    | one socket has as many subscriptions as it may have     | on another socket           |
 | `CursorInvalid`           | CURSOR_INVALID            | a cursor is malformed, foreign or past the head         | no: read `headCursor` again |
 | `CursorExpired`           | CURSOR_EXPIRED            | retention removed what follows a cursor                 | from `resume_cursor`        |
 | `IdempotencyConflict`     | IDEMPOTENCY_CONFLICT      | an idempotency key is used again for another post       | no                          |
@@ -113,6 +114,24 @@ class LogDamaged(RaqcoonError):
 
     def __init__(self) -> None:
         super().__init__("What the message log holds at this place cannot be read; the operator finds why in the log.")
+
+
+class TooManySubscriptions(RaqcoonError):
+    """Raised when a socket has as many subscriptions as it may have: the next belongs on another socket.
+
+    `limit` is how many one socket may have.
+    """
+
+    code = "TOO_MANY_SUBSCRIPTIONS"
+    http_status = 429
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"This socket has {limit} subscriptions, as many as one may have: open another socket.")
+        self.limit = limit
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        return {"code": self.code, "limit": self.limit}
 
 
 class CursorInvalid(RaqcoonError):

@@ -79,7 +79,7 @@ async def test_limits_of_headers_connections_and_operations_are_settings(start_s
         await client.send(client.operation("2", SUBSCRIBE, channel="general", after=None))
         error = await client.next_frame()
         assert error["type"] == "error"
-        assert "at most 1 subscriptions" in error["payload"][0]["message"]
+        assert error["payload"][0]["extensions"] == {"code": "TOO_MANY_SUBSCRIPTIONS", "limit": 1}
         await server.post("1")
         with pytest.raises(httpx.HTTPStatusError, match="429"):
             await server.post("2")

@@ -152,7 +152,7 @@ async def test_subscription_past_the_limit_gets_an_error_frame_and_the_socket_li
         await opened.send(*(subscription(str(number)) for number in range(4)))
         error = await opened.expect()
         assert (error["id"], error["type"]) == ("3", "error")
-        assert error["payload"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+        assert error["payload"][0]["extensions"] == {"code": "TOO_MANY_SUBSCRIPTIONS", "limit": 3}
         assert "3" in error["payload"][0]["message"]
         await opened.send(complete("0"), subscription("4"), operation("q", HEAD))
         assert [(await opened.expect())["id"] for _ in range(2)] == ["q", "q"]

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
-from errors import BadUserInput, Forbidden, RaqcoonError, RetryLater, Unauthenticated
+from errors import Forbidden, RaqcoonError, RetryLater, TooManySubscriptions, Unauthenticated
 from messages import Viewer
 from schema.context import Context
 from schema.documents import Prepared
@@ -158,9 +158,7 @@ class SocketConnection:
         core, endpoint = self._protocol, self._endpoint
         try:
             if not core.begin_stream(operation):
-                raise BadUserInput(
-                    "id", f"is one too many: a socket has at most {endpoint.limits.subscriptions} subscriptions"
-                )
+                raise TooManySubscriptions(endpoint.limits.subscriptions)
             send = partial(self._send_for, operation)
             sink = endpoint.make_sink(self._scope, send, operation.id, partial(self._ended, operation))
             subscriber = await endpoint.operations.subscribe(prepared, variables, self._context(), sink)
