@@ -137,6 +137,8 @@ class Draft:
     provider: str | None = None
     token_count: int | None = None
     idempotency_key: str | None = None
+    sender: str | None = None
+    """Whose token it came with, None where nobody is told from anybody. It is not stored."""
 
     def same_post(self, message: Message) -> bool:
         """Whether a repeat of this draft's idempotency key may be answered with `message`."""
@@ -183,6 +185,20 @@ class Totals:
     tokens: int
     messages_by_provider: Mapping[str, int]
     messages_by_lane: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """That an author's access to a channel was taken away; None stands for every channel.
+
+    It holds until `until`, without end where that is None, or until it is taken back. All times are UTC.
+    """
+
+    author: str
+    channel_id: str | None
+    until: datetime | None
+    revoked_at: datetime
+    revoked_by: str
 
 
 @dataclass(frozen=True, slots=True)

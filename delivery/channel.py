@@ -16,7 +16,7 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 
 from delivery.budget import CacheBudget
@@ -26,7 +26,7 @@ from delivery.pages import PAGE_BYTES, PAGE_ENTRIES, PageReader
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from delivery.tail import Tail, size_bytes
-from errors import CursorExpired, InternalError, LogDamaged, RaqcoonError, Unavailable
+from errors import CursorExpired, Forbidden, InternalError, LogDamaged, RaqcoonError, Unavailable
 from message_log.protocol import Entry, EntryLog
 from messages import encode_cursor
 
@@ -175,7 +175,14 @@ class Channel:
     # -- subscribers ------------------------------------------------------------------------------------------
 
     def join(
-        self, position: int, key: Hashable, filter: Filter | None, render: Render, sink: Sink, shared: bool
+        self,
+        position: int,
+        key: Hashable,
+        filter: Filter | None,
+        render: Render,
+        sink: Sink,
+        shared: bool,
+        author: str | None = None,
     ) -> Subscriber:
         """Adds a subscriber at `position`. With `shared` it joins the cohort of its key and filter."""
         cohort_key: Hashable = (key, filter) if shared else object()
@@ -183,7 +190,7 @@ class Channel:
         if cohort is None:
             cohort = self.cohorts[cohort_key] = Cohort(cohort_key, filter, render, self._results)
             self._results.add(cohort)
-        subscriber = Subscriber(position, cohort, sink, self)
+        subscriber = Subscriber(position, cohort, sink, self, author)
         cohort.loose[subscriber] = None
         self.subscribers += 1
         if position < self.head:
@@ -202,6 +209,13 @@ class Channel:
         if subscriber.catch_up is not None:
             subscriber.catch_up.cancel()
         self._left(self, subscriber.catch_up)
+
+    def throw_out(self, authors: Collection[str]) -> None:
+        """Ends the subscriptions of these authors, whether they are live, behind or slow."""
+        for cohort in list(self.cohorts.values()):
+            for subscriber in cohort.members:
+                if subscriber.author in authors:
+                    subscriber.end(Forbidden("Your access to this channel was revoked."))
 
     # -- the delivery task ------------------------------------------------------------------------------------
 

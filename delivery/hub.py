@@ -15,6 +15,7 @@ from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from errors import CursorInvalid, LogDamaged, Unavailable
 from message_log.protocol import Entry, EntryLog
+from messages import Revocation
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,18 @@ class Hub:
             if channel is not None:
                 channel.offer(entry)
 
+    def revoked(self, revocations: Sequence[Revocation]) -> None:
+        """Ends the subscriptions of those whose access was revoked, whether they are live, behind or slow."""
+        everywhere = {each.author for each in revocations if each.channel_id is None}
+        by_channel: dict[str, set[str]] = {}
+        for each in revocations:
+            if each.channel_id is not None:
+                by_channel.setdefault(each.channel_id, set()).add(each.author)
+        for channel_id in list(self.channels) if everywhere else by_channel:
+            channel = self.channels.get(channel_id)
+            if channel is not None:
+                channel.throw_out(everywhere | by_channel.get(channel_id, set()))
+
     # -- subscribing ------------------------------------------------------------------------------------------
 
     async def subscribe(
@@ -125,8 +138,11 @@ class Hub:
         filter: Filter | None,
         render: Render,
         sink: Sink,
+        author: str | None = None,
     ) -> Subscriber:
         """Adds a subscriber that is sent everything after `position`, once, in order; None is the head of now.
+
+        `author` is whose subscription it is, so that it can be ended when his access is revoked; None for nobody's.
 
         Subscribers of a channel with equal `cohort` and `filter` share executions: `render` of the first one serves
         them all. When it returns, the subscription stands: whatever is committed from now on will be sent.
@@ -167,7 +183,7 @@ class Hub:
                 raise CursorInvalid("is past the channel's newest entry")
             await channel.open()  # Again only if delivering has failed meanwhile; else it returns in this step.
             shared = len(self._results) < self._max_cohorts or (cohort, filter) in channel.cohorts
-            return channel.join(position, cohort, filter, render, sink, shared)
+            return channel.join(position, cohort, filter, render, sink, shared, author)
         finally:
             channel.holds -= 1
             self._release(channel)

@@ -1,8 +1,11 @@
 """A server's hubs: one for each log that a channel has, the same class. Nothing in a hub knows which one it is."""
 
+from collections.abc import Callable, Sequence
+
 from delivery.budget import CacheBudget
 from delivery.hub import RESULTS_BYTES, RESULTS_OF_COHORT_BYTES, TAIL_BYTES, TAILS_BYTES, Hub
 from message_log.protocol import Commit, MessageLog
+from messages import Revocation
 
 CHANGE_PAGES_BYTES = 8 * 1024 * 1024
 """Pages of changes kept for those who come next: few, since they are small and soon behind everybody."""
@@ -15,6 +18,8 @@ class Hubs:
     """
 
     def __init__(self, log: MessageLog, *, max_cohorts: int = 10_000, sweep_interval_seconds: float = 0.25) -> None:
+        self.on_revoked: Callable[[Sequence[Revocation]], None] | None = None
+        """Told of revocations before the subscriptions that they end: connections are closed as wholes."""
         results = CacheBudget(RESULTS_BYTES, RESULTS_OF_COHORT_BYTES)
         tails = CacheBudget(TAILS_BYTES, TAIL_BYTES)
         self.messages = Hub(
@@ -48,6 +53,12 @@ class Hubs:
             self.messages.committed(commit.messages)
         if commit.changes:
             self.changes.committed(commit.changes)
+
+    def revoked(self, revocations: Sequence[Revocation]) -> None:
+        if self.on_revoked is not None:
+            self.on_revoked(revocations)
+        self.messages.revoked(revocations)
+        self.changes.revoked(revocations)
 
     def missed(self) -> None:
         self.messages.missed()

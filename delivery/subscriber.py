@@ -21,9 +21,12 @@ class Subscriber:
     It moves with a block, or is loose and moves by itself.
     """
 
-    __slots__ = ("_block", "_channel", "_delivered", "_position", "catch_up", "cohort", "sink")
+    __slots__ = ("_block", "_channel", "_delivered", "_position", "author", "catch_up", "cohort", "sink")
 
-    def __init__(self, position: int, cohort: Cohort, sink: Sink, channel: "Channel") -> None:
+    def __init__(
+        self, position: int, cohort: Cohort, sink: Sink, channel: "Channel", author: str | None = None
+    ) -> None:
+        self.author = author
         self.cohort = cohort
         self.sink = sink
         self.catch_up: asyncio.Task[None] | None = None

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, bindparam, delete, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -21,6 +22,8 @@ from message_log.tables import messages
 from messages import Draft, Message
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SETTLE_SECONDS = 4.0
 """How long the outcome of a commit is inquired after. Past it the posters hear that it is unknown."""
@@ -120,6 +123,24 @@ class Committer:
             self.close()
             self._note_failure(error)
             raise Unavailable from error
+
+    def change(self, work: Callable[[Connection], T]) -> T:
+        """Runs work that may be repeated, once more where the connection was lost.
+
+        Raises:
+            Unavailable: the database failed; whether the work was done is unknown.
+        """
+        for last_try in (False, True):
+            try:
+                with self._driver():
+                    assert self._connection is not None
+                    return work(self._connection)
+            except SQLAlchemyError as error:
+                self.close()
+                if last_try:
+                    self._note_failure(error)
+                    raise Unavailable from error
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Drops the connection; the next commit makes a new one."""

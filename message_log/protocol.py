@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Protocol
 
 from changes import MessageChange
-from messages import ChannelHead, Draft, Message, MessageFilter, Totals
+from messages import ChannelHead, Draft, Message, MessageFilter, Revocation, Totals
 
 
 class Entry(Protocol):
@@ -124,6 +124,28 @@ class LogListener(Protocol):
     def missed(self) -> None:
         """What told of commits was away for a while: any channel may have moved. The log has everything."""
 
+    def revoked(self, revocations: Sequence[Revocation]) -> None:
+        """These are newly in force, by whomever. `MessageLog.revoked` knows them already."""
+
+
+class Revoked(Protocol):
+    """The revocations in force, as this process knows them: looked up in memory, by any thread.
+
+    What this process revokes it knows before that is acknowledged; what another one revokes, within a second.
+    """
+
+    def forbids(self, author: str | None, channel_id: str | None) -> bool:
+        """Whether the author's access to the channel was revoked, or to every channel; None asks for the latter.
+
+        An author of None, which is anybody, is never forbidden anything.
+        """
+
+    def concerns(self, author: str | None) -> bool:
+        """Whether anything of this author's was revoked: a channel, or all of them."""
+
+    def listed(self) -> Sequence[Revocation]:
+        """Those in force now, by (author, channel); what holds for every channel comes first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Appended:
@@ -183,8 +205,29 @@ class MessageLog(Protocol):
         """Stores a draft and gives it the next sequence of its channel.
 
         Raises:
+            Forbidden: the access of its author or its sender was revoked before the commit began. Nothing was stored.
             IdempotencyConflict: its key names an earlier message that says something else. Nothing was stored.
             Unavailable: the outcome is unknown; a retry with the same idempotency key settles it.
+        """
+
+    @property
+    def revoked(self) -> Revoked:
+        """Whose access was taken away, known as soon as the log is open."""
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Stores a revocation, in place of an earlier one of the same author and channel. When it returns, it is in
+        force in this process, and the listener has been told.
+
+        Raises:
+            BadUserInput: too many are in force already.
+            Unavailable: the outcome is unknown. It may be repeated.
+        """
+
+    async def restore(self, author: str, channel_id: str | None) -> bool:
+        """Takes a revocation back; False where there was none of exactly this author and channel in force.
+
+        Raises:
+            Unavailable: the outcome is unknown. It may be repeated.
         """
 
     async def last_sequence(self, channel_id: str) -> int:

@@ -83,7 +83,10 @@ class ReadingLog(SqlMessageLog):
             probe=Readers(self._dialect, engine, threads=1, timeout_seconds=PROBE_SECONDS),
             queries=Queries(self._dialect, epoch),
             change_queries=ChangeQueries(self._dialect, epoch),
+            listener=listener,
+            watch=self._watch(listener),
         )
+        await self._begin_watch()
 
     def _prepare(self) -> tuple[Engine, str]:
         engine = self._dialect.engine(self._reader_threads + 1)

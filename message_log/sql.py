@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from errors import BadUserInput, LogDamaged, StartupError, Unavailable
+from message_log import revocations
 from message_log.batch import to_microseconds
 from message_log.change_queries import ChangeQueries
 from message_log.committer import Committer
@@ -23,11 +24,13 @@ from message_log.postgresql import PostgresqlDialect
 from message_log.protocol import Appended, Commit, HistoryPage, LogListener
 from message_log.queries import Queries, Stretch
 from message_log.readers import Readers
+from message_log.revocation_watch import RevocationWatch
+from message_log.revocations import RevocationSet
 from message_log.sql_changes import SqlChangeLog
 from message_log.sqlite import SqliteDialect
 from message_log.tables import log_info
 from message_log.writer import Poster, Writer, WriterLimits
-from messages import ChannelHead, Draft, Message, MessageFilter, Totals
+from messages import ChannelHead, Draft, Message, MessageFilter, Revocation, Totals
 
 logger = logging.getLogger(__name__)
 
@@ -92,9 +95,12 @@ class _Parts:
     writer: Writer
     readers: Readers
     probe: Readers
-    """For `ready` alone: many reads must not make it look as if the database were gone, on all nodes at once."""
+    """For `ready` and the watch alone: many reads must not make it look as if the database were gone, on all nodes at
+    once, nor keep anybody in who was thrown out."""
     queries: Queries
     change_queries: ChangeQueries
+    listener: LogListener
+    watch: RevocationWatch
 
 
 class SqlMessageLog:
@@ -119,6 +125,7 @@ class SqlMessageLog:
         self._now = now
         self._reader_threads = readers
         self._limits = limits or WriterLimits()
+        self._revoked = RevocationSet()
         self._parts: _Parts | None = None
         self._epoch: str | None = None
         self._proof: asyncio.Task[None] | None = None
@@ -160,19 +167,23 @@ class SqlMessageLog:
             engine=engine,
             committer=committer,
             hints=hints,
-            writer=Writer(committer.commit, committer.abort, publish, self._limits),
+            writer=Writer(committer.commit, committer.abort, publish, self._limits, self._revoked.forbids_post),
             readers=Readers(
                 self._dialect, engine, threads=self._reader_threads, timeout_seconds=self._limits.timeout_seconds
             ),
             probe=Readers(self._dialect, engine, threads=1, timeout_seconds=PROBE_SECONDS),
             queries=Queries(self._dialect, epoch),
             change_queries=ChangeQueries(self._dialect, epoch),
+            listener=listener,
+            watch=self._watch(listener),
         )
+        await self._begin_watch()
 
     async def close(self) -> None:
         parts = self._parts
         if parts is None:
             return
+        await parts.watch.stop()
         await parts.writer.stop()
         if self._proof is not None:
             await asyncio.wait([self._proof])
@@ -193,6 +204,35 @@ class SqlMessageLog:
             BadUserInput, Unavailable: nothing was stored, and the poster is not told.
         """
         self._open_parts().writer.post_for(draft, content_bytes(draft), poster)
+
+    @property
+    def revoked(self) -> RevocationSet:
+        return self._revoked
+
+    async def revoke(self, revocation: Revocation) -> None:
+        parts, now, known = self._open_parts(), self._now(), self._revoked
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            version = parts.committer.change(lambda connection: revocations.revoke(connection, revocation, now))
+            # In the thread that commits posts, so the next batch obeys it already; and whether or not anybody still
+            # waits for it. The loop hears of it before the caller does.
+            found = known.add(version, revocation)
+            loop.call_soon_threadsafe(parts.listener.revoked, found)
+
+        await parts.writer.run(work)
+
+    async def restore(self, author: str, channel_id: str | None) -> bool:
+        parts, now, known = self._open_parts(), self._now(), self._revoked
+
+        def work() -> bool:
+            version, found = parts.committer.change(
+                lambda connection: revocations.restore(connection, author, channel_id, now)
+            )
+            known.discard(version, author, channel_id)
+            return found
+
+        return await parts.writer.run(work)
 
     async def last_sequence(self, channel_id: str) -> int:
         return await self._ask(lambda queries, connection: queries.last_sequence(connection, channel_id))
@@ -318,6 +358,22 @@ class SqlMessageLog:
         if self._parts is None:
             raise Unavailable("The message log is closed.")
         return self._parts
+
+    def _watch(self, listener: LogListener) -> RevocationWatch:
+        return RevocationWatch(self._revocations_version, self._read_revocations, self._revoked, listener.revoked)
+
+    async def _begin_watch(self) -> None:
+        try:
+            await self._open_parts().watch.start()
+        except Unavailable as error:
+            await self.close()
+            raise StartupError(f"the revocations in {self.location} cannot be read: {error}") from None
+
+    async def _revocations_version(self) -> int:
+        return await self._open_parts().probe.run(revocations.version)
+
+    async def _read_revocations(self) -> tuple[int, Sequence[Revocation]]:
+        return await self._open_parts().probe.run(revocations.read)
 
     async def _ask(self, query: Callable[[Queries, Connection], T]) -> T:
         parts = self._open_parts()

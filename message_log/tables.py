@@ -21,6 +21,7 @@ log_info = Table(
     metadata,
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("epoch", _text(), nullable=False),
+    Column("revocations_version", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("id = 1", name="log_info_one_row"),
 )
 
@@ -119,4 +120,17 @@ writers = Table(
     Column("writer_id", _text(), primary_key=True),
     Column("commits", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+)
+
+# Whose access was taken away. An empty channel id stands for every channel. Each change raises the counter in
+# `log_info`.
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("author", _text(), primary_key=True),
+    Column("channel_id", _text(), primary_key=True),
+    Column("until", BigInteger),
+    Column("revoked_at", BigInteger, nullable=False),
+    Column("revoked_by", _text(), nullable=False),
+    sqlite_with_rowid=False,
 )

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from errors import Unavailable
+from errors import Forbidden, Unavailable
 from message_log.committer import Committed
 from message_log.protocol import Appended
 from messages import Draft, Message
@@ -96,11 +96,13 @@ class Writer:
         abort: Callable[[], None],
         publish: Callable[[Sequence[Message]], None],
         limits: WriterLimits,
+        forbids: Callable[[Draft], bool] = lambda draft: False,
     ) -> None:
         self._commit = commit
         self._abort = abort
         self._publish = publish
         self._limits = limits
+        self._forbids = forbids
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Post | _Job | None] = SimpleQueue()
         self._waiting: deque[_Post] = deque()
@@ -188,7 +190,7 @@ class Writer:
         if overdue:
             self._abort()  # else a database that neither answers nor goes away would hold the thread for ever
 
-    def _settle(self, posts: list[_Post], tried: list[_Post], committed: Committed) -> None:
+    def _settle(self, posts: list[_Post], tried: list[_Post], forbidden: list[_Post], committed: Committed) -> None:
         self._messages -= len(posts)
         self._bytes -= sum(post.size for post in posts)
         try:
@@ -203,6 +205,9 @@ class Writer:
                 post.future.set_result(outcome)
             else:
                 post.future.set_exception(outcome)
+        for post in forbidden:
+            if not post.future.done():
+                post.future.set_exception(Forbidden("Your access was revoked; nothing was stored."))
         for post in posts:
             if not post.future.done():  # it was not tried
                 post.future.set_exception(Unavailable("Too many posts wait to be stored; this one was not taken."))
@@ -220,7 +225,12 @@ class Writer:
         # commit could be done: it would be stored, and its poster told that nobody knows. Where more is posted than can
         # be stored, that would soon be all of them. The bound lets one slow commit pass.
         in_time = self._loop.time() + min(self._commit_seconds, self._limits.timeout_seconds / 2)
-        tried = [post for post in posts if not post.future.done() and post.gives_up_at > in_time]
+        tried: list[_Post] = []
+        forbidden: list[_Post] = []
+        for post in posts:
+            if not post.future.done() and post.gives_up_at > in_time:
+                # Asked again here: whoever was thrown out while the post waited must not be heard any more.
+                (forbidden if self._forbids(post.draft) else tried).append(post)
         began_at = time.monotonic()
         try:
             committed = self._commit([post.draft for post in tried]) if tried else Committed([], [])
@@ -230,7 +240,7 @@ class Writer:
         if tried:
             self._commit_seconds = time.monotonic() - began_at
         try:
-            self._loop.call_soon_threadsafe(self._settle, posts, tried, committed)
+            self._loop.call_soon_threadsafe(self._settle, posts, tried, forbidden, committed)
         except RuntimeError:  # the loop was closed under us: nobody is left to be told
             return False
         return True

@@ -1,6 +1,7 @@
 """Reading: pages of a channel's history by the Relay connection rules, channels, single messages, totals.
 
-A channel that the viewer may not read does not exist here: it looks like one that nobody has posted to.
+A channel that the viewer may not read does not exist here: it looks like one that nobody has posted to. One that he
+might read, if his access had not been revoked, is `Forbidden`.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from messages import ChannelHead, Message, MessageFilter, Totals, Viewer, encode
 from resolvers import input_rules
 from resolvers.chat import Chat
 from resolvers.readable_channels import readable_channels
-from resolvers.rights import may_read, reads_everything
+from resolvers.rights import exists, reads_everything
 from resolvers.subscribe import position_of
 
 PAGE_DEFAULT = 50
@@ -68,7 +69,7 @@ async def last_sequence(chat: Chat, viewer: Viewer, channel_id: object, argument
         Unavailable: the log cannot answer.
     """
     channel = input_rules.channel_id(channel_id, argument)
-    return await chat.log.last_sequence(channel) if may_read(chat, viewer, channel) else 0
+    return await chat.log.last_sequence(channel) if exists(chat, viewer, channel) else 0
 
 
 async def messages_page(
@@ -97,7 +98,7 @@ async def messages_page(
     backwards = last is not None
     low = None if after is None else position_of(chat, channel_id, after, "after")
     high = None if before is None else position_of(chat, channel_id, before, "before")
-    if not may_read(chat, viewer, channel_id):
+    if not exists(chat, viewer, channel_id):
         for position, argument in ((low, "after"), (high, "before")):
             if position:
                 raise CursorInvalid("is past the channel's newest message", argument)
@@ -171,7 +172,7 @@ async def message_by_id(chat: Chat, viewer: Viewer, message_id: str) -> Message 
         channel = input_rules.channel_id(parsed[0])
     except BadUserInput:
         return None
-    return await chat.log.message(channel, parsed[1]) if may_read(chat, viewer, channel) else None
+    return await chat.log.message(channel, parsed[1]) if exists(chat, viewer, channel) else None
 
 
 async def messages_after(
@@ -185,7 +186,7 @@ async def messages_after(
     """
     channel = input_rules.channel_id(channel_id)
     low = None if after is None else position_of(chat, channel, after)
-    if not may_read(chat, viewer, channel):
+    if not exists(chat, viewer, channel):
         if low:
             raise CursorInvalid("is past the channel's newest message")
         return []

@@ -109,6 +109,7 @@ def draft(
     provider_name: object = None,
     tokens: object = None,
     key: object = None,
+    sender: str | None = None,
 ) -> Draft:
     """A post that has passed every rule; the first broken one is raised."""
     return Draft(
@@ -119,6 +120,7 @@ def draft(
         provider(provider_name),
         token_count(tokens),
         idempotency_key(key),
+        sender,
     )
 
 

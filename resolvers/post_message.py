@@ -29,7 +29,8 @@ async def post_message(
 
     Raises:
         BadUserInput: an argument breaks its rule.
-        Forbidden: the viewer may not post to the channel, or may not post under this name.
+        Forbidden: the viewer may not post to the channel or under this name, or the access of one of the two was
+            revoked before the commit began.
         RateLimited: the author or the address posts too fast; a repeat is never refused for that, nor counted.
         IdempotencyConflict: the key already names a message that says something else.
         Unavailable: the server drains, or the log cannot answer: the outcome is then unknown.
@@ -43,6 +44,7 @@ async def post_message(
         provider_name=provider,
         tokens=token_count,
         key=idempotency_key,
+        sender=viewer.author,
     )
     require_post(chat, viewer, draft.channel_id, draft.author)
     if not chat.accepting:

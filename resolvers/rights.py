@@ -1,4 +1,7 @@
-"""What a viewer may do, asked in one place. Resolvers and transports ask here and never look at a token's claims."""
+"""What a viewer may do, asked in one place: what his token allows, less what was revoked.
+
+Resolvers and transports ask here and never look at a token's claims. Nothing here asks the log: both are in memory.
+"""
 
 from errors import Forbidden
 from messages import Viewer
@@ -7,18 +10,30 @@ from resolvers.chat import Chat
 
 
 def may_read(chat: Chat, viewer: Viewer, channel_id: str) -> bool:
-    """Whether a channel exists for the viewer. Where it does not, it looks like one that nobody has posted to."""
-    return viewer.may_read(channel_id)
+    """Whether the viewer may read the channel: it is left out of his lists where he may not."""
+    return viewer.may_read(channel_id) and not chat.log.revoked.forbids(viewer.author, channel_id)
+
+
+def exists(chat: Chat, viewer: Viewer, channel_id: str) -> bool:
+    """Whether a channel exists for the viewer. Where it does not, it looks like one that nobody has posted to.
+
+    Raises:
+        Forbidden: he might read it, and his access was revoked.
+    """
+    if not viewer.may_read(channel_id):
+        return False
+    _require_not_revoked(chat, viewer.author, channel_id)
+    return True
 
 
 def reads_everything(chat: Chat, viewer: Viewer) -> bool:
-    """Whether every channel that there is exists for the viewer, so that none need be looked at one by one."""
-    return viewer.read.everything
+    """Whether the viewer may read every channel that there is, so that none need be looked at one by one."""
+    return viewer.read.everything and not chat.log.revoked.concerns(viewer.author)
 
 
 def require_read(chat: Chat, viewer: Viewer, channel_id: str) -> None:
     """Raises Forbidden unless the viewer may follow the channel."""
-    if not may_read(chat, viewer, channel_id):
+    if not exists(chat, viewer, channel_id):
         raise Forbidden("You may not subscribe to this channel.")
 
 
@@ -28,6 +43,9 @@ def require_post(chat: Chat, viewer: Viewer, channel_id: str, author: str) -> No
         raise Forbidden("You may not post to this channel.")
     if not viewer.may_post_as(author):
         raise Forbidden("You may not post under this name.")
+    _require_not_revoked(chat, viewer.author, channel_id)
+    if author != viewer.author and chat.log.revoked.forbids(author, channel_id):
+        raise Forbidden("The access of this author was revoked.")
 
 
 def may_only_post(chat: Chat, viewer: Viewer, channel_id: object) -> bool:
@@ -35,14 +53,18 @@ def may_only_post(chat: Chat, viewer: Viewer, channel_id: object) -> bool:
 
     Raises:
         BadUserInput: `channel_id` breaks its rule.
+        Forbidden: his access was revoked.
     """
     channel = input_rules.channel_id(channel_id)
-    return viewer.may_post(channel) and not may_read(chat, viewer, channel)
+    if not viewer.may_post(channel) or viewer.may_read(channel):
+        return False
+    _require_not_revoked(chat, viewer.author, channel)
+    return True
 
 
 def may_manage(chat: Chat, viewer: Viewer, channel_id: str | None) -> bool:
     """Whether the viewer may manage the channel; None stands for every channel."""
-    return viewer.may_manage(channel_id)
+    return viewer.may_manage(channel_id) and not chat.log.revoked.forbids(viewer.author, channel_id)
 
 
 def require_manage(chat: Chat, viewer: Viewer, channel_id: str | None) -> None:
@@ -51,3 +73,14 @@ def require_manage(chat: Chat, viewer: Viewer, channel_id: str | None) -> None:
         raise Forbidden(
             "You may not manage every channel." if channel_id is None else "You may not manage this channel."
         )
+
+
+def require_admission(chat: Chat, viewer: Viewer) -> None:
+    """Raises Forbidden where the viewer's access to every channel was revoked."""
+    if chat.log.revoked.forbids(viewer.author, None):
+        raise Forbidden("Your access was revoked.")
+
+
+def _require_not_revoked(chat: Chat, author: str | None, channel_id: str) -> None:
+    if chat.log.revoked.forbids(author, channel_id):
+        raise Forbidden("Your access to this channel was revoked.")

@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from delivery.cohort import Render
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
-from errors import CursorInvalid
+from errors import CursorInvalid, Forbidden
 from messages import MessageFilter, Viewer, decode_cursor
 from resolvers import input_rules
 from resolvers.chat import Chat
@@ -53,4 +53,12 @@ async def subscribe(
     channel = input_rules.channel_id(channel_id)
     require_read(chat, viewer, channel)
     position = None if after is None else position_of(chat, channel, after)
-    return await chat.hub.subscribe(channel, position, cohort=cohort, filter=filter, render=render, sink=sink)
+    subscriber = await chat.hub.subscribe(
+        channel, position, cohort=cohort, filter=filter, render=render, sink=sink, author=viewer.author
+    )
+    try:
+        require_read(chat, viewer, channel)  # It may have been revoked meanwhile, and nothing was sent in this step.
+    except Forbidden:
+        subscriber.close()
+        raise
+    return subscriber

@@ -12,6 +12,13 @@ from strawberry.types import ExecutionContext
 
 from resolvers import history
 from resolvers.post_message import post_message
+from schema.revocations import (
+    Revocation,
+    RevocationConnection,
+    list_revocations,
+    restore_access,
+    revoke_access,
+)
 from schema.scalars import SCALARS
 from schema.source import message_source
 from schema.types import (
@@ -130,6 +137,11 @@ class Query:
     message: Message | None = strawberry.field(
         resolver=_message, description="One message; null when the id is malformed or names nothing."
     )
+    revocations: RevocationConnection = strawberry.field(
+        resolver=list_revocations,
+        description="Whose access is revoked now: everybody's for who manages every channel, else in the channels that "
+        "one manages.",
+    )
 
 
 @strawberry.type(description="Writing.")
@@ -137,6 +149,15 @@ class Mutation:
     post_message: Message = strawberry.mutation(
         resolver=_post_message,
         description="Appends a message to a channel. When this returns, the message survives a crash of the server.",
+    )
+    revoke_access: Revocation = strawberry.mutation(
+        resolver=revoke_access,
+        description="Takes an author's access to a channel, or to every channel, away: his subscriptions end, and he "
+        "may neither read nor post any more, with any token. Needs `manage` there. It acts everywhere within a second.",
+    )
+    restore_access: bool = strawberry.mutation(
+        resolver=restore_access,
+        description="Takes the revocation of exactly this author and channel back; false: there was none.",
     )
 
 

@@ -9,9 +9,10 @@ from uuid import uuid4
 
 from changes import MessageChange, changes_epoch
 from delivery.hubs import Hubs
-from errors import IdempotencyConflict, Unavailable
+from errors import Forbidden, IdempotencyConflict, Unavailable
 from message_log.protocol import Appended, Commit, HistoryPage, LogListener
-from messages import ANYONE, ChannelHead, Draft, Message, MessageFilter, Totals, Viewer
+from message_log.revocations import RevocationSet
+from messages import ANYONE, ChannelHead, Draft, Message, MessageFilter, Revocation, Totals, Viewer
 from patterns import NO_CHANNEL, ChannelPatterns
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
@@ -36,6 +37,7 @@ class MemoryLog:
         self._listener: LogListener | None = None
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
         self.appends = 0
+        self.revoked = RevocationSet()
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)
@@ -54,6 +56,8 @@ class MemoryLog:
 
     async def append(self, draft: Draft) -> Appended:
         await self._answer()
+        if self.revoked.forbids_post(draft):
+            raise Forbidden
         self.appends += 1
         key = draft.idempotency_key and (draft.channel_id, draft.author, draft.idempotency_key)
         if key and (first := self._keys.get(key)):
@@ -79,6 +83,18 @@ class MemoryLog:
         if self._listener is not None:
             self._listener.committed(Commit([message]))
         return Appended(message, created=True)
+
+    async def revoke(self, revocation: Revocation) -> None:
+        await self._answer()
+        found = self.revoked.add(0, revocation)
+        if self._listener is not None:
+            self._listener.revoked(found)
+
+    async def restore(self, author: str, channel_id: str | None) -> bool:
+        await self._answer()
+        there = any((each.author, each.channel_id) == (author, channel_id) for each in self.revoked.listed())
+        self.revoked.discard(0, author, channel_id)
+        return there
 
     async def last_sequence(self, channel_id: str) -> int:
         await self._answer()

@@ -26,7 +26,7 @@ from transports.shims.rest import POST_PATH, build_rest
 from transports.sight.logs import REQUEST_ID, REQUEST_ID_HEADER, request_id
 from transports.sight.metrics import Metrics
 from transports.wire.http_exchange import encode_body, respond
-from transports.wire.sockets import Authenticate, anyone, refuse
+from transports.wire.sockets import Authenticate, admitting, anyone, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +151,8 @@ def build_app(
     """
     origins = Origins(bound_host, allowed_origins)
     connections = Connections() if connections is None else connections
+    authenticate = admitting(chat, authenticate)
+    chat.hubs.on_revoked = connections.revoked
     pages = Pages(installed_playground()) if pages is None else pages
     rest, rest_post = build_rest(chat, body_bytes_max=limits.body_bytes, authenticate=authenticate)
     return App(

@@ -65,6 +65,7 @@ class Link:
         limits: bounds of what is under way, as the log's writer has them.
         greeted: called with every greeting before anything else of that connection; the second argument is True when
             commits may have been missed since the last one.
+        revoked: called when the owner tells of revocations. Whoever knows them already tells the listener.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class Link:
         listener: LogListener,
         limits: WriterLimits,
         greeted: Callable[[Hello, bool], None],
+        revoked: Callable[[], None],
     ) -> None:
         self._path = path
         self._listener = listener
         self._limits = limits
         self._greeted = greeted
+        self._revoked = revoked
         self._loop = asyncio.get_running_loop()
         self._connection: _Connection | None = None
         self._closed = False
@@ -210,6 +213,9 @@ class Link:
 
     def tell(self, method: str, args: tuple[Any, ...]) -> None:
         """Tells the listener what the owner's log told."""
+        if method == "revoked":
+            self._revoked()
+            return
         try:
             getattr(self._listener, method)(*args)
         except Exception:

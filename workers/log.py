@@ -9,7 +9,7 @@ from message_log.protocol import Appended, LogListener
 from message_log.reading import ReadingLog
 from message_log.sql import PROBE_SECONDS, SqlMessageLog, content_bytes
 from message_log.writer import WriterLimits
-from messages import Draft
+from messages import Draft, Revocation
 from workers.frames import Hello, NotAFrame, result
 from workers.link import Link
 
@@ -39,7 +39,7 @@ class WorkerLog(ReadingLog):
     async def open(self, listener: LogListener) -> None:
         if self._link is not None:
             raise RuntimeError("the log is open already")
-        self._link = Link(self._socket_path, listener, self._limits, self._greeted)
+        self._link = Link(self._socket_path, listener, self._limits, self._greeted, self._look)
         try:
             async with asyncio.timeout(START_SECONDS):
                 await self._link.connected.wait()
@@ -61,6 +61,15 @@ class WorkerLog(ReadingLog):
     async def append(self, draft: Draft) -> Appended:
         return await self._linked().post(draft, content_bytes(draft))
 
+    async def revoke(self, revocation: Revocation) -> None:
+        await self._linked().call("revoke", revocation)
+        await self._open_parts().watch.look()
+
+    async def restore(self, author: str, channel_id: str | None) -> bool:
+        answer = await self._linked().call("restore", author, channel_id)
+        await self._open_parts().watch.look()
+        return bool(result(SqlMessageLog, "restore", answer))
+
     async def ready(self) -> bool:
         try:
             answer = await self._linked().call("ready", timeout_seconds=PROBE_SECONDS)
@@ -72,6 +81,10 @@ class WorkerLog(ReadingLog):
         if self._link is None:
             raise Unavailable("The message log is closed.")
         return self._link
+
+    def _look(self) -> None:
+        if self._parts is not None:
+            self._parts.watch.hint()
 
     def _greeted(self, hello: Hello, missed: bool) -> None:
         if self._epoch is not None and hello.epoch != self._epoch:

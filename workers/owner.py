@@ -16,7 +16,7 @@ from typing import Any
 from errors import Unavailable
 from message_log.protocol import Appended, Commit, LogListener
 from message_log.sql import SqlMessageLog
-from messages import Message
+from messages import Message, Revocation
 from workers.frames import (
     VERSION,
     Answer,
@@ -88,6 +88,9 @@ class LogOwner(LogListener):
 
     def missed(self) -> None:
         self._tell("missed")
+
+    def revoked(self, revocations: Sequence[Revocation]) -> None:
+        self._tell("revoked", revocations)
 
     def _tell(self, method: str, *args: object) -> None:
         told = frame(Kind.TOLD, Told(method, raw(args)))
@@ -259,7 +262,7 @@ class _Post:
         self._worker.failed(self._number, error)
 
 
-CALLS: dict[str, Any] = {name: getattr(SqlMessageLog, name) for name in ("ready", "remove_before")}
+CALLS: dict[str, Any] = {name: getattr(SqlMessageLog, name) for name in ("ready", "remove_before", "revoke", "restore")}
 """What a worker may have the owner do besides appending: what writes, and what tells how the owner is."""
 
 

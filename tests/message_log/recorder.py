@@ -1,16 +1,17 @@
 """A listener that writes down what it hears, and short ways to post."""
 
 import asyncio
+from collections.abc import Sequence
 
 from changes import MessageChange
 from message_log.protocol import Appended, Commit
 from message_log.sql import SqlMessageLog
-from messages import Draft, Message
+from messages import Draft, Message, Revocation
 
 
 class Recorder:
-    """Hears what a log says; `heard_something` is set by whatever comes from another log, `gap` when commits may have
-    been missed."""
+    """Hears what a log says; `heard_something` is set by whatever comes from another log, `thrown_out` by every
+    revocation, `gap` when commits may have been missed."""
 
     def __init__(self) -> None:
         self.commits: list[list[Message]] = []
@@ -22,6 +23,8 @@ class Recorder:
         self.changes_from_elsewhere: list[MessageChange] = []
         self.dropped = 0
         self.heard_something = asyncio.Event()
+        self.revocations: list[Revocation] = []
+        self.thrown_out = asyncio.Event()
 
     def committed(self, commit: Commit) -> None:
         if commit.messages:
@@ -49,6 +52,10 @@ class Recorder:
     def hinted_changes(self, channel_id: str, sequence: int) -> None:
         self.change_hints.append((channel_id, sequence))
         self.heard_something.set()
+
+    def revoked(self, revocations: Sequence[Revocation]) -> None:
+        self.revocations += revocations
+        self.thrown_out.set()
 
     def missed(self) -> None:
         self.gap.set()

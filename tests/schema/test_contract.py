@@ -44,10 +44,16 @@ type Query {
   channel(id: ID!): Channel!
   channels(first: Int, after: String): ChannelConnection!
   message(id: ID!): Message
+  revocations(first: Int, after: String): RevocationConnection!
 }
+type Revocation { author: String!  channelId: ID  until: DateTime  revokedAt: DateTime!  revokedBy: String! }
+type RevocationEdge { cursor: String! node: Revocation! }
+type RevocationConnection { edges: [RevocationEdge!]! pageInfo: PageInfo! }
 type Mutation {
   postMessage(channelId: ID!, author: String!, content: String!, lane: String, provider: String,
               tokenCount: Int, idempotencyKey: String): Message!
+  revokeAccess(author: String!, channelId: ID, until: DateTime): Revocation!
+  restoreAccess(author: String!, channelId: ID): Boolean!
 }
 type Subscription {
   messages(channelId: ID!, after: Cursor, filter: MessageFilter): Message!

@@ -1,9 +1,11 @@
 """Every open WebSocket of this process, counted, so that limits can be kept and each of them reached."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
+from errors import Forbidden, RaqcoonError
+from messages import Revocation, Viewer
 from transports.sight.logs import ConnectionFigures
 
 KINDS = ("graphql-ws", "plain", "stream")
@@ -17,6 +19,16 @@ class Connection(Protocol):
     """An open socket, as the registry sees it."""
 
     figures: ConnectionFigures
+
+    @property
+    def viewer(self) -> Viewer | None:
+        """Who it is, None until that is known."""
+
+    def expel(self, error: RaqcoonError) -> None:
+        """Ends the connection as the end of its token would, telling `error`: a socket with 4403, a stream at once.
+
+        Nothing of any subscription is written from this moment on. Never raises, idempotent.
+        """
 
     def close(self, code: int, reason: str) -> None:
         """Begins to end the socket with a close frame. Returns at once, never raises, idempotent."""
@@ -70,6 +82,19 @@ class Connections:
         ):
             return 429, f"This address has its maximum of {self._max_per_address} connections."
         return None
+
+    def revoked(self, revocations: Iterable[Revocation]) -> None:
+        """Ends the connections of those whose access to every channel was revoked."""
+        authors = {each.author for each in revocations if each.channel_id is None}
+        if authors:
+            self.expel(lambda viewer: viewer.author in authors, Forbidden("Your access was revoked."))
+
+    def expel(self, whom: Callable[[Viewer], bool], error: RaqcoonError) -> None:
+        """Ends the connections of these viewers."""
+        for connection in self:
+            viewer = connection.viewer
+            if viewer is not None and whom(viewer):
+                connection.expel(error)
 
     def add(self, connection: Connection, address: str | None) -> None:
         """Registers an open socket. Whoever adds it removes it, whatever happens in between."""

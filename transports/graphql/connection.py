@@ -107,7 +107,7 @@ class SocketConnection:
         core = self._protocol
         try:
             viewer = await self._endpoint.authenticate(connection_params, self._scope)
-            self._expiry.start(viewer, self._expired)
+            self._expiry.start(viewer, self.expel)
         except (Unauthenticated, Forbidden):
             return core.close(CloseCode.FORBIDDEN, "Forbidden")
         except RetryLater:
@@ -209,16 +209,22 @@ class SocketConnection:
             chat=self._endpoint.chat, viewer=self._viewer, address=client_address(self._scope), connection=id(self)
         )
 
-    def _expired(self, error: Unauthenticated) -> None:
-        if not self._protocol.closed:
-            self._spawn(self._expire(error))
+    @property
+    def viewer(self) -> Viewer | None:
+        return self._viewer
 
-    async def _expire(self, error: Unauthenticated) -> None:
+    def expel(self, error: RaqcoonError) -> None:
+        """Ends every operation with `error`, at once, and begins to close the socket with 4403."""
+        if self._protocol.closed:
+            return
         ended = self._protocol.fail_all(self._errors(error))
         close = self._protocol.close(CloseCode.FORBIDDEN, "Forbidden")
         for operation, _ in ended:
             _stop(operation)
-        for _, frame in ended:
+        self._spawn(self._send_end([frame for _, frame in ended], close))
+
+    async def _send_end(self, frames: list[protocol.Send], close: Close | None) -> None:
+        for frame in frames:
             await transmit(self._send, {"type": "websocket.send", "text": frame.text})
         await self._act(close)
 

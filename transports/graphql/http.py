@@ -270,7 +270,7 @@ class _Exchange:
             status, text = refusal
             raise Refused(status, text, [(b"retry-after", b"1")])
         form = FORMATS[self.accepts.stream]
-        stream = OpenStream()
+        stream = OpenStream(context.viewer)
         connections.add(stream, context.address)
         last_seen = self._headers.get(b"last-event-id")
         try:
@@ -291,6 +291,9 @@ class _Exchange:
             errors = count_errors(endpoint._chat, format_errors(error))
             await end_stream(self._send, form.failure(errors) + form.completed)
             return None
+        stream.subscriber = subscriber
+        if stream.mailbox.ended:
+            subscriber.close()  # It was sent away while it subscribed.
         return partial(self._run_stream, form, stream, subscriber, context.viewer)
 
     async def _run_stream(
@@ -299,13 +302,8 @@ class _Exchange:
         endpoint = self._endpoint
         stream.figures.subscriptions = 1
         expiry = Expiry()
-
-        def expired(error: Unauthenticated) -> None:
-            subscriber.close()
-            stream.mailbox.end(error)
-
         try:
-            expiry.start(viewer, expired)
+            expiry.start(viewer, stream.expel)
             self.begun = True
             await start_stream(self._send, form, self.cors)
             await run_stream(
@@ -330,11 +328,19 @@ Stream = Callable[[], Awaitable[None]]
 class OpenStream:
     """A stream in the registry of connections."""
 
-    __slots__ = ("figures", "mailbox")
+    __slots__ = ("figures", "mailbox", "subscriber", "viewer")
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer: Viewer | None = viewer
+        self.subscriber: Subscriber | None = None
         self.mailbox = Mailbox()
         self.figures = ConnectionFigures("stream")
+
+    def expel(self, error: RaqcoonError) -> None:
+        """Ends the subscription with `error`; the response follows."""
+        if self.subscriber is not None:
+            self.subscriber.close()
+        self.mailbox.end(error)
 
     def close(self, code: int, reason: str) -> None:
         """Ends the response without a word, so that the client comes back and resumes. Codes are for sockets."""

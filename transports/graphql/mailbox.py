@@ -3,7 +3,7 @@
 import asyncio
 
 from delivery.sink import Batch, Sink
-from errors import RaqcoonError
+from errors import Forbidden, RaqcoonError, Unauthenticated
 
 
 class Mailbox(Sink):
@@ -40,6 +40,10 @@ class Mailbox(Sink):
             await self._emptied.wait()
 
     def end(self, error: RaqcoonError | None) -> None:
+        if self.ended:
+            return
+        if isinstance(error, Forbidden | Unauthenticated):
+            self._batch = None  # Whoever may not read any more is not sent what waits here either.
         self.ended = True
         self.error = error
         self._changed.set()

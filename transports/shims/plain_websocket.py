@@ -150,7 +150,7 @@ class PlainConnection:
         code: int = CloseCode.FORBIDDEN
         try:
             self._viewer = await self._endpoint.authenticate(None, self._scope)
-            self._expiry.start(self._viewer, self._expired)
+            self._expiry.start(self._viewer, self.expel)
         except (Unauthenticated, Forbidden) as error:
             refusal = error
         except RaqcoonError as error:
@@ -264,7 +264,12 @@ class PlainConnection:
         else:
             self._finish([error], 1013 if isinstance(error, RetryLater) else 1008, "")
 
-    def _expired(self, error: Unauthenticated) -> None:
+    @property
+    def viewer(self) -> Viewer | None:
+        return self._viewer
+
+    def expel(self, error: RaqcoonError) -> None:
+        """Ends the subscription with `error` and begins to close the socket with 4403."""
         self._finish([error], CloseCode.FORBIDDEN, "")
 
     def _finish(self, errors: list[RaqcoonError], code: int, reason: str) -> None:

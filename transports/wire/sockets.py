@@ -11,6 +11,8 @@ from starlette.types import Message, Scope, Send
 
 from errors import Unauthenticated
 from messages import ANYONE, Viewer
+from resolvers.chat import Chat
+from resolvers.rights import require_admission
 from transports.gate.addresses import limited_by
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,17 @@ _TIMER_SECONDS_MAX = 86_400.0
 async def anyone(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
     """The `Authenticate` of a server without authentication."""
     return ANYONE
+
+
+def admitting(chat: Chat, authenticate: Authenticate) -> Authenticate:
+    """`authenticate`, for those whose access to every channel was not revoked."""
+
+    async def admit(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
+        viewer = await authenticate(connection_params, scope)
+        require_admission(chat, viewer)
+        return viewer
+
+    return admit
 
 
 def everywhere(scope: Scope) -> bool:

@@ -1,0 +1,168 @@
+"""Whose access was taken away: stored with the log, held in memory by every process, and never asked for by a query.
+
+A counter in `log_info` is raised by every change. Each process compares it a few times a second and reads the list anew
+when it has moved, so a change acts everywhere whether or not anybody was told of it.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from threading import Lock
+
+from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from errors import BadUserInput
+from message_log.batch import from_microseconds, to_microseconds
+from message_log.tables import log_info, revocations
+from messages import Draft, Revocation
+
+REVOCATIONS_MAX = 10_000
+"""Revocations in force at once. All of them are held in memory by every process, and read anew at each change."""
+_EVERY = ""
+"""Stands for every channel in the table: no channel has an empty id, and a key takes no null."""
+
+
+class RevocationSet:
+    """The revocations in force, as this process knows them. Implements `protocol.Revoked`; any thread may ask."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._version = 0
+        self._listed: list[Revocation] = []
+        self._ends: dict[str, dict[str | None, float]] = {}
+        """By author and channel, until when; replaced whole, so that whoever asks needs no lock."""
+
+    def __bool__(self) -> bool:
+        return bool(self._ends)
+
+    def forbids(self, author: str | None, channel_id: str | None) -> bool:
+        """Whether the author's access to the channel was revoked, or to every channel; None asks for the latter."""
+        ends = self._ends.get(author) if author is not None else None
+        if not ends:
+            return False
+        now = self._clock()
+        return ends.get(None, 0.0) > now or (channel_id is not None and ends.get(channel_id, 0.0) > now)
+
+    def concerns(self, author: str | None) -> bool:
+        """Whether anything of this author's was revoked: a channel, or all of them."""
+        ends = self._ends.get(author) if author is not None else None
+        return ends is not None and max(ends.values()) > self._clock()
+
+    def forbids_post(self, draft: Draft) -> bool:
+        """Whether a post may not be stored: neither its author nor whoever sent it may have been thrown out."""
+        if not self._ends:
+            return False
+        return self.forbids(draft.author, draft.channel_id) or (
+            draft.sender != draft.author and self.forbids(draft.sender, draft.channel_id)
+        )
+
+    def listed(self) -> list[Revocation]:
+        """Those in force now, by (author, channel); what holds for every channel comes first."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return [each for each in self._listed if each.until is None or each.until > now]
+
+    def replace(self, version: int, listed: Iterable[Revocation]) -> list[Revocation]:
+        """Takes over what the log held at `version`, and returns those that were not in force here before.
+
+        A version that is older than what is known already changes nothing: it was read before a change of our own.
+        """
+        with self._lock:
+            return self._take(version, listed) if version >= self._version else []
+
+    def add(self, version: int, revocation: Revocation) -> list[Revocation]:
+        """Takes over a change of our own; returns what is newly in force."""
+        with self._lock:
+            others = self._without(revocation.author, revocation.channel_id)
+            return self._take(max(version, self._version), [*others, revocation])
+
+    def discard(self, version: int, author: str, channel_id: str | None) -> None:
+        """Takes over a change of our own."""
+        with self._lock:
+            self._take(max(version, self._version), self._without(author, channel_id))
+
+    def _without(self, author: str, channel_id: str | None) -> list[Revocation]:
+        return [each for each in self._listed if (each.author, each.channel_id) != (author, channel_id)]
+
+    def _take(self, version: int, listed: Iterable[Revocation]) -> list[Revocation]:
+        before = {(each.author, each.channel_id) for each in self.listed()}
+        ends: dict[str, dict[str | None, float]] = {}
+        self._version = version
+        self._listed = sorted(listed, key=lambda each: (each.author, each.channel_id or ""))
+        for each in self._listed:
+            end = float("inf") if each.until is None else each.until.timestamp()
+            ends.setdefault(each.author, {})[each.channel_id] = end
+        self._ends = ends
+        return [each for each in self.listed() if (each.author, each.channel_id) not in before]
+
+
+def revoke(connection: Connection, revocation: Revocation, now: datetime) -> int:
+    """Stores a revocation in place of an earlier one of the same author and channel; returns the new version.
+
+    Raises:
+        BadUserInput: `REVOCATIONS_MAX` are in force already.
+    """
+    row = {
+        "author": revocation.author,
+        "channel_id": _EVERY if revocation.channel_id is None else revocation.channel_id,
+        "until": None if revocation.until is None else to_microseconds(revocation.until),
+        "revoked_at": to_microseconds(revocation.revoked_at),
+        "revoked_by": revocation.revoked_by,
+    }
+    with _changed(connection):
+        connection.execute(delete(revocations).where(revocations.c.until <= to_microseconds(now)))
+        insert = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(revocations)
+        connection.execute(insert.values(row).on_conflict_do_update(index_elements=["author", "channel_id"], set_=row))
+        held = connection.scalar(select(func.count()).select_from(revocations)) or 0
+        if held > REVOCATIONS_MAX:
+            raise BadUserInput("author", f"is one too many: at most {REVOCATIONS_MAX} revocations are in force at once")
+        return version(connection)
+
+
+def restore(connection: Connection, author: str, channel_id: str | None, now: datetime) -> tuple[int, bool]:
+    """Takes a revocation back; returns the new version, and False where there was none in force."""
+    named = (revocations.c.author == author) & (
+        revocations.c.channel_id == (_EVERY if channel_id is None else channel_id)
+    )
+    with _changed(connection):
+        connection.execute(delete(revocations).where(revocations.c.until <= to_microseconds(now)))
+        found = connection.execute(delete(revocations).where(named)).rowcount > 0
+        return version(connection), found
+
+
+def version(connection: Connection) -> int:
+    """Moves with every change."""
+    return connection.scalar(select(log_info.c.revocations_version)) or 0
+
+
+def read(connection: Connection) -> tuple[int, Sequence[Revocation]]:
+    """All that are stored, those that have ended too, and a version that is not newer than they are."""
+    seen = version(connection)
+    rows = connection.execute(select(revocations)).mappings()
+    return seen, [
+        Revocation(
+            author=row["author"],
+            channel_id=None if row["channel_id"] == _EVERY else row["channel_id"],
+            until=None if row["until"] is None else from_microseconds(row["until"]),
+            revoked_at=from_microseconds(row["revoked_at"]),
+            revoked_by=row["revoked_by"],
+        )
+        for row in rows
+    ]
+
+
+class _changed:
+    """A transaction on a connection in autocommit mode that raises the version; others wait for it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        sqlite = self._connection.dialect.name == "sqlite"
+        self._connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "BEGIN")
+        self._connection.execute(update(log_info).values(revocations_version=log_info.c.revocations_version + 1))
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._connection.exec_driver_sql("COMMIT" if kind is None else "ROLLBACK")
