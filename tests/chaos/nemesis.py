@@ -4,8 +4,16 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import psycopg
+
+from message_log import postgresql
+from message_log.hints import EARLIER_NOTIFY_CHANNEL, log_name
+from message_log.wire import encode
+from messages import Message
 from tests.chaos.history import Fault
 from tests.chaos.people import Book, Publisher
 from tests.cluster.postgres import PostgresProcess
@@ -26,18 +34,22 @@ class Nemesis:
         self,
         book: Book,
         postgres: PostgresProcess,
+        database_url: str,
         nodes: list[ServerProcess],
         proxies: dict[str, Proxy],
         clocks: dict[str, Path],
+        hints: dict[str, Path],
         subscribers: list[Subscriber],
         burst: Publisher,
         chance: random.Random,
     ) -> None:
         self._book = book
         self._postgres = postgres
+        self._database_url = database_url
         self._nodes = nodes
         self._proxies = proxies
         self._clocks = clocks
+        self._hints = hints
         self._subscribers = subscribers
         self._burst = burst
         self._random = chance
@@ -58,6 +70,11 @@ class Nemesis:
         "slow client",
         "move clients",
         "clock jump",
+        "hints lost",
+        "hints doubled",
+        "hints shuffled",
+        "hints late",
+        "hints foreign",
         "rolling restart",
     )
 
@@ -172,6 +189,66 @@ class Nemesis:
         seconds = self._random.choice((-86_400, -3_600, -5, -0.5, 0, 0.5, 5, 3_600, 86_400))
         self._note(f"node {name}'s clock is off by {seconds} s")
         await asyncio.to_thread(self._clocks[name].write_text, str(seconds))
+
+    async def _hints_lost(self) -> None:
+        self._trouble_hints("lost")
+
+    async def _hints_doubled(self) -> None:
+        self._trouble_hints("doubled")
+
+    async def _hints_shuffled(self) -> None:
+        self._trouble_hints("shuffled")
+
+    async def _hints_late(self) -> None:
+        self._trouble_hints("late")
+
+    def _trouble_hints(self, trouble: str) -> None:
+        name, seconds = self._random.choice(list(self._hints)), self._random.uniform(0.5, 4)
+
+        async def troubled() -> None:
+            self._note(f"hints to node {name} are {trouble} for {seconds:.1f} s")
+            await asyncio.to_thread(self._hints[name].write_text, trouble)
+            await asyncio.sleep(seconds)
+            await asyncio.to_thread(self._hints[name].write_text, "")
+
+        self._let_last(troubled())
+
+    async def _hints_foreign(self) -> None:
+        """Says to all nodes, on the very channel that they listen to, what another log would say there, another epoch's
+        or a copy's; beside garbage, and heads far ahead by the earlier form, which names no log."""
+        self._note("foreign hints")
+        with contextlib.suppress(psycopg.Error, OSError):  # PostgreSQL may be away
+            async with await psycopg.AsyncConnection.connect(self._database_url, autocommit=True) as connection:
+                epoch, heads = await self._known(connection)
+                identity = await (await connection.execute(postgresql._IDENTITY)).fetchone()
+                assert identity is not None
+                name = log_name(epoch, ".".join(map(str, identity)))
+                others = (log_name("another epoch", ".".join(map(str, identity))), log_name(epoch, "a copy"), name[:-1])
+                for _ in range(20):
+                    epoch, heads = await self._known(connection)
+                    forged = [
+                        Message(channel_id, head + i, "eve", "eve/1/.", None, None, None, datetime.now(UTC), epoch)
+                        for channel_id, head in heads.items()
+                        for i in range(1, 6)
+                    ]
+                    said = [payload.decode() for other in others for payload in encode(forged, other, bytes_max=7_900)]
+                    (whole,) = encode(forged[:3], name)
+                    said += [whole.decode()[:-9], f'["1:{name}",["red",1],{{}}]', f'["1:{name}"', "garbage", "[]"]
+                    for channel, payloads in (
+                        (f"raqcoon_{name}", said),
+                        (EARLIER_NOTIFY_CHANNEL, ['[["red",900000],["nobody\'s",3]]', "garbage"]),
+                    ):
+                        await connection.execute(
+                            "SELECT pg_notify(%s, p) FROM unnest(%s::text[]) AS p", (channel, payloads)
+                        )
+                    await asyncio.sleep(0.02)
+
+    async def _known(self, connection: psycopg.AsyncConnection[Any]) -> tuple[str, dict[str, int]]:
+        """The log's epoch and the heads of its channels."""
+        row = await (await connection.execute("SELECT epoch FROM log_info")).fetchone()
+        assert row is not None
+        heads = await (await connection.execute("SELECT channel_id, last_sequence FROM channels")).fetchall()
+        return str(row[0]), dict(heads)
 
     async def _rolling_restart(self) -> None:
         for node in self._nodes:

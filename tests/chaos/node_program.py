@@ -1,25 +1,31 @@
 """A node for the chaos tests: `server.py` with a clock that may jump and, to prove the checker, seeded bugs.
 
-`CHAOS_CLOCK` names a file that holds the seconds by which the clock that stamps messages is off. `CHAOS_BUGS` lists
-bugs, separated by commas; see `BUGS`.
+`CHAOS_CLOCK` names a file that holds the seconds by which the clock that stamps messages is off. `CHAOS_HINTS` names a
+file that says what happens to the hints of other nodes; see `TROUBLES`. `CHAOS_BUGS` lists bugs, separated by commas;
+see `BUGS`.
 """
 
 import asyncio
 import os
+import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 import server
+from delivery.channel import Channel
 from delivery.hub import Hub
-from message_log import postgresql
+from message_log import hints, postgresql, wire
 from message_log.batch import Batch
 from message_log.hints import Hints
-from message_log.protocol import Commit, LogListener
+from message_log.protocol import Commit, Entry, LogListener
 from message_log.sql import SqlMessageLog
 from messages import Draft
 
@@ -70,7 +76,96 @@ def resume_off_by_one() -> None:
     subscribe.position_of = lambda *arguments: max(0, position_of(*arguments) - 1)  # type: ignore[assignment]
 
 
-BUGS = {bug.__name__: bug for bug in (hints_lost, no_sweep, delivered_before_commit, resume_off_by_one)}
+def early_hint_trusted() -> None:
+    """What comes is delivered at once, though what precedes it has not come."""
+
+    def whatever_came(self: Channel) -> list[Entry]:
+        run: list[Entry] = []
+        waiting, self._put_back = [self._put_back], None
+        while not self._queue.empty():
+            waiting.append(self._queue.get_nowait())
+        self._queue_bytes = 0
+        for entry in waiting:
+            if entry is not None and entry.sequence > (run[-1].sequence if run else self.head):
+                run.append(entry)
+        return run
+
+    Channel._drain = whatever_came  # type: ignore[method-assign]
+
+
+def foreign_hint_trusted() -> None:
+    """Hints are believed whatever log they name."""
+    decode = wire.decode
+
+    def believe(payload: str | bytes, log_name: str, epoch: str) -> list[wire.Told]:
+        with suppress(ValueError, IndexError, AttributeError):
+            log_name = orjson.loads(payload)[0].partition(":")[2]
+        return decode(payload, log_name, epoch)
+
+    hints.decode = believe
+
+
+BUGS = {
+    bug.__name__: bug
+    for bug in (
+        hints_lost,
+        no_sweep,
+        delivered_before_commit,
+        resume_off_by_one,
+        early_hint_trusted,
+        foreign_hint_trusted,
+    )
+}
+
+Hear = Callable[[Hints, str, str], None]
+
+
+def _lost(hear: Hear, hints: Hints, channel: str, payload: str) -> None:
+    """It never comes."""
+
+
+def _doubled(hear: Hear, hints: Hints, channel: str, payload: str) -> None:
+    """It comes at once, and again within two seconds."""
+    hear(hints, channel, payload)
+    asyncio.get_running_loop().call_later(random.uniform(0, 2), hear, hints, channel, payload)
+
+
+def _shuffled(hear: Hear, hints: Hints, channel: str, payload: str) -> None:
+    """Each entry comes by itself, in any order."""
+    try:
+        entries = wire.decode(payload, hints._name, hints._epoch)
+    except wire.NotForThisLog:
+        entries = []
+        hear(hints, channel, payload)
+    random.shuffle(entries)
+    for entry in entries:
+        (part,) = wire.encode([entry], hints._name)
+        asyncio.get_running_loop().call_later(random.uniform(0, 0.05), hear, hints, channel, part.decode())
+
+
+def _late(hear: Hear, hints: Hints, channel: str, payload: str) -> None:
+    """It comes after seconds."""
+    asyncio.get_running_loop().call_later(random.uniform(0.5, 4), hear, hints, channel, payload)
+
+
+TROUBLES = {"lost": _lost, "doubled": _doubled, "shuffled": _shuffled, "late": _late}
+
+
+def trouble_hints(path: Path) -> None:
+    """From now on what this node hears goes through the trouble that the file names, if it names one."""
+    hear = Hints._hear
+
+    def troubled(self: Hints, channel: str, payload: str) -> None:
+        try:
+            trouble = TROUBLES.get(path.read_text())
+        except OSError:
+            trouble = None
+        if trouble is None:
+            hear(self, channel, payload)
+        else:
+            trouble(hear, self, channel, payload)
+
+    Hints._hear = troubled  # type: ignore[method-assign]
 
 
 class JumpingClock:
@@ -90,6 +185,8 @@ class JumpingClock:
 def main() -> int:
     for name in filter(None, os.environ.get("CHAOS_BUGS", "").split(",")):
         BUGS[name]()
+    if trouble := os.environ.get("CHAOS_HINTS"):
+        trouble_hints(Path(trouble))
     if clock := os.environ.get("CHAOS_CLOCK"):
         server.SqlMessageLog = partial(SqlMessageLog, now=JumpingClock(Path(clock)))  # type: ignore[misc,assignment]
     return server.main(sys.argv[1:])

@@ -64,12 +64,17 @@ async def run(
     async with AsyncExitStack() as stack:
         proxies = {name: await stack.enter_async_context(proxied(url)) for name in NODES}
         clocks = {name: directory / f"clock-{name}" for name in NODES}
+        hints = {name: directory / f"hints-{name}" for name in NODES}
         nodes = [
             ServerProcess(
                 directory,
                 name,
                 command=(PROGRAM,),
-                environment={"CHAOS_CLOCK": str(clocks[name]), "CHAOS_BUGS": ",".join(bugs)},
+                environment={
+                    "CHAOS_CLOCK": str(clocks[name]),
+                    "CHAOS_HINTS": str(hints[name]),
+                    "CHAOS_BUGS": ",".join(bugs),
+                },
                 database_url=proxies[name].url,
                 drain_seconds=3,
                 drain_sockets_per_second=20,
@@ -98,7 +103,7 @@ async def run(
         ]
         burst = Publisher("burst", book, clients, CHANNELS, random.Random(chance.random()))
         last = Publisher("last", book, clients, CHANNELS, random.Random(chance.random()))
-        nemesis = Nemesis(book, postgres, nodes, proxies, clocks, subscribers, burst, chance)
+        nemesis = Nemesis(book, postgres, url, nodes, proxies, clocks, hints, subscribers, burst, chance)
         before = {node.pid: node.memory_bytes for node in nodes}
 
         stop = asyncio.Event()

@@ -40,8 +40,16 @@ async def test_cluster_under_faults_loses_and_repeats_nothing(postgres: Postgres
         (("hints_lost", "no_sweep"), (), 0, {"fell short"}),
         (("delivered_before_commit",), ("stall and cut",), 12, {"not in log", "disagree"}),
         (("resume_off_by_one",), ("move clients",), 2, {"repeated"}),
+        (("early_hint_trusted",), ("hints shuffled",), 3, {"skipped"}),
+        (("foreign_hint_trusted",), ("hints foreign",), 2, {"not in log", "disagree"}),
     ],
-    ids=["hint lost and no sweep", "delivery before commit", "resume off by one"],
+    ids=[
+        "hint lost and no sweep",
+        "delivery before commit",
+        "resume off by one",
+        "early hint trusted",
+        "foreign hint trusted",
+    ],
 )
 async def test_seeded_bug_is_caught(
     postgres: PostgresProcess,
