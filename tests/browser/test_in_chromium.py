@@ -44,6 +44,10 @@ def test_console_cursor_refused_or_connection_dead_goes_on_sensibly() -> None:
     run_scenario("console_faults.mjs")
 
 
+def test_console_channels_search_links_keys_and_token_serve_people() -> None:
+    run_scenario("console_people.mjs")
+
+
 def test_playground_first_tab_runs_as_it_is() -> None:
     run_scenario("playground.mjs")
 

@@ -1,6 +1,6 @@
 // One channel as a position that moves over its log: history first, then everything after it, with no gap and no repeat.
 
-const FIELDS = 'sequence cursor author content lane provider tokenCount timestamp';
+const FIELDS = 'channelId sequence cursor author content lane provider tokenCount timestamp';
 
 const HISTORY = `query History($channelId: ID!, $before: Cursor) {
   channel(id: $channelId) {
@@ -13,6 +13,8 @@ const HISTORY = `query History($channelId: ID!, $before: Cursor) {
   }
 }`;
 
+const PLACE = `query Place($id: ID!) { message(id: $id) { ${FIELDS} } }`;
+
 const LIVE = `subscription Live($channelId: ID!, $after: Cursor!) {
   messages(channelId: $channelId, after: $after) { ${FIELDS} }
 }`;
@@ -24,6 +26,7 @@ const POST = `mutation Post($channelId: ID!, $author: String!, $content: String!
 }`;
 
 const RETRY_MS = 1000;
+const FAR_MESSAGES = 5_000; // further back than this, a linked message is shown without what came since
 const PASSING = new Set(['UNAVAILABLE', 'RATE_LIMITED', 'INTERNAL_SERVER_ERROR']);
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -41,13 +44,14 @@ export class Channel {
 
   /**
    * `view` is told what happens: history(messages, reachedStart), live(message, subscribedAt), gap(from, to),
-   * restart(text), notice(text), refused(error).
+   * restart(text), notice(text), refused(error). With `sequence` it begins around that message, else at the newest.
    */
-  constructor(socket, id, view) {
+  constructor(socket, id, view, sequence = null) {
     this.#socket = socket;
     this.#view = view;
     this.id = id;
-    this.#open();
+    if (sequence === null) this.#open();
+    else this.#openAt(sequence);
   }
 
   close() {
@@ -89,6 +93,43 @@ export class Channel {
     this.#cursor = newest?.cursor ?? channel.headCursor;
     this.#sequence = newest?.sequence ?? channel.lastSequence;
     this.#listen();
+  }
+
+  /** Shows the message with this number and 49 before it, and then everything since. */
+  async #openAt(sequence) {
+    const place = (await this.#ask(PLACE, { id: `${this.id}:${sequence}` }))?.message;
+    if (this.#closed) return;
+    if (!place) {
+      this.#view.notice(`Message ${sequence} is not there (any more). This is the channel as it stands now.`);
+      await this.#open();
+      return;
+    }
+    const channel = await this.#page(place.cursor);
+    if (!channel) return;
+    this.#view.live(place, null);
+    this.#cursor = place.cursor;
+    this.#sequence = place.sequence;
+    this.#view.revealed(place.sequence);
+    const since = channel.lastSequence - place.sequence;
+    if (since <= FAR_MESSAGES) this.#listen();
+    else this.#view.far(since);
+  }
+
+  /** The answer to a query, however long it takes; null when it was refused for good, or the channel was left. */
+  async #ask(query, variables) {
+    while (!this.#closed) {
+      try {
+        return await this.#socket.request(query, variables);
+      } catch (error) {
+        if (this.#closed) return null;
+        if (!PASSING.has(error.code)) {
+          this.#view.refused(error);
+          return null;
+        }
+        await sleep(retryMs(error));
+      }
+    }
+    return null;
   }
 
   async #page(before) {

@@ -1,18 +1,24 @@
 // The console: a channel's history and live messages, a composer, and the state of the connection.
 
 import { Channel } from './channel.js';
+import { ChannelList } from './channels.js';
+import { Identity } from './identity.js';
+import { Search } from './search.js';
 import { GraphQLSocket } from './socket.js';
 import { Timeline, element, row } from './timeline.js';
 
 const LATENCIES_KEPT = 100;
 const by = (id) => document.getElementById(id);
-const remembered = (() => {
+const storage = (name) => {
   try {
-    return localStorage;
+    return globalThis[name];
   } catch {
     return {}; // storage is switched off: nothing is remembered
   }
-})();
+};
+const remembered = storage('localStorage');
+const identity = new Identity(storage('sessionStorage'));
+const search = new Search(by('timeline'), by('found'));
 
 const timeline = new Timeline(by('timeline'), by('scroller'), {
   onFollow(unseen) {
@@ -22,6 +28,9 @@ const timeline = new Timeline(by('timeline'), by('scroller'), {
   onForget(cursor) {
     channel.forgetBefore(cursor);
     atStart(false);
+  },
+  onDraw() {
+    if (search.active) search.again();
   },
 });
 
@@ -44,7 +53,9 @@ function onState(state) {
   } else if (state.name === 'ready') {
     say('live', 'Live');
     by('resumed').textContent = String(connections++);
+    channels.refresh();
   } else {
+    if (state.refused) by('identity').open = true;
     const until = Date.now() + state.delayMs;
     const tell = () => {
       const seconds = Math.ceil((until - Date.now()) / 1000);
@@ -58,7 +69,7 @@ function onState(state) {
 const endpoint = new URL('graphql', location.href);
 endpoint.search = endpoint.hash = '';
 endpoint.protocol = endpoint.protocol.replace('http', 'ws');
-const socket = new GraphQLSocket(endpoint.href, onState);
+const socket = new GraphQLSocket(endpoint.href, onState, () => (identity.token ? { token: identity.token } : {}));
 by('retry').onclick = () => socket.nudge();
 
 // --- delivery latency -----------------------------------------------------------------------------------------------
@@ -111,9 +122,15 @@ const view = {
   },
   live(message, subscribedAt) {
     settle(message);
-    timeline.add(message, deliveryMark(message, subscribedAt));
+    timeline.add(message, subscribedAt === null ? null : deliveryMark(message, subscribedAt));
     position(message.sequence);
     shown();
+  },
+  revealed(sequence) {
+    requestAnimationFrame(() => requestAnimationFrame(() => timeline.reveal(sequence)));
+  },
+  far(since) {
+    timeline.note(`${since.toLocaleString()} messages follow. They are not loaded here; open the channel to see the newest.`, 'news');
   },
   gap(from, to) {
     timeline.note(from === to ? `Message ${from} did not arrive.` : `Messages ${from} to ${to} did not arrive.`, 'bad');
@@ -133,45 +150,125 @@ const view = {
 
 function position(sequence) {
   by('position').textContent = sequence.toLocaleString();
+  channels.looked(sequence);
 }
 
-function open(id) {
+function open(id, sequence = null) {
   channel?.close();
   timeline.clear();
   by('pending').replaceChildren();
   by('position').textContent = '–';
   for (const name of ['older', 'start', 'empty']) by(name).hidden = true;
-  by('channel').value = id;
+  by('channel').value = '';
+  channels.filter('');
+  channels.select(id);
+  by('title').textContent = id;
+  menu(false);
+  showRights(id);
   document.title = `${id} · RAQCOON console`;
   remembered.channel = id;
-  channel = new Channel(socket, id, view);
+  channel = new Channel(socket, id, view, sequence);
 }
 
 function openFromAddress() {
-  open(new URLSearchParams(location.search).get('channel') || remembered.channel || 'general');
+  const address = new URLSearchParams(location.search);
+  const sequence = Number(address.get('message'));
+  open(address.get('channel') || remembered.channel || 'general', sequence > 0 ? sequence : null);
+}
+
+function go(id) {
+  history.pushState(null, '', `?${new URLSearchParams({ channel: id })}`);
+  open(id);
 }
 
 by('channel-form').onsubmit = (event) => {
   event.preventDefault();
-  const id = by('channel').value.trim();
-  history.pushState(null, '', `?${new URLSearchParams({ channel: id })}`);
-  open(id);
+  go(by('channel').value.trim());
   by('content').focus();
 };
 addEventListener('popstate', openFromAddress);
 
-by('channel').onfocus = async () => {
-  const query = 'query Channels { channels(first: 200) { edges { node { id } } } }';
-  const answer = await socket.request(query, {}).catch(() => null); // these are suggestions only
-  if (!answer) return;
-  by('channels').replaceChildren(...answer.channels.edges.map(({ node }) => Object.assign(element('option'), { value: node.id })));
-};
+const channels = new ChannelList(socket, { list: by('channels'), note: by('channels-note'), storage: remembered, open: go });
+by('channel').oninput = () => channels.filter(by('channel').value);
+
+function menu(shown) {
+  document.body.classList.toggle('choosing', shown);
+  by('menu').setAttribute('aria-expanded', String(shown));
+}
+by('menu').onclick = () => menu(!document.body.classList.contains('choosing'));
 
 by('older').onclick = async () => {
+  if (by('older').disabled) return;
   by('older').disabled = true;
   await channel.loadOlder();
   by('older').disabled = false;
 };
+// Whoever scrolls to the top of what is loaded gets more.
+new IntersectionObserver(
+  (entries) => {
+    if (entries.at(-1).isIntersecting && !by('older').hidden && timeline.size && !timeline.following) by('older').click();
+  },
+  { root: by('scroller'), rootMargin: '300px 0px 0px 0px' },
+).observe(by('older'));
+
+// --- who is asking --------------------------------------------------------------------------------------------------
+
+function showRights(id) {
+  const mayPost = identity.may('post', id);
+  by('composer').hidden = !mayPost;
+  by('read-only').hidden = mayPost;
+  const { author } = identity;
+  by('author').readOnly = author !== null;
+  if (author !== null) by('author').value = author;
+  const rows = identity.rights().map(([name, patterns]) => {
+    const row = element('div');
+    row.append(element('dt', '', name), element('dd', '', patterns));
+    return row;
+  });
+  by('rights').replaceChildren(...rows);
+  by('rights').hidden = rows.length === 0;
+}
+
+by('token-form').onsubmit = (event) => {
+  event.preventDefault();
+  identity.token = by('token').value.trim();
+  by('token').value = '';
+  socket.renew();
+  openFromAddress();
+};
+
+// --- search, and keys that work everywhere --------------------------------------------------------------------------
+
+by('search').oninput = () => {
+  search.look(by('search').value);
+  timeline.toNewestIfFollowing();
+};
+
+addEventListener('keydown', (event) => {
+  const writing = event.target.matches?.('input, textarea');
+  if (event.key === '/' && !writing) focus('search');
+  else if (event.key.toLowerCase() === 'k' && (event.ctrlKey || event.metaKey)) {
+    menu(true);
+    focus('channel');
+  } else if (event.altKey && (event.key === 'ArrowUp' || event.key === 'ArrowDown')) {
+    const id = channels.neighbour(event.key === 'ArrowUp' ? -1 : 1);
+    if (id !== null) go(id);
+  } else if (event.key === 'Escape') {
+    if (by('search').value) {
+      by('search').value = '';
+      search.look('');
+    }
+    menu(false);
+    by('content').focus();
+    return;
+  } else return;
+  event.preventDefault();
+
+  function focus(id) {
+    by(id).focus();
+    by(id).select();
+  }
+});
 by('newest').onclick = () => timeline.toNewest();
 
 // --- posting --------------------------------------------------------------------------------------------------------

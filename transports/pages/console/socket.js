@@ -9,6 +9,7 @@ const PING_AFTER_MS = 10_000;
 const PONG_TIMEOUT_MS = 5_000;
 const BACKOFF_FIRST_MS = 300;
 const BACKOFF_MAX_MS = 20_000;
+const REFUSED = new Set([4401, 4403]); // no token, a bad one, one that has ended, or somebody who was shut out
 
 /** What the server answered instead of data. `code` and `extensions` are those of its first error. */
 export class OperationError extends Error {
@@ -33,12 +34,17 @@ export class GraphQLSocket {
   #attempt = 0;
   #lastId = 0;
   #operations = new Map();
+  #parameters;
   #timers = { ack: 0, ping: 0, pong: 0, retry: 0 };
 
-  /** `onState` gets {name: 'connecting' | 'ready' | 'waiting', …}; 'waiting' has `reason` and `delayMs`. */
-  constructor(url, onState) {
+  /**
+   * `onState` gets {name: 'connecting' | 'ready' | 'waiting', …}; 'waiting' has `reason`, `delayMs` and `refused`, which is
+   * true when the server asks for another token. `parameters()` is the payload of each connection's `connection_init`.
+   */
+  constructor(url, onState, parameters = () => ({})) {
     this.#url = url;
     this.#onState = onState;
+    this.#parameters = parameters;
     addEventListener('online', () => this.nudge());
     document.addEventListener('visibilitychange', () => document.hidden || this.nudge());
     this.#connect();
@@ -71,15 +77,24 @@ export class GraphQLSocket {
     else if (!this.#socket) this.#connect();
   }
 
+  /** Leaves the connection and makes a new one at once: with other parameters, say. */
+  renew() {
+    this.#attempt = 0;
+    this.#lost('changing the token');
+    this.nudge();
+  }
+
   #connect() {
     clearTimeout(this.#timers.retry);
     this.#onState({ name: 'connecting' });
     const socket = new WebSocket(this.#url, 'graphql-transport-ws');
     this.#socket = socket;
     this.#timers.ack = setTimeout(() => this.#lost('no answer'), ACK_TIMEOUT_MS);
-    socket.onopen = () => this.#send({ type: 'connection_init' });
+    socket.onopen = () => this.#send({ type: 'connection_init', payload: this.#parameters() });
     socket.onmessage = (event) => this.#receive(JSON.parse(event.data));
-    socket.onclose = (event) => this.#lost(event.reason || (event.code === 1006 ? 'connection lost' : `closed, ${event.code}`));
+    socket.onclose = (event) => {
+      this.#lost(event.reason || (event.code === 1006 ? 'connection lost' : `closed, ${event.code}`), REFUSED.has(event.code));
+    };
   }
 
   #receive(frame) {
@@ -112,10 +127,10 @@ export class GraphQLSocket {
     this.#ready = true;
     this.#attempt = 0;
     this.#timers.ping = setTimeout(() => this.#ping(), PING_AFTER_MS);
-    this.#onState({ name: 'ready' });
     for (const [id, { query, variables }] of this.#operations) {
       this.#send({ id, type: 'subscribe', payload: { query, variables: variables() } });
     }
+    this.#onState({ name: 'ready' }); // last: whoever hears it may begin operations of its own
   }
 
   #ping() {
@@ -126,7 +141,7 @@ export class GraphQLSocket {
   }
 
   /** Leaves the connection behind without waiting for its close, which takes minutes on a dead network. */
-  #lost(reason) {
+  #lost(reason, refused = false) {
     const socket = this.#socket;
     if (!socket) return;
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
@@ -136,7 +151,7 @@ export class GraphQLSocket {
     this.#ready = false;
     const delayMs = backoffMs(this.#attempt++);
     this.#timers.retry = setTimeout(() => this.#connect(), delayMs);
-    this.#onState({ name: 'waiting', reason, delayMs });
+    this.#onState({ name: 'waiting', reason, delayMs, refused });
   }
 
   #send(frame) {

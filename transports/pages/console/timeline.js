@@ -1,12 +1,14 @@
 // The list of messages. Text reaches the page as text nodes only.
 
+import { nodesOf } from './text.js';
+
 const KEPT_ROWS = 5_000; // while the newest are in view; "load older" brings back what was dropped
 const KEPT_ROWS_READING = 20_000; // while somebody reads further up
 const LONG_CHARACTERS = 1_600;
 const NAME_HUES = 8;
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
-const day = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
+const day = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'long' });
 
 export function element(name, className, text) {
@@ -24,15 +26,16 @@ function hue(name) {
 
 function timeOf(timestamp) {
   const date = new Date(timestamp);
-  const time = element('time', '', date.toDateString() === new Date().toDateString() ? clock.format(date) : `${day.format(date)}, ${clock.format(date)}`);
+  const time = element('time', '', clock.format(date));
   time.dateTime = timestamp;
   time.title = full.format(date);
   return time;
 }
 
 function contentOf(text) {
-  const content = element('div', 'content', text);
+  const content = element('div', 'content');
   content.dir = 'auto';
+  content.append(...nodesOf(text));
   if (text.length < LONG_CHARACTERS) return [content];
   content.classList.add('folded');
   const more = element('button', 'more', `Show all ${text.length.toLocaleString()} characters`);
@@ -44,10 +47,19 @@ function contentOf(text) {
   return [content, more];
 }
 
+/** A message's number, which leads to the message. */
+function numberOf({ sequence, channelId }) {
+  if (sequence === null) return element('span', 'sequence', '···');
+  const link = element('a', 'sequence', sequence);
+  link.href = `?${new URLSearchParams({ channel: channelId, message: sequence })}`;
+  link.title = 'Link to this message';
+  return link;
+}
+
 /** One row: number, who and what, when. `sequence` is null while the log has not answered. */
 export function row(message) {
   const item = element('li', 'message');
-  item.append(element('span', 'sequence', message.sequence ?? '···'));
+  item.append(numberOf(message));
   const head = element('p', 'head');
   const author = element('bdi', 'author', message.author);
   author.dataset.hue = hue(message.author);
@@ -80,13 +92,18 @@ export class Timeline {
   #frame = false;
   #unseen = 0;
   #top = 0;
+  #onDraw;
 
-  /** `onFollow(unseen)`: how many messages lie below the view, unread; `onForget(cursor)`: older rows were dropped. */
-  constructor(list, scroller, { onFollow, onForget }) {
+  /**
+   * `onFollow(unseen)`: how many messages lie below the view, unread; `onForget(cursor)`: older rows were dropped;
+   * `onDraw()`: the list has changed.
+   */
+  constructor(list, scroller, { onFollow, onForget, onDraw }) {
     this.#list = list;
     this.#scroller = scroller;
     this.#onFollow = onFollow;
     this.#onForget = onForget;
+    this.#onDraw = onDraw;
     this.following = true;
     scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     // Rows out of view have estimated heights: their real ones move the end of the list.
@@ -115,11 +132,41 @@ export class Timeline {
       if (!this.#rows.has(message.sequence)) fragment.append(this.#make(message));
     }
     const below = this.#scroller.scrollHeight - this.#scroller.scrollTop;
+    const following = this.#list.firstElementChild;
     this.#list.prepend(fragment);
+    this.#markDays(this.#list.firstElementChild, following);
     if (messages.length) this.#first = messages[0].sequence;
     this.#last = Math.max(this.#last, messages.at(-1)?.sequence ?? 0);
     if (this.following) this.toNewest();
     else this.#scroller.scrollTop = this.#scroller.scrollHeight - below;
+    this.#onDraw();
+  }
+
+  /** Brings a message into view and marks it; false when it is not in the list. */
+  reveal(sequence) {
+    const item = this.#rows.get(sequence);
+    if (!item) return false;
+    this.following = false;
+    this.#list.querySelector('.revealed')?.classList.remove('revealed');
+    item.classList.add('revealed');
+    item.scrollIntoView({ block: 'center' });
+    item.querySelector('.sequence').focus({ preventScroll: true });
+    return true;
+  }
+
+  /** Labels each row that is the first of its day, from `first` up to and including `last` (null: to the end). */
+  #markDays(first, last) {
+    for (let row = first; row; row = row.nextElementSibling) {
+      if (row.message) {
+        let before = row.previousElementSibling;
+        while (before && !before.message) before = before.previousElementSibling;
+        const date = new Date(row.message.timestamp);
+        const begins = !before || new Date(before.message.timestamp).toDateString() !== date.toDateString();
+        if (begins) row.dataset.day = day.format(date);
+        else delete row.dataset.day;
+      }
+      if (row === last) return;
+    }
   }
 
   /** Adds a message in its place, once. `mark` is what the last column says of its delivery, or null. */
@@ -160,6 +207,7 @@ export class Timeline {
   #draw() {
     this.#frame = false;
     const fragment = document.createDocumentFragment();
+    const end = this.#list.lastElementChild;
     for (const [message, mark] of this.#waiting) {
       const shown = this.#rows.get(message.sequence);
       const item = shown ?? this.#make(message);
@@ -177,9 +225,11 @@ export class Timeline {
     }
     this.#waiting = [];
     this.#list.append(fragment);
+    this.#markDays(end?.isConnected ? end : this.#list.firstElementChild, null);
     this.#trim();
     if (this.following) this.toNewest();
     else this.#onFollow(this.#unseen);
+    this.#onDraw();
   }
 
   /** Puts a row that arrived out of order before the first one with a higher number, looking from the end. */
@@ -190,6 +240,7 @@ export class Timeline {
       if (other.message) next = other;
     }
     this.#list.insertBefore(item, next);
+    this.#markDays(item, next);
   }
 
   #trim() {
@@ -202,6 +253,7 @@ export class Timeline {
     }
     const first = [...this.#list.children].find((item) => item.message);
     this.#first = first.message.sequence;
+    this.#markDays(first, first);
     this.#onForget(first.message.cursor);
   }
 
