@@ -1,16 +1,20 @@
-"""What was done to a message after it was posted.
+"""What was done to a message after it was posted, and the rule by which a change makes a message what it is now.
 
 Like `messages`, this knows nothing of databases, GraphQL or sockets, and no instance is ever mutated.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 
-from messages import MESSAGE_OVERHEAD_BYTES, encode_cursor, text_size_bytes
+from messages import MESSAGE_OVERHEAD_BYTES, Message, encode_cursor, text_size_bytes
 
 CHANGES = ":changes"
 """What the epoch of changes has behind that of messages: a cursor of the one log is no cursor of the other."""
+
+
+ERASED_AUTHOR = "erased"
+"""What stands where an author was whose name was taken away."""
 
 
 def changes_epoch(epoch: str) -> str:
@@ -50,6 +54,8 @@ class MessageChange:
     token_count: int | None = None
     edition: int = 0
     """1 once its text was taken away because its message was erased."""
+    new_author: str | None = None
+    """What the message's author is called from now on, where an erasure took the name too."""
 
     @property
     def cursor(self) -> str:
@@ -70,3 +76,63 @@ class MessageChange:
     def text_bytes(self) -> int:
         """Its text in bytes of UTF-8."""
         return text_size_bytes(self.piece or "") + text_size_bytes(self.content or "")
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeDraft:
+    """A change that has passed the input rules and has no sequence yet.
+
+    `by` is who asks, None for anybody: the change then bears the message's author. `others` says that they may do this
+    to what others have posted. `revision` is the message's as the caller has seen it; None is not compared. `text` is
+    the piece or the new content. `complete`: nothing comes behind this piece. `forgets_author`: an erasure that takes
+    the author's name too.
+    """
+
+    channel_id: str
+    message_sequence: int
+    kind: MessageChangeKind
+    by: str | None = None
+    others: bool = True
+    revision: int | None = None
+    text: str | None = None
+    token_count: int | None = None
+    complete: bool = False
+    content_bytes_max: int = 65_536
+    forgets_author: bool = False
+
+
+def apply_change(message: Message, change: MessageChange) -> Message:
+    """The message after the change, when that is its next one; else the message as it is.
+
+    This is the rule of convergence: a change is applied to a message when its revision is the message's plus one, and
+    passed over when it is not above it. So a message that was read at any moment, and all changes from before that
+    moment on, end in the same message, however often a change comes.
+    """
+    if change.revision != message.revision + 1:
+        return message
+    match change.kind:
+        case MessageChangeKind.APPENDED:
+            tokens = message.token_count if change.token_count is None else change.token_count
+            content = message.content + (change.piece or "")
+            return replace(message, revision=change.revision, content=content, token_count=tokens)
+        case MessageChangeKind.COMPLETED:
+            return replace(message, revision=change.revision, complete=True)
+        case MessageChangeKind.EDITED:
+            return replace(message, revision=change.revision, content=change.content or "", edited_at=change.timestamp)
+        case MessageChangeKind.ERASED:
+            return replace(
+                message,
+                revision=change.revision,
+                content="",
+                lane=None,
+                provider=None,
+                token_count=None,
+                complete=True,
+                erased_at=change.timestamp,
+                author=change.new_author or message.author,
+            )
+
+
+def without_text(change: MessageChange) -> MessageChange:
+    """What is left of a change whose message was erased."""
+    return replace(change, piece=None, content=None, edition=1)

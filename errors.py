@@ -10,6 +10,8 @@
 | `CursorInvalid`           | CURSOR_INVALID            | a cursor is malformed, foreign or past the head         | no: read `headCursor` again |
 | `CursorExpired`           | CURSOR_EXPIRED            | retention removed what follows a cursor                 | from `resume_cursor`        |
 | `IdempotencyConflict`     | IDEMPOTENCY_CONFLICT      | an idempotency key is used again for another post       | no                          |
+| `RevisionConflict`        | REVISION_CONFLICT         | a message has another revision than the caller has seen | with its `revision`         |
+| `MessageComplete`         | MESSAGE_COMPLETE          | something is to be appended to a message that is done   | no                          |
 | `Unavailable`             | UNAVAILABLE               | the log cannot answer now; a post's outcome is unknown  | after `retry_after_ms`      |
 | `LogDamaged`              | LOG_DAMAGED               | what is stored at this place cannot be read any more    | no: tell the operator       |
 | `PersistedQueryNotFound`  | PERSISTED_QUERY_NOT_FOUND | a document's hash is not known here                     | with the full document      |
@@ -172,6 +174,32 @@ class IdempotencyConflict(RaqcoonError):
 
     def __init__(self) -> None:
         super().__init__("idempotencyKey was used before by this author in this channel for a different message")
+
+
+class RevisionConflict(RaqcoonError):
+    """Raised when a message has changed since the caller has seen it. `revision` is the one that it has."""
+
+    code = "REVISION_CONFLICT"
+    http_status = 409
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"The message has another revision than the one given: it has {revision} now.")
+        self.revision = revision
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        return {"code": self.code, "revision": self.revision}
+
+
+class MessageComplete(RaqcoonError):
+    """Raised when something is to be appended to a message that is complete: its author, a reader or the server has
+    completed it, or it was erased."""
+
+    code = "MESSAGE_COMPLETE"
+    http_status = 409
+
+    def __init__(self) -> None:
+        super().__init__("The message is complete: nothing can be appended to it any more.")
 
 
 class PersistedQueryNotFound(RaqcoonError):

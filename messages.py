@@ -128,7 +128,7 @@ def parse_message_id(message_id: str) -> tuple[str, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A post that has passed the input rules and has no sequence yet."""
+    """A post that has passed the input rules and has no sequence yet. Not `complete`: it will grow."""
 
     channel_id: str
     author: str
@@ -139,9 +139,10 @@ class Draft:
     idempotency_key: str | None = None
     sender: str | None = None
     """Whose token it came with, None where nobody is told from anybody. It is not stored."""
+    complete: bool = True
 
     def same_post(self, message: Message) -> bool:
-        """Whether a repeat of this draft's idempotency key may be answered with `message`."""
+        """Whether `message`, as it stands, says what this draft says."""
         return (self.content, self.lane, self.provider, self.token_count) == (
             message.content,
             message.lane,

@@ -24,6 +24,7 @@ from pydantic_settings import SettingsError
 
 from delivery.hubs import Hubs
 from errors import StartupError
+from message_log.growth import Growth, GrowthPolicy
 from message_log.retention import Retention, RetentionPolicy
 from message_log.sql import SqlMessageLog
 from resolvers.chat import Chat
@@ -156,6 +157,9 @@ async def serve(settings: Settings) -> None:
         retention = Retention(log, settings.part(RetentionPolicy))
         retention.start()
         stack.push_async_callback(retention.stop)
+        growth = Growth(log, settings.part(GrowthPolicy))
+        growth.start()
+        stack.push_async_callback(growth.stop)
         authenticate = await _authentication(settings)
         proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
         max_connections = settings.max_connections

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     retention_max_messages: int | None = Field(
         None, ge=1, description="Messages that a channel keeps; older ones are removed in the background. Unset, all."
     )
+    growing_timeout_seconds: float = Field(
+        600.0, gt=0, description="A message that grows and that nobody has appended to for this long is completed."
+    )
     max_connections: int = Field(
         50_000, ge=1, description="TCP connections at once; one more is told 503. The limit of open files may be lower."
     )

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from changes import ChangeDraft, MessageChange
 from errors import BadUserInput, IdempotencyConflict
+from message_log.posted import same_post
 from message_log.protocol import Appended
 from messages import SEQUENCE_MAX, Draft, Message
 
@@ -28,6 +30,27 @@ def from_microseconds(microseconds: int) -> datetime:
     return _UNIX_EPOCH + timedelta(microseconds=microseconds)
 
 
+LIFE_AS_POSTED = (0, True, None, None)
+
+
+def lived(
+    revision: int, complete: int, edited_at: int | None, erased_at: int | None
+) -> tuple[int, bool, datetime | None, datetime | None]:
+    """The columns of a message's life as `Message` has them."""
+    if not revision:
+        return LIFE_AS_POSTED if complete else (0, False, None, None)
+    return (
+        revision,
+        bool(complete),
+        None if edited_at is None else from_microseconds(edited_at),
+        None if erased_at is None else from_microseconds(erased_at),
+    )
+
+
+Named = tuple[Message, str | None]
+"""A message under an idempotency key as it stands now, and the digest of it as it was posted (see `posted`)."""
+
+
 def key_of(draft: Draft) -> Key | None:
     """What the draft's idempotency key means in the whole log, or None when it has none."""
     key = draft.idempotency_key
@@ -44,13 +67,14 @@ class Batch:
     """What one transaction writes and what it answers.
 
     `outcomes[i]` answers the i-th draft. `messages` are the new ones, ascending in each channel, and `keys[i]` is the
-    idempotency key of `messages[i]`. `heads` are the channels' new last sequences; `totals` maps (channel, provider,
-    lane) to the messages and tokens to add.
+    idempotency key of `messages[i]`. `changes` are the new changes, ascending in each channel. `heads` are the
+    channels' new last sequences; `totals` maps (channel, provider, lane) to the messages and tokens to add.
     """
 
     outcomes: list[Outcome]
     messages: list[Message] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    changes: list[MessageChange] = field(default_factory=list)
     heads: dict[str, int] = field(default_factory=dict)
     totals: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
 
@@ -58,7 +82,7 @@ class Batch:
 def plan(
     drafts: Sequence[Draft],
     heads: Mapping[str, int],
-    earlier: Mapping[Key, Message],
+    earlier: Mapping[Key, Named],
     *,
     timestamp: datetime,
     epoch: str,
@@ -77,8 +101,8 @@ def plan(
     for draft in drafts:
         key = key_of(draft)
         if key is not None and (first := named.get(key)) is not None:
-            repeat = draft.same_post(first)
-            batch.outcomes.append(Appended(first, created=False) if repeat else IdempotencyConflict())
+            repeat = same_post(draft, *first)
+            batch.outcomes.append(Appended(first[0], created=False) if repeat else IdempotencyConflict())
             continue
         channel_id = draft.channel_id
         head = batch.heads.get(channel_id)
@@ -97,9 +121,11 @@ def plan(
             draft.token_count,
             timestamp,
             epoch,
+            0,
+            draft.complete,
         )
         if key is not None:
-            named[key] = message
+            named[key] = message, None
         batch.messages.append(message)
         batch.keys.append(draft.idempotency_key)
         batch.outcomes.append(Appended(message, created=True))
@@ -107,3 +133,21 @@ def plan(
         count, tokens = batch.totals.get(group, (0, 0))
         batch.totals[group] = (count + 1, tokens + (draft.token_count or 0))
     return batch
+
+
+def split(drafts: Sequence[Draft | ChangeDraft]) -> tuple[Sequence[Draft], list[ChangeDraft]]:
+    """Posts and changes, each in the order in which they came."""
+    changes = [draft for draft in drafts if draft.__class__ is ChangeDraft]
+    if not changes:
+        return drafts, changes  # type: ignore[return-value]
+    return [draft for draft in drafts if isinstance(draft, Draft)], changes
+
+
+def merged(
+    drafts: Sequence[Draft | ChangeDraft], posted: Batch, outcomes: Iterable[Outcome], changes: list[MessageChange]
+) -> Batch:
+    """The batch of posts with what became of the changes among `drafts`, outcomes in the order of the drafts."""
+    of_posts, of_changes = iter(posted.outcomes), iter(outcomes)
+    posted.outcomes = [next(of_changes if isinstance(draft, ChangeDraft) else of_posts) for draft in drafts]
+    posted.changes = changes
+    return posted

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, bindparam, func, select
 from changes import MessageChange, MessageChangeKind, changes_epoch
 from message_log.batch import from_microseconds
 from message_log.dialect import Dialect
-from message_log.tables import changes, channels
+from message_log.tables import changes, channels, growing
 from messages import text_size_bytes
 
 KINDS = (
@@ -48,6 +48,12 @@ _OLDEST_SEQUENCE = select(
         1,
     )
 )
+# Every row is looked at: there is one for each message that grows just now.
+_GROWING_SINCE = (
+    select(growing.c.channel_id, growing.c.sequence, growing.c.revision)
+    .where(growing.c.touched_at < bindparam("moment"))
+    .limit(bindparam("limit"))
+)
 
 
 def as_changes(rows: Iterable[Any], epoch: str) -> Iterator[MessageChange]:
@@ -67,6 +73,7 @@ def as_changes(rows: Iterable[Any], epoch: str) -> Iterator[MessageChange]:
             epoch,
             tokens,
             edition,
+            text if kind is MessageChangeKind.ERASED else None,
         )
 
 
@@ -122,6 +129,10 @@ class ChangeQueries:
 
     def oldest_sequence(self, connection: Connection, channel_id: str) -> int:
         return int(connection.scalar(_OLDEST_SEQUENCE, {"channel_id": channel_id}))
+
+    def growing_since(self, connection: Connection, moment: int, limit: int) -> list[tuple[str, int, int]]:
+        rows = connection.execute(_GROWING_SINCE, {"moment": moment, "limit": limit})
+        return [(channel_id, sequence, revision) for channel_id, sequence, revision in rows]
 
     def _bounded_read(self) -> Select[Any]:
         """`_FORWARDS`, ended by the database after the change with which the texts exceed `max_bytes`."""

@@ -10,15 +10,16 @@ from datetime import datetime
 from threading import Lock
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, bindparam, delete, select
+from sqlalchemy import Connection, Engine, bindparam, delete, select, update
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 
+from changes import ERASED_AUTHOR, ChangeDraft, MessageChange, MessageChangeKind
 from errors import LogDamaged, Unavailable
 from message_log.batch import Batch, Outcome
 from message_log.damage import DamageLog
 from message_log.dialect import Dialect, InDoubt
-from message_log.tables import messages
+from message_log.tables import changes, growing, messages
 from messages import Draft, Message
 
 logger = logging.getLogger(__name__)
@@ -39,14 +40,38 @@ _OLDEST = (
 _REMOVE = delete(messages).where(
     messages.c.channel_id == bindparam("channel_id"), messages.c.sequence < bindparam("stop")
 )
+_REMOVE_GROWING = delete(growing).where(
+    growing.c.channel_id == bindparam("channel_id"), growing.c.sequence < bindparam("stop")
+)
+_OLDEST_CHANGES = (
+    select(changes.c.sequence, changes.c.message_sequence)
+    .where(changes.c.channel_id == bindparam("channel_id"))
+    .order_by(changes.c.sequence)
+    .limit(bindparam("limit"))
+)
+_REMOVE_CHANGES = delete(changes).where(
+    changes.c.channel_id == bindparam("channel_id"), changes.c.sequence < bindparam("stop")
+)
+_TAKE_NAME = (
+    update(changes)
+    .where(
+        changes.c.channel_id == bindparam("in_channel"),
+        changes.c.sequence > bindparam("after"),
+        changes.c.sequence <= bindparam("until"),
+        changes.c.author == bindparam("name"),
+    )
+    .values(author=ERASED_AUTHOR)
+)
 
 
 @dataclass(slots=True)
 class Committed:
-    """What became of some drafts: `outcomes[i]` answers the i-th, `messages` are the new ones in commit order."""
+    """What became of some drafts: `outcomes[i]` answers the i-th, `messages` and `changes` are the new ones in commit
+    order."""
 
     outcomes: list[Outcome]
     messages: list[Message]
+    changes: list[MessageChange]
 
 
 class Committer:
@@ -62,11 +87,12 @@ class Committer:
         self._damage = DamageLog()
         self.committed_at = -math.inf
         """When the database last took a commit, on the monotonic clock. Read by other threads."""
+        self._unscrubbed = False
         self._lock = Lock()
         self._in_use: DBAPIConnection | None = None
 
-    def commit(self, drafts: Sequence[Draft]) -> Committed:
-        """Posts all drafts in one transaction. Never raises: what goes wrong is an outcome.
+    def commit(self, drafts: Sequence[Draft | ChangeDraft]) -> Committed:
+        """Posts and changes what all drafts say in one transaction. Never raises: what goes wrong is an outcome.
 
         When the database refuses what was posted, or is damaged at its place, the batch is halved until the post it
         refuses stands alone, so the others succeed. Any other failure is `Unavailable` for all of the batch.
@@ -78,16 +104,31 @@ class Committer:
             if not damaged and not self._dialect.blames_post(error):
                 self.close()
                 self._note_failure(error)
-                return Committed([Unavailable() for _ in drafts], [])
+                return Committed([Unavailable() for _ in drafts], [], [])
             if len(drafts) == 1:
                 if damaged:
                     self._damage.note(error)
-                return Committed([LogDamaged() if damaged else error], [])
+                return Committed([LogDamaged() if damaged else error], [], [])
             half = len(drafts) // 2
             first, second = self.commit(drafts[:half]), self.commit(drafts[half:])
-            return Committed(first.outcomes + second.outcomes, first.messages + second.messages)
+            return Committed(
+                first.outcomes + second.outcomes, first.messages + second.messages, first.changes + second.changes
+            )
         self._note_success()
-        return Committed(batch.outcomes, batch.messages)
+        if any(change.kind is MessageChangeKind.ERASED for change in batch.changes):
+            self._unscrubbed = True
+            self.scrub()
+        return Committed(batch.outcomes, batch.messages, batch.changes)
+
+    def scrub(self) -> bool:
+        """Overwrites what erased messages have left in the files; False while readers are in the way of it."""
+        if self._unscrubbed:
+            try:
+                with self._driver() as driver:
+                    self._unscrubbed = not self._dialect.scrub(driver)
+            except Exception as error:
+                logger.warning("what was erased cannot be overwritten yet: %s", " ".join(str(error).split()))
+        return not self._unscrubbed
 
     def prove(self) -> None:
         """Finds out whether posts would be stored.
@@ -118,7 +159,53 @@ class Committer:
                 if oldest is None or oldest >= before:
                     return 0
                 stop = min(before, oldest + batch)
-                return connection.execute(_REMOVE, {"channel_id": channel_id, "stop": stop}).rowcount
+                removed = connection.execute(_REMOVE, {"channel_id": channel_id, "stop": stop}).rowcount
+                connection.execute(_REMOVE_GROWING, {"channel_id": channel_id, "stop": stop})
+                return removed
+        except SQLAlchemyError as error:
+            self.close()
+            self._note_failure(error)
+            raise Unavailable from error
+
+    def take_name(self, author: str, channel_id: str, after: int, until: int) -> int:
+        """Takes an author's name from the changes of a channel with `after` < sequence <= `until`; says how many.
+
+        Raises:
+            Unavailable: the database failed; a repeat settles it.
+        """
+        try:
+            with self._driver():
+                assert self._connection is not None
+                given = {"in_channel": channel_id, "after": after, "until": until, "name": author}
+                taken = self._connection.execute(_TAKE_NAME, given).rowcount
+        except SQLAlchemyError as error:
+            self.close()
+            self._note_failure(error)
+            raise Unavailable from error
+        if taken:
+            self._unscrubbed = True
+        return taken
+
+    def remove_changes(self, channel_id: str, before: int, batch: int) -> int:
+        """Removes a channel's oldest changes up to the first whose message has a sequence from `before` on, at most
+        `batch`; says how many. So a change goes when its message and those before it have gone, and no gap is made.
+
+        Raises:
+            Unavailable: the database failed; whether this batch was removed is unknown.
+        """
+        try:
+            with self._driver():
+                connection = self._connection
+                assert connection is not None
+                stop = None
+                rows = connection.execute(_OLDEST_CHANGES, {"channel_id": channel_id, "limit": batch})
+                for sequence, message_sequence in rows.all():
+                    if message_sequence >= before:
+                        break
+                    stop = sequence + 1
+                if stop is None:
+                    return 0
+                return connection.execute(_REMOVE_CHANGES, {"channel_id": channel_id, "stop": stop}).rowcount
         except SQLAlchemyError as error:
             self.close()
             self._note_failure(error)
@@ -168,7 +255,7 @@ class Committer:
             logger.warning("posts cannot be committed: %s", " ".join(str(error).split()))
         self._failures += 1
 
-    def _transact(self, drafts: Sequence[Draft]) -> Batch:
+    def _transact(self, drafts: Sequence[Draft | ChangeDraft]) -> Batch:
         for last_try in (False, True):
             try:
                 with self._driver() as driver:

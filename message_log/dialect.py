@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from sqlalchemy import Column, ColumnElement, Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from changes import ChangeDraft
 from message_log.batch import Batch
 from message_log.hints import Hints
 from message_log.protocol import LogListener
@@ -69,13 +70,19 @@ class Dialect(Protocol):
     def octets(self, column: ColumnElement[str]) -> ColumnElement[int]:
         """The length of a text in bytes of UTF-8."""
 
-    def append(self, driver: DBAPIConnection, drafts: Sequence[Draft], timestamp: datetime, epoch: str) -> Batch:
-        """Runs the whole transaction that posts `drafts`, and commits it.
+    def append(
+        self, driver: DBAPIConnection, drafts: Sequence[Draft | ChangeDraft], timestamp: datetime, epoch: str
+    ) -> Batch:
+        """Runs the whole transaction that posts and changes what `drafts` say, and commits it. Posts come first.
 
         Raises:
             InDoubt: the connection was lost when the commit was under way.
             Exception: nothing was stored, nor will be.
         """
+
+    def scrub(self, driver: DBAPIConnection) -> bool:
+        """Overwrites what erased messages have left in the database's files, where that is ours to do. False: readers
+        were in the way, and it has to be tried again."""
 
     def settle(self, driver: DBAPIConnection, commit: int) -> bool:
         """Whether the transaction of an `InDoubt` was committed. When it was not, it never will be."""

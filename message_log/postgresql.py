@@ -39,12 +39,14 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 
+from changes import ChangeDraft
 from errors import StartupError
-from message_log.batch import Batch, Key, from_microseconds, keys_of, plan, to_microseconds
+from message_log.batch import Batch, Key, Named, keys_of, merged, plan, split, to_microseconds
+from message_log.changing import Changing
 from message_log.dialect import InDoubt
 from message_log.hints import Hints
 from message_log.protocol import LogListener
-from messages import Draft, Message
+from messages import Draft
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ ON CONFLICT (writer_id) DO UPDATE SET commits = excluded.commits, seen_at = excl
 """
 _BE_SEEN = f"UPDATE writers SET seen_at = {_NOW} WHERE writer_id = %s"
 _SETTLE = "SELECT commits FROM writers WHERE writer_id = %s FOR UPDATE"
+_KNOWN_CHANNELS = "SELECT channel_id FROM channels WHERE channel_id = ANY(%s::text[])"
 _LOCK_AND_RAISE_HEADS = """
 INSERT INTO channels (channel_id, last_sequence) SELECT * FROM unnest(%s::text[], %s::bigint[])
 ON CONFLICT (channel_id) DO UPDATE SET last_sequence = channels.last_sequence + excluded.last_sequence
@@ -94,7 +97,8 @@ RETURNING channel_id, last_sequence
 """
 # LATERAL with LIMIT keeps the planner to one index look-up a key, whatever it believes of the table's size.
 _EARLIER = """
-SELECT m.channel_id, m.author, m.idempotency_key, m.sequence, m.content, m.lane, m.provider, m.token_count, m.timestamp
+SELECT m.channel_id, m.author, m.idempotency_key, m.sequence, m.content, m.lane, m.provider, m.token_count, m.timestamp,
+    m.revision, m.complete, m.edited_at, m.erased_at, m.posted_digest
 FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (channel_id, author, idempotency_key)
 CROSS JOIN LATERAL (
     SELECT * FROM messages
@@ -119,6 +123,11 @@ SET messages = totals.messages + excluded.messages, tokens = totals.tokens + exc
 """
 
 
+def _rows(name: str, columns: tuple[tuple[str, str], ...]) -> str:
+    values = ", ".join(f"(r->>{place})::{kind} AS {column}" for place, (column, kind) in enumerate(columns))
+    return f"(SELECT {values} FROM json_array_elements(%s::json) AS r) AS {name}"
+
+
 class PostgresqlDialect:
     """A PostgreSQL database. `location` names the host and the database, never the user or the password."""
 
@@ -136,6 +145,7 @@ class PostgresqlDialect:
         self.location = f"postgresql://{host}{port}/{url.database or ''}"
         self._writer_id = uuid.uuid4().hex
         self._commits = 0
+        self._changing = Changing(_rows)
 
     def claim(self) -> None:
         """Nothing: the database is there to be shared."""
@@ -190,17 +200,32 @@ class PostgresqlDialect:
     def octets(self, column: ColumnElement[str]) -> ColumnElement[int]:
         return func.octet_length(column)
 
-    def append(self, driver: DBAPIConnection, drafts: Sequence[Draft], timestamp: datetime, epoch: str) -> Batch:
+    def append(
+        self, driver: DBAPIConnection, drafts: Sequence[Draft | ChangeDraft], timestamp: datetime, epoch: str
+    ) -> Batch:
         connection = cast(Driver, driver)
+        posts, changes = split(drafts)
+
+        def execute(statement: str, rows: str) -> psycopg.Cursor[tuple[Any, ...]]:
+            return connection.execute(statement, (rows,))
+
         self._commits += 1
         batch: Batch | None = None
+        remember = None
         try:
             with connection.pipeline():
-                heads, earlier = self._begin(connection, drafts, epoch)
-                planned = plan(drafts, heads, earlier, timestamp=timestamp, epoch=epoch)
+                heads, earlier = self._begin(connection, posts, changes, epoch)
+                planned = plan(posts, heads, earlier, timestamp=timestamp, epoch=epoch)
                 rows = _message_rows(planned, to_microseconds(timestamp))
-                batch = planned  # from here on the server may have been told to commit
-                self._write(connection, planned, rows, drafts, heads)
+                if changes:
+                    changed, remember = self._changing.run(execute, changes, timestamp, epoch)
+                    batch = merged(drafts, planned, changed.outcomes, changed.changes)
+                else:
+                    batch = planned  # from here on the server may have been told to commit
+                self._write(connection, planned, rows, posts, heads)
+                growing = [message for message in planned.messages if not message.complete]
+                if growing:
+                    self._changing.begin_growing(execute, growing, timestamp)
                 connection.execute("COMMIT")
         except psycopg.Error as error:
             if _ended_session(error):
@@ -212,28 +237,40 @@ class PostgresqlDialect:
         except BaseException:
             self._roll_back(connection)
             raise
+        if remember is not None:
+            remember()
         return batch
 
     def _begin(
-        self, connection: Driver, drafts: Sequence[Draft], epoch: str
-    ) -> tuple[dict[str, int], dict[Key, Message]]:
-        counts = sorted(Counter(draft.channel_id for draft in drafts).items())
+        self, connection: Driver, posts: Sequence[Draft], changes: Sequence[ChangeDraft], epoch: str
+    ) -> tuple[dict[str, int], dict[Key, Named]]:
+        counted = Counter(draft.channel_id for draft in posts)
+        if changes:
+            # A channel is never removed: one that is there now can be locked, in its turn, by raising it by nothing.
+            wanted = list({draft.channel_id for draft in changes})
+            for (channel_id,) in connection.execute(_KNOWN_CHANNELS, (wanted,)).fetchall():
+                counted[channel_id] += 0
+        counts = sorted(counted.items())
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         connection.execute(_SIGN, (self._writer_id, self._commits))
+        if not counts:
+            return {}, {}
         raised = connection.execute(_LOCK_AND_RAISE_HEADS, _columns(counts))
-        keys = keys_of(drafts)
+        keys = keys_of(posts)
         found = connection.execute(_EARLIER, _columns(keys)) if keys else None
         added = dict(counts)
         heads = {channel_id: sequence - added[channel_id] for channel_id, sequence in raised.fetchall()}
-        earlier = {
-            (channel_id, author, key): Message(
-                channel_id, sequence, author, content, lane, provider, tokens, from_microseconds(timestamp), epoch
-            )
-            for channel_id, author, key, sequence, content, lane, provider, tokens, timestamp in (
-                found.fetchall() if found is not None else ()
-            )
-        }
-        return heads, earlier
+        if found is None:
+            return heads, {}
+
+        def execute(statement: str, rows: str) -> psycopg.Cursor[tuple[Any, ...]]:
+            return connection.execute(statement, (rows,))
+
+        return heads, self._changing.named(execute, found.fetchall(), epoch)
+
+    def scrub(self, driver: DBAPIConnection) -> bool:
+        """Nothing: what vacuum leaves is the operator's (docs/operating.md)."""
+        return True
 
     @staticmethod
     def _write(connection: Driver, batch: Batch, rows: str, drafts: Sequence[Draft], heads: dict[str, int]) -> None:

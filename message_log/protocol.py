@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from changes import MessageChange
+from changes import ChangeDraft, MessageChange
 from messages import ChannelHead, Draft, Message, MessageFilter, Revocation, Totals
 
 
@@ -230,6 +230,33 @@ class MessageLog(Protocol):
             Unavailable: the outcome is unknown. It may be repeated.
         """
 
+    async def change(self, draft: ChangeDraft) -> Appended:
+        """Changes a message, and says what it is now. `created` is False where there was nothing to change: a piece
+        that came again, a completed message to be completed, an erased one to be erased.
+
+        Raises:
+            BadUserInput: no such message is held (`id`), it was erased (`id`), or it would grow too long (`piece`).
+            Forbidden: it is another author's, and the draft says that they may not.
+            RevisionConflict, MessageComplete: the message is not what the caller took it for.
+            Unavailable: the outcome is unknown; a retry settles it.
+        """
+
+    async def growing_since(self, moment: datetime, *, limit: int) -> list[tuple[str, int, int]]:
+        """Messages that may grow and were last touched before `moment`: channel, sequence and revision."""
+
+    async def posted_by(
+        self, author: str, *, after: tuple[str, int] | None, limit: int
+    ) -> tuple[list[tuple[str, int]], tuple[str, int] | None]:
+        """Which of the `limit` messages that follow a place (channel, sequence), over all channels, an author has
+        posted; and the place of the last one looked at, None when there was none left."""
+
+    async def take_name(self, author: str, channel_id: str, after: int, until: int) -> int:
+        """Takes an author's name from the changes of a channel with `after` < sequence <= `until`; says how many."""
+
+    async def scrub(self) -> bool:
+        """Overwrites what was erased in the log's files, where it could not be done at once because readers were in
+        the way. False: they still are."""
+
     async def last_sequence(self, channel_id: str) -> int:
         """The channel's head as committed now, 0 while nothing was posted."""
 
@@ -276,8 +303,12 @@ class MessageLog(Protocol):
     async def message(self, channel_id: str, sequence: int) -> Message | None:
         """One message, or None when it was never posted or is no longer held."""
 
-    async def first_with_key(self, channel_id: str, author: str, idempotency_key: str) -> Message | None:
-        """The message that an idempotency key names, or None while it names none."""
+    async def repeated(self, draft: Draft) -> Message | None:
+        """The message that a draft's idempotency key names, as it stands, or None while it names none.
+
+        Raises:
+            IdempotencyConflict: something else was posted under that key.
+        """
 
     async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:
         """Channels that were posted to, by code point order of their ids, ids > `after`, at most `limit`."""

@@ -10,13 +10,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
 
-from message_log.batch import from_microseconds
+from changes import apply_change, changes_epoch
+from message_log.batch import from_microseconds, lived
+from message_log.change_queries import COLUMNS as CHANGE_COLUMNS
+from message_log.change_queries import as_changes
 from message_log.dialect import Dialect
+from message_log.posted import posted_digest, same_post
 from message_log.protocol import HistoryPage
-from message_log.tables import channels, messages, totals
-from messages import ChannelHead, Message, MessageFilter, Totals
+from message_log.tables import changes, channels, messages, totals
+from messages import ChannelHead, Draft, Message, MessageFilter, Totals
 
 SCAN_MESSAGES_MAX = 10_000
 """How many messages a filtered page of history looks at."""
@@ -33,6 +37,10 @@ _COLUMNS = (
     messages.c.provider,
     messages.c.token_count,
     messages.c.timestamp,
+    messages.c.revision,
+    messages.c.complete,
+    messages.c.edited_at,
+    messages.c.erased_at,
 )
 _IN_CHANNEL = messages.c.channel_id == bindparam("channel_id")
 _IN_RANGE = _IN_CHANNEL & (messages.c.sequence > bindparam("after")) & (messages.c.sequence < bindparam("before"))
@@ -47,7 +55,16 @@ def _end(order: ColumnElement[int]) -> Any:
 
 _LAST_SEQUENCE = select(channels.c.last_sequence).where(channels.c.channel_id == bindparam("channel_id"))
 _MESSAGE = select(*_COLUMNS).where(_IN_CHANNEL, messages.c.sequence == bindparam("sequence"))
-_FIRST_WITH_KEY = select(*_COLUMNS).where(
+_SINCE = (
+    select(*CHANGE_COLUMNS)
+    .where(
+        changes.c.channel_id == bindparam("channel_id"),
+        changes.c.message_sequence == bindparam("sequence"),
+        changes.c.revision > bindparam("revision"),
+    )
+    .order_by(changes.c.revision)
+)
+_FIRST_WITH_KEY = select(*_COLUMNS, messages.c.posted_digest).where(
     _IN_CHANNEL, messages.c.author == bindparam("author"), messages.c.idempotency_key == bindparam("idempotency_key")
 )
 _FORWARDS = select(*_COLUMNS).where(_IN_RANGE).order_by(_SEQUENCE).limit(bindparam("limit"))
@@ -83,6 +100,12 @@ _STRETCHES = (
     )
     .where(channels.c.channel_id > bindparam("after"))
     .order_by(channels.c.channel_id)
+    .limit(bindparam("limit"))
+)
+_AUTHORS = (
+    select(messages.c.channel_id, _SEQUENCE, messages.c.author)
+    .where(tuple_(messages.c.channel_id, _SEQUENCE) > tuple_(bindparam("channel_id"), bindparam("sequence")))
+    .order_by(messages.c.channel_id, _SEQUENCE)
     .limit(bindparam("limit"))
 )
 _TIMES = select(_SEQUENCE, messages.c.timestamp).where(_IN_RANGE).order_by(_SEQUENCE).limit(bindparam("limit"))
@@ -125,10 +148,9 @@ class Queries:
             parameters["max_bytes"] = max_bytes
         with connection.execute(self._read, parameters) as result:
             while rows := result.fetchmany(_FETCH_ROWS):
-                for message in self._messages(rows):
+                for message in self._messages(connection, rows):
                     found.append(message)
-                    content = message.content
-                    size += len(content) if content.isascii() else len(content.encode())
+                    size += message.text_bytes
                     if size > max_bytes:
                         return found
         return found
@@ -143,7 +165,7 @@ class Queries:
                     found[channel_id] = run
             return found
         parameters = (list(positions), list(positions.values()), limit, max_bytes)
-        for message in self._messages(connection.exec_driver_sql(self._read_many, parameters)):
+        for message in self._messages(connection, connection.exec_driver_sql(self._read_many, parameters)):
             found.setdefault(message.channel_id, []).append(message)
         return found
 
@@ -161,7 +183,7 @@ class Queries:
         range_ = {"channel_id": channel_id, "after": after, "before": _BEYOND if before is None else before}
         if filter is not None and filter != MessageFilter():
             return self._filtered(connection, statement, range_, limit, backwards, filter)
-        found = list(self._messages(connection.execute(statement, {**range_, "limit": limit + 1})))
+        found = list(self._messages(connection, connection.execute(statement, {**range_, "limit": limit + 1})))
         exhausted = len(found) <= limit
         del found[limit:]
         stopped_at = found[-1].sequence if found else None
@@ -174,19 +196,25 @@ class Queries:
         statement = _OLDEST_OF_ALL
         if channel_ids is not None:
             statement = statement.where(self._dialect.is_any(messages.c.channel_id, channel_ids))
-        return list(self._messages(connection.execute(statement, {"limit": limit})))
+        return list(self._messages(connection, connection.execute(statement, {"limit": limit})))
 
     def message(self, connection: Connection, channel_id: str, sequence: int) -> Message | None:
         if not 0 < sequence <= _BEYOND:
             return None
         rows = connection.execute(_MESSAGE, {"channel_id": channel_id, "sequence": sequence})
-        return next(self._messages(rows), None)
+        return next(self._messages(connection, rows), None)
 
-    def first_with_key(
-        self, connection: Connection, channel_id: str, author: str, idempotency_key: str
-    ) -> Message | None:
-        named = {"channel_id": channel_id, "author": author, "idempotency_key": idempotency_key}
-        return next(self._messages(connection.execute(_FIRST_WITH_KEY, named)), None)
+    def repeated(self, connection: Connection, draft: Draft) -> tuple[Message, bool] | None:
+        """The message that a draft's idempotency key names, and whether the draft says what was posted under it."""
+        named = {"channel_id": draft.channel_id, "author": draft.author, "idempotency_key": draft.idempotency_key}
+        row = connection.execute(_FIRST_WITH_KEY, named).first()
+        if row is None:
+            return None
+        *columns, digest = row
+        if not row.complete:
+            digest = digest or posted_digest(row.content, row.lane, row.provider, row.token_count)
+        message = next(self._messages(connection, [columns]))
+        return message, same_post(draft, message, digest)
 
     def channels(self, connection: Connection, after: str | None, limit: int) -> list[ChannelHead]:
         rows = connection.execute(_CHANNELS, {"after": after or "", "limit": limit})
@@ -207,6 +235,14 @@ class Queries:
                 return int(sequence)
             beyond = sequence + 1
         return int(beyond)
+
+    def posted_by(
+        self, connection: Connection, author: str, after: tuple[str, int] | None, limit: int
+    ) -> tuple[list[tuple[str, int]], tuple[str, int] | None]:
+        channel_id, sequence = after or ("", 0)
+        rows = connection.execute(_AUTHORS, {"channel_id": channel_id, "sequence": sequence, "limit": limit}).all()
+        found = [(row.channel_id, row.sequence) for row in rows if row.author == author]
+        return found, (rows[-1].channel_id, rows[-1].sequence) if rows else None
 
     def totals(self, connection: Connection, channel_ids: Collection[str] | None) -> Totals:
         statement = _TOTALS
@@ -252,7 +288,7 @@ class Queries:
         ):
             if wanted is not None:
                 statement = statement.where(column.in_(sorted(wanted)))
-        found = list(self._messages(connection.execute(statement, {**stretch, "limit": limit})))
+        found = list(self._messages(connection, connection.execute(statement, {**stretch, "limit": limit})))
         stopped_at = found[-1].sequence if len(found) == limit else stop
         exhausted = stopped_at <= first if backwards else stopped_at >= last
         return HistoryPage(found[::-1] if backwards else found, stopped_at, exhausted)
@@ -268,10 +304,10 @@ class Queries:
             .order_by(stretch.c.sequence)
         )
 
-    def _messages(self, rows: Iterable[Any]) -> Iterator[Message]:
+    def _messages(self, connection: Connection, rows: Iterable[Any]) -> Iterator[Message]:
         epoch = self._epoch
-        for channel_id, sequence, author, content, lane, provider, token_count, timestamp in rows:
-            yield Message(
+        for channel_id, sequence, author, content, lane, provider, token_count, timestamp, *life in rows:
+            message = Message(
                 channel_id,
                 sequence,
                 author,
@@ -281,4 +317,17 @@ class Queries:
                 token_count,
                 from_microseconds(timestamp),
                 epoch,
+                *lived(*life),
             )
+            yield message if message.complete else self._grown(connection, message)
+
+    def _grown(self, connection: Connection, message: Message) -> Message:
+        """A message that grows, as its row says it, made what it is by the changes that came since.
+
+        Whatever is committed between the two statements, what comes of it is the message at one moment: changes are
+        applied in order, from the row's revision on.
+        """
+        since = {"channel_id": message.channel_id, "sequence": message.sequence, "revision": message.revision}
+        for change in as_changes(connection.execute(_SINCE, since), changes_epoch(self._epoch)):
+            message = apply_change(message, change)
+        return message

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from changes import ChangeDraft
 from errors import BadUserInput
 from message_log.batch import from_microseconds, to_microseconds
 from message_log.tables import log_info, revocations
@@ -51,10 +52,13 @@ class RevocationSet:
         ends = self._ends.get(author) if author is not None else None
         return ends is not None and max(ends.values()) > self._clock()
 
-    def forbids_post(self, draft: Draft) -> bool:
-        """Whether a post may not be stored: neither its author nor whoever sent it may have been thrown out."""
+    def forbids_post(self, draft: Draft | ChangeDraft) -> bool:
+        """Whether a post or change may not be stored: neither its author nor whoever sent it may have been thrown
+        out."""
         if not self._ends:
             return False
+        if isinstance(draft, ChangeDraft):
+            return self.forbids(draft.by, draft.channel_id)
         return self.forbids(draft.author, draft.channel_id) or (
             draft.sender != draft.author and self.forbids(draft.sender, draft.channel_id)
         )

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from errors import BadUserInput, LogDamaged, StartupError, Unavailable
+from changes import ChangeDraft
+from errors import BadUserInput, IdempotencyConflict, LogDamaged, StartupError, Unavailable
 from message_log import revocations
 from message_log.batch import to_microseconds
 from message_log.change_queries import ChangeQueries
@@ -51,11 +52,13 @@ _ARGUMENTS = {
     "idempotency_key": "idempotencyKey",
     "content": "content",  # last: its size is what counts
 }
+_CHANGE_ARGUMENTS = {"channel_id": "id", "by": "author", "text": "content"}
 
 
-def content_bytes(draft: Draft) -> int:
-    """The size of a draft's content in UTF-8. Refuses what no database can hold, before it can spoil a batch."""
-    for name, argument in _ARGUMENTS.items():
+def content_bytes(draft: Draft | ChangeDraft) -> int:
+    """The size of a draft's text in UTF-8. Refuses what no database can hold, before it can spoil a batch."""
+    size = 0
+    for name, argument in (_ARGUMENTS if isinstance(draft, Draft) else _CHANGE_ARGUMENTS).items():
         value = getattr(draft, name)
         if value is None:
             continue
@@ -157,8 +160,7 @@ class SqlMessageLog:
         self._epoch = epoch
         hints = self._dialect.hints(listener, epoch=epoch, identity=self._identity)
 
-        def publish(messages: Sequence[Message]) -> None:
-            commit = Commit(messages)
+        def publish(commit: Commit) -> None:
             listener.committed(commit)
             if hints is not None:
                 hints.announce(commit)
@@ -195,6 +197,9 @@ class SqlMessageLog:
         await asyncio.to_thread(self._let_go, parts)
 
     async def append(self, draft: Draft) -> Appended:
+        return await self._open_parts().writer.post(draft, content_bytes(draft))
+
+    async def change(self, draft: ChangeDraft) -> Appended:
         return await self._open_parts().writer.post(draft, content_bytes(draft))
 
     def append_for(self, draft: Draft, poster: Poster) -> None:
@@ -279,10 +284,34 @@ class SqlMessageLog:
     async def message(self, channel_id: str, sequence: int) -> Message | None:
         return await self._ask(lambda queries, connection: queries.message(connection, channel_id, sequence))
 
-    async def first_with_key(self, channel_id: str, author: str, idempotency_key: str) -> Message | None:
-        return await self._ask(
-            lambda queries, connection: queries.first_with_key(connection, channel_id, author, idempotency_key)
+    async def repeated(self, draft: Draft) -> Message | None:
+        if draft.idempotency_key is None:
+            return None
+        found = await self._ask(lambda queries, connection: queries.repeated(connection, draft))
+        if found is None:
+            return None
+        message, same = found
+        if not same:
+            raise IdempotencyConflict
+        return message
+
+    async def posted_by(
+        self, author: str, *, after: tuple[str, int] | None, limit: int
+    ) -> tuple[list[tuple[str, int]], tuple[str, int] | None]:
+        return await self._ask(lambda queries, connection: queries.posted_by(connection, author, after, limit))
+
+    async def take_name(self, author: str, channel_id: str, after: int, until: int) -> int:
+        parts = self._open_parts()
+        return await parts.writer.run(lambda: parts.committer.take_name(author, channel_id, after, until))
+
+    async def growing_since(self, moment: datetime, *, limit: int) -> list[tuple[str, int, int]]:
+        return await self._ask_changes(
+            lambda queries, connection: queries.growing_since(connection, to_microseconds(moment), limit)
         )
+
+    async def scrub(self) -> bool:
+        parts = self._open_parts()
+        return await parts.writer.run(parts.committer.scrub)
 
     async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:
         return await self._ask(lambda queries, connection: queries.channels(connection, after, limit))
@@ -305,6 +334,8 @@ class SqlMessageLog:
         removed = 0
         while count := await parts.writer.run(lambda: parts.committer.remove(channel_id, sequence, batch)):
             removed += count
+        while await parts.writer.run(lambda: parts.committer.remove_changes(channel_id, sequence, batch)):
+            pass
         return removed
 
     async def remove_older_than(self, moment: datetime, *, batch: int = 500) -> int:
@@ -394,6 +425,10 @@ class SqlMessageLog:
                 self._dialect.tidy(connection)
                 self._identity = self._dialect.identify(connection)
                 connection.exec_driver_sql("COMMIT")
+                # A process that was killed may have left what it had erased.
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                self._dialect.scrub(driver)
         except BaseException as error:
             if engine is not None:
                 engine.dispose()

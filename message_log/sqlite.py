@@ -26,14 +26,18 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from changes import ChangeDraft
 from errors import StartupError
-from message_log.batch import Batch, Key, from_microseconds, keys_of, plan, to_microseconds
+from message_log.batch import Batch, keys_of, merged, plan, split, to_microseconds
+from message_log.changing import Changing
 from message_log.protocol import LogListener
 from message_log.sqlite_files import SqliteFiles
-from messages import Draft, Message
+from messages import Draft
 
 logger = logging.getLogger(__name__)
 
+SCRUB_MILLISECONDS = 250
+"""How long posts wait, at most, for readers to let go of the write-ahead log when something was erased."""
 BUSY_TIMEOUT_SECONDS = 2.0
 """How long a statement waits for a lock that some tool holds on the file before the posts are given up."""
 
@@ -44,6 +48,7 @@ PRAGMAS = (
     "PRAGMA cache_size = -16384",  # KiB a connection; the default of 2,000 re-reads pages when channels are many
     "PRAGMA journal_size_limit = 67108864",  # bytes kept of the write-ahead log once a burst is over
     "PRAGMA temp_store = MEMORY",
+    "PRAGMA secure_delete = ON",  # what was erased is overwritten, also where a page has only been rearranged
 )
 
 _UNREADABLE = frozenset(
@@ -62,7 +67,8 @@ _UNREADABLE = frozenset(
 # back: beside a busy event loop the number of calls, and not their work, decides how long a batch takes.
 _HEADS = "SELECT channel_id, last_sequence FROM channels WHERE channel_id IN (SELECT value FROM json_each(?))"
 _EARLIER = """
-SELECT m.channel_id, m.author, m.idempotency_key, m.sequence, m.content, m.lane, m.provider, m.token_count, m.timestamp
+SELECT m.channel_id, m.author, m.idempotency_key, m.sequence, m.content, m.lane, m.provider, m.token_count, m.timestamp,
+    m.revision, m.complete, m.edited_at, m.erased_at, m.posted_digest
 FROM json_each(?) AS k
 JOIN messages AS m ON m.channel_id = json_extract(k.value, '$[0]') AND m.author = json_extract(k.value, '$[1]')
     AND m.idempotency_key = json_extract(k.value, '$[2]')
@@ -93,6 +99,11 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
+def _rows(name: str, columns: tuple[tuple[str, str], ...]) -> str:
+    values = ", ".join(f"json_extract(value, '$[{place}]') AS {column}" for place, (column, _) in enumerate(columns))
+    return f"(SELECT {values} FROM json_each(?)) AS {name}"
+
+
 class SqliteDialect:
     """A SQLite file, held for this process by a lock on a file beside it, `<name>.lock`.
 
@@ -119,6 +130,7 @@ class SqliteDialect:
         self.location = str(self.path)
         self._lock: FileLock | None = None
         self._files = SqliteFiles(self.path, creates=self.creates)
+        self._changing = Changing(_rows)
 
     def claim(self) -> None:
         try:
@@ -176,23 +188,39 @@ class SqliteDialect:
     def octets(self, column: ColumnElement[str]) -> ColumnElement[int]:
         return func.length(sql_cast(column, BLOB))
 
-    def append(self, driver: DBAPIConnection, drafts: Sequence[Draft], timestamp: datetime, epoch: str) -> Batch:
+    def append(
+        self, driver: DBAPIConnection, drafts: Sequence[Draft | ChangeDraft], timestamp: datetime, epoch: str
+    ) -> Batch:
         connection = cast(sqlite3.Connection, driver)
-        channel_ids = _json(list({draft.channel_id for draft in drafts}))
-        keys = keys_of(drafts)
+        posts, changes = split(drafts)
+        channel_ids = _json(list({draft.channel_id for draft in posts}))
+        keys = keys_of(posts)
+
+        def execute(statement: str, rows: str) -> sqlite3.Cursor:
+            return connection.execute(statement, (rows,))
+
+        remember = None
         connection.execute("BEGIN IMMEDIATE")
         try:
-            heads = dict(connection.execute(_HEADS, (channel_ids,)).fetchall())
-            earlier = self._earlier(connection, keys, epoch) if keys else {}
-            batch = plan(drafts, heads, earlier, timestamp=timestamp, epoch=epoch)
+            heads = dict(connection.execute(_HEADS, (channel_ids,)).fetchall()) if posts else {}
+            earlier = self._changing.earlier(execute, _EARLIER, _json(keys), epoch) if keys else {}
+            batch = plan(posts, heads, earlier, timestamp=timestamp, epoch=epoch)
             if batch.messages:
                 self._write(connection, batch, to_microseconds(timestamp))
+                growing = [message for message in batch.messages if not message.complete]
+                if growing:
+                    self._changing.begin_growing(execute, growing, timestamp)
+            if changes:
+                changed, remember = self._changing.run(execute, changes, timestamp, epoch)
+                batch = merged(drafts, batch, changed.outcomes, changed.changes)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:  # a full disk rolls back by itself
                 connection.execute("ROLLBACK")
             raise
         self._files.check()
+        if remember is not None:
+            remember()
         return batch
 
     def prove(self, driver: DBAPIConnection) -> None:
@@ -201,15 +229,14 @@ class SqliteDialect:
         connection.execute("PRAGMA user_version = 0")
         self._files.check()
 
-    @staticmethod
-    def _earlier(connection: sqlite3.Connection, keys: list[Key], epoch: str) -> dict[Key, Message]:
-        found = connection.execute(_EARLIER, (_json(keys),)).fetchall()
-        return {
-            (channel_id, author, key): Message(
-                channel_id, sequence, author, content, lane, provider, tokens, from_microseconds(timestamp), epoch
-            )
-            for channel_id, author, key, sequence, content, lane, provider, tokens, timestamp in found
-        }
+    def scrub(self, driver: DBAPIConnection) -> bool:
+        connection = cast(sqlite3.Connection, driver)
+        connection.execute(f"PRAGMA busy_timeout = {SCRUB_MILLISECONDS}")
+        try:
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_SECONDS * 1000)}")
+        return not busy
 
     @staticmethod
     def _write(connection: sqlite3.Connection, batch: Batch, microseconds: int) -> None:

@@ -138,7 +138,7 @@ def _part(told: Told) -> bytes:
             )
     elif isinstance(told, MessageChange):
         head = (*head, _CHANGE)
-        if told.edition == 0:
+        if told.edition == 0 and told.new_author is None:
             body = (
                 told.message_sequence,
                 told.kind.value,

@@ -11,10 +11,11 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
+from changes import ChangeDraft
 from errors import Forbidden, Unavailable
 from message_log.committer import Committed
-from message_log.protocol import Appended
-from messages import Draft, Message
+from message_log.protocol import Appended, Commit
+from messages import Draft
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Poster(Protocol):
 class _Post:
     __slots__ = ("draft", "future", "gives_up_at", "size")
 
-    def __init__(self, draft: Draft, size: int, future: Poster, gives_up_at: float) -> None:
+    def __init__(self, draft: Draft | ChangeDraft, size: int, future: Poster, gives_up_at: float) -> None:
         self.draft = draft
         self.size = size
         self.future = future
@@ -92,11 +93,11 @@ class Writer:
 
     def __init__(
         self,
-        commit: Callable[[Sequence[Draft]], Committed],
+        commit: Callable[[Sequence[Draft | ChangeDraft]], Committed],
         abort: Callable[[], None],
-        publish: Callable[[Sequence[Message]], None],
+        publish: Callable[[Commit], None],
         limits: WriterLimits,
-        forbids: Callable[[Draft], bool] = lambda draft: False,
+        forbids: Callable[[Draft | ChangeDraft], bool] = lambda draft: False,
     ) -> None:
         self._commit = commit
         self._abort = abort
@@ -121,7 +122,7 @@ class Writer:
         """Whether posts can be committed at all."""
         return self._thread.is_alive() and not self._closed
 
-    def post(self, draft: Draft, size: int) -> asyncio.Future[Appended]:
+    def post(self, draft: Draft | ChangeDraft, size: int) -> asyncio.Future[Appended]:
         """Hands a draft whose content has `size` bytes to the thread, in the order of the calls.
 
         Raises:
@@ -131,7 +132,7 @@ class Writer:
         self.post_for(draft, size, future)
         return future
 
-    def post_for(self, draft: Draft, size: int, future: Poster) -> None:
+    def post_for(self, draft: Draft | ChangeDraft, size: int, future: Poster) -> None:
         """`post`, for a poster that is told in the loop step in which the listener was, right after it."""
         limits = self._limits
         if self._closed:
@@ -194,8 +195,8 @@ class Writer:
         self._messages -= len(posts)
         self._bytes -= sum(post.size for post in posts)
         try:
-            if committed.messages:
-                self._publish(committed.messages)
+            if committed.messages or committed.changes:
+                self._publish(Commit(committed.messages, committed.changes))
         except Exception:
             logger.exception("the log's listener failed; the messages are stored")
         for post, outcome in zip(tried, committed.outcomes, strict=True):
@@ -233,10 +234,10 @@ class Writer:
                 (forbidden if self._forbids(post.draft) else tried).append(post)
         began_at = time.monotonic()
         try:
-            committed = self._commit([post.draft for post in tried]) if tried else Committed([], [])
+            committed = self._commit([post.draft for post in tried]) if tried else Committed([], [], [])
         except Exception:
             logger.exception("the writer failed")
-            committed = Committed([Unavailable() for _ in tried], [])
+            committed = Committed([Unavailable() for _ in tried], [], [])
         if tried:
             self._commit_seconds = time.monotonic() - began_at
         try:

@@ -2,7 +2,7 @@
 
 import time
 
-from errors import IdempotencyConflict, RateLimited, Unavailable
+from errors import RateLimited, Unavailable
 from messages import Draft, Message, Viewer
 from resolvers import input_rules
 from resolvers.chat import Chat
@@ -60,13 +60,9 @@ async def _append_at_rate(chat: Chat, draft: Draft, address: str | None) -> Mess
     try:
         rate.charge(draft.author, address, time.monotonic())
     except RateLimited:
-        first = None
-        if draft.idempotency_key is not None:
-            first = await chat.log.first_with_key(draft.channel_id, draft.author, draft.idempotency_key)
+        first = await chat.log.repeated(draft)
         if first is None:
             raise
-        if not draft.same_post(first):
-            raise IdempotencyConflict from None
         return first
     appended = await chat.append(draft)
     if not appended.created:

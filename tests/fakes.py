@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from changes import MessageChange, changes_epoch
+from changes import ERASED_AUTHOR, ChangeDraft, MessageChange, changes_epoch, without_text
 from delivery.hubs import Hubs
 from errors import Forbidden, IdempotencyConflict, Unavailable
+from message_log.change_batch import ChangePlan, Held
 from message_log.protocol import Appended, Commit, HistoryPage, LogListener
 from message_log.revocations import RevocationSet
 from messages import ANYONE, ChannelHead, Draft, Message, MessageFilter, Revocation, Totals, Viewer
@@ -63,7 +64,7 @@ class MemoryLog:
         if key and (first := self._keys.get(key)):
             if not draft.same_post(first):
                 raise IdempotencyConflict
-            return Appended(first, created=False)
+            return Appended(self._standing(first), created=False)
         self._now += timedelta(milliseconds=1)
         sequence = self._heads[draft.channel_id] = self._heads.get(draft.channel_id, 0) + 1
         message = Message(
@@ -76,6 +77,7 @@ class MemoryLog:
             draft.token_count,
             self._now,
             self.epoch,
+            complete=draft.complete,
         )
         self._held.setdefault(draft.channel_id, []).append(message)
         if key:
@@ -95,6 +97,30 @@ class MemoryLog:
         there = any((each.author, each.channel_id) == (author, channel_id) for each in self.revoked.listed())
         self.revoked.discard(0, author, channel_id)
         return there
+
+    async def growing_since(self, moment: datetime, *, limit: int) -> list[tuple[str, int, int]]:
+        await self._answer()
+        growing = [m for held in self._held.values() for m in held if not m.complete]
+        return [(m.channel_id, m.sequence, m.revision) for m in growing][:limit]
+
+    async def posted_by(
+        self, author: str, *, after: tuple[str, int] | None, limit: int
+    ) -> tuple[list[tuple[str, int]], tuple[str, int] | None]:
+        await self._answer()
+        places = sorted((m.channel_id, m.sequence, m.author) for held in self._held.values() for m in held)
+        looked = [place for place in places if after is None or place[:2] > after][:limit]
+        return [place[:2] for place in looked if place[2] == author], looked[-1][:2] if looked else None
+
+    async def take_name(self, author: str, channel_id: str, after: int, until: int) -> int:
+        await self._answer()
+        held = self.changes.held.get(channel_id, [])
+        taken = [after < c.sequence <= until and c.author == author for c in held]
+        held[:] = [replace(c, author=ERASED_AUTHOR) if took else c for c, took in zip(held, taken, strict=True)]
+        return sum(taken)
+
+    async def scrub(self) -> bool:
+        await self._answer()
+        return True
 
     async def last_sequence(self, channel_id: str) -> int:
         await self._answer()
@@ -170,9 +196,38 @@ class MemoryLog:
         await self._answer()
         return next((m for m in self._held.get(channel_id, []) if m.sequence == sequence), None)
 
-    async def first_with_key(self, channel_id: str, author: str, idempotency_key: str) -> Message | None:
+    async def repeated(self, draft: Draft) -> Message | None:
         await self._answer()
-        return self._keys.get((channel_id, author, idempotency_key))
+        first = self._keys.get((draft.channel_id, draft.author, draft.idempotency_key or ""))
+        if first is not None and not draft.same_post(first):
+            raise IdempotencyConflict
+        return first and self._standing(first)
+
+    def _standing(self, message: Message) -> Message:
+        return next(m for m in self._held[message.channel_id] if m.sequence == message.sequence)
+
+    async def change(self, draft: ChangeDraft) -> Appended:
+        await self._answer()
+        place = draft.channel_id, draft.message_sequence
+        messages = self._held.get(draft.channel_id, [])
+        held = {(m.channel_id, m.sequence): Held(m, m.revision, 0, m.text_bytes, None) for m in messages}
+        told = self.changes.held.setdefault(draft.channel_id, [])
+        made = {(c.channel_id, c.message_sequence, c.revision): c for c in told}
+        self._now += timedelta(milliseconds=1)
+        plan = ChangePlan(held, made, self.changes.heads, timestamp=self._now, epoch=self.epoch)
+        batch = plan.run([draft])
+        if place in plan.held:
+            messages[:] = [plan.held[place].message if m.sequence == place[1] else m for m in messages]
+        if batch.blanked:
+            told[:] = [without_text(c) if c.message_sequence == place[1] else c for c in told]
+        told += batch.changes
+        self.changes.heads.update(batch.heads)
+        if batch.changes and self._listener is not None:
+            self._listener.committed(Commit(changes=batch.changes))
+        outcome = batch.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:
         await self._answer()

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import signal
+from typing import Any, cast
 
+from changes import ChangeDraft
 from errors import StartupError, Unavailable
 from message_log.protocol import Appended, LogListener
 from message_log.reading import ReadingLog
@@ -69,6 +71,18 @@ class WorkerLog(ReadingLog):
         answer = await self._linked().call("restore", author, channel_id)
         await self._open_parts().watch.look()
         return bool(result(SqlMessageLog, "restore", answer))
+
+    async def change(self, draft: ChangeDraft) -> Appended:
+        return cast(Appended, await self._of_owner("change", draft))
+
+    async def scrub(self) -> bool:
+        return bool(await self._of_owner("scrub"))
+
+    async def take_name(self, author: str, channel_id: str, after: int, until: int) -> int:
+        return int(await self._of_owner("take_name", author, channel_id, after, until))
+
+    async def _of_owner(self, method: str, *args: object) -> Any:
+        return result(SqlMessageLog, method, await self._linked().call(method, *args))
 
     async def ready(self) -> bool:
         try:

@@ -262,7 +262,10 @@ class _Post:
         self._worker.failed(self._number, error)
 
 
-CALLS: dict[str, Any] = {name: getattr(SqlMessageLog, name) for name in ("ready", "remove_before", "revoke", "restore")}
+CALLS: dict[str, Any] = {
+    name: getattr(SqlMessageLog, name)
+    for name in ("ready", "remove_before", "revoke", "restore", "change", "scrub", "take_name")
+}
 """What a worker may have the owner do besides appending: what writes, and what tells how the owner is."""
 
 

@@ -30,7 +30,7 @@ def test_plan_in_two_batches_answers_as_one(posts: list[Draft], heads: dict[str,
     half = len(posts) // 2
     first = plan(posts[:half], heads, {}, timestamp=NOW, epoch="e")
     held = {
-        (message.channel_id, message.author, key): message
+        (message.channel_id, message.author, key): (message, None)
         for message, key in zip(first.messages, first.keys, strict=True)
         if key is not None
     }

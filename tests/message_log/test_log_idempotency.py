@@ -26,9 +26,9 @@ async def test_repeat_later_returns_the_first_and_is_not_published(log: SqlMessa
 
 async def test_key_names_its_message_and_nothing_else(log: SqlMessageLog) -> None:
     (first,) = await append(log, DRAFT)
-    assert await log.first_with_key("general", "ada", "key") == first.message
+    assert await log.repeated(DRAFT) == first.message
     for channel, author, key in (("other", "ada", "key"), ("general", "bob", "key"), ("general", "ada", "Key")):
-        assert await log.first_with_key(channel, author, key) is None
+        assert await log.repeated(replace(DRAFT, channel_id=channel, author=author, idempotency_key=key)) is None
 
 
 async def test_repeat_in_one_batch_returns_the_first(log: SqlMessageLog, recorder: Recorder) -> None:

@@ -236,7 +236,7 @@ async def test_queries_walk_an_index_and_never_sort(sqlite_url: str) -> None:
         await log.history("c1", after=1, before=9, limit=5, backwards=backwards)
         await log.history("c1", after=1, before=9, limit=5, backwards=backwards, filter=filter)
     await log.message("c1", 2)
-    await log.first_with_key("c1", "ada", "k")
+    await log.repeated(Draft("c1", "ada", "x", idempotency_key="k"))
     await log.oldest_sequence("c1")
     await log.oldest_of_all(limit=5)
     await log.channels(after="c0", limit=5)
@@ -297,7 +297,7 @@ async def test_failed_read_logs_what_failed_and_not_who_asked_for_what(
         connection.execute("DROP TABLE messages")
     connection.close()
     with pytest.raises(Unavailable):
-        await log.first_with_key("secret-project", "ada", "key-7")
+        await log.repeated(Draft("secret-project", "ada", "x", idempotency_key="key-7"))
     await log.close()
     assert "no such table: messages" in caplog.text
     assert "secret-project" not in caplog.text

@@ -11,8 +11,9 @@ import pytest
 from errors import Unavailable
 from message_log.batch import plan
 from message_log.committer import Committed
+from message_log.protocol import Commit
 from message_log.writer import Writer, WriterLimits
-from messages import Draft, Message
+from messages import Draft
 
 
 class Gate:
@@ -31,7 +32,7 @@ class Gate:
         self.batches.append([draft.content for draft in drafts])
         batch = plan(drafts, self.heads, {}, timestamp=datetime.now(UTC), epoch="e")
         self.heads |= batch.heads
-        return Committed(batch.outcomes, batch.messages)
+        return Committed(batch.outcomes, batch.messages, [])
 
     def abort(self) -> None:
         self.aborts += 1
@@ -41,7 +42,7 @@ def draft(content: str) -> Draft:
     return Draft("general", "ada", content)
 
 
-def nobody(_messages: Sequence[Message]) -> None:
+def nobody(_commit: Commit) -> None:
     """A listener that does not care."""
 
 
@@ -115,7 +116,7 @@ async def test_commit_or_listener_that_raises_answers_the_posts_and_the_writer_g
             raise RuntimeError("commit broke")
         return gate.commit(drafts)
 
-    def publish(_messages: Sequence[Message]) -> None:
+    def publish(_commit: Commit) -> None:
         raise RuntimeError("listener broke")
 
     writer = Writer(commit, gate.abort, publish, WriterLimits())

@@ -1,0 +1,320 @@
+"""The part of a transaction that changes messages: what it reads, and what it writes, on either database.
+
+Many rows go into each statement as one JSON array, as posts do. Of a message that grows, a transaction writes the
+pieces and one small row; the message itself is written anew now and then (see `change_batch`). So that a piece need not
+read what is there already, the newest of these messages are remembered here, and believed only where the revision that
+the transaction finds is the one remembered.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import orjson
+from cachetools import LRUCache
+
+from changes import ERASED_AUTHOR, ChangeDraft, MessageChange, MessageChangeKind, apply_change, changes_epoch
+from message_log.batch import Key, Named, from_microseconds, lived, to_microseconds
+from message_log.change_batch import ChangeBatch, ChangePlan, Held, Place, places_of
+from message_log.change_queries import COLUMNS, KINDS, as_changes
+from message_log.posted import posted_digest
+from messages import Message, text_size_bytes
+
+REMEMBERED_BYTES = 16 * 1024 * 1024
+"""What is remembered of messages that grow."""
+
+Rows = Callable[[str, tuple[tuple[str, str], ...]], str]
+"""Writes a table expression: (its name, columns with their types) for one parameter, a JSON array of arrays."""
+
+_PLACE = (("channel_id", "text"), ("sequence", "bigint"))
+_CHANGE_COLUMNS = ", ".join(f"c.{column.name}" for column in COLUMNS)
+
+
+class Result(Protocol):
+    def fetchall(self) -> list[Any]: ...
+
+
+Execute = Callable[[str, str], Result]
+"""Runs a statement with its one parameter."""
+
+
+def _json(rows: Iterable[Sequence[object]]) -> str:
+    return orjson.dumps(list(rows)).decode()
+
+
+class Changing:
+    """Changes messages inside transactions of one process. Used by the writer's thread."""
+
+    def __init__(self, rows: Rows) -> None:
+        places = rows("k", _PLACE)
+        self._heads = (
+            f"SELECT channel_id, last_change FROM channels WHERE channel_id IN (SELECT channel_id FROM {places})"
+        )
+        self._reached = (
+            f"SELECT g.channel_id, g.sequence, g.revision FROM {places} "
+            "JOIN growing AS g ON g.channel_id = k.channel_id AND g.sequence = k.sequence"
+        )
+        self._messages = (
+            "SELECT m.channel_id, m.sequence, m.author, m.content, m.lane, m.provider, m.token_count, m.timestamp, "
+            "m.revision, m.complete, m.edited_at, m.erased_at, m.posted_digest, m.idempotency_key "
+            f"FROM {places} JOIN messages AS m ON m.channel_id = k.channel_id AND m.sequence = k.sequence"
+        )
+        since = rows("k", (*_PLACE, ("revision", "integer")))
+        of_message = "JOIN changes AS c ON c.channel_id = k.channel_id AND c.message_sequence = k.sequence"
+        self._since = (
+            f"SELECT {_CHANGE_COLUMNS} FROM {since} {of_message} AND c.revision > k.revision ORDER BY c.revision"
+        )
+        self._made = f"SELECT {_CHANGE_COLUMNS} FROM {since} {of_message} AND c.revision = k.revision"
+        change_row = rows(
+            "k",
+            (
+                ("channel_id", "text"),
+                ("sequence", "bigint"),
+                ("message_sequence", "bigint"),
+                ("revision", "integer"),
+                ("kind", "smallint"),
+                ("edition", "smallint"),
+                ("timestamp", "bigint"),
+                ("token_count", "integer"),
+                ("author", "text"),
+                ("text", "text"),
+            ),
+        )
+        names = "channel_id, sequence, message_sequence, revision, kind, edition, timestamp, token_count, author, text"
+        self._insert = f"INSERT INTO changes ({names}) SELECT {names} FROM {change_row}"
+        head = rows("k", (("channel_id", "text"), ("last_change", "bigint")))
+        self._raise_heads = (
+            f"UPDATE channels SET last_change = k.last_change FROM {head} WHERE channels.channel_id = k.channel_id"
+        )
+        growth = rows("k", (*_PLACE, ("revision", "integer"), ("touched_at", "bigint")))
+        self._grow = (
+            "INSERT INTO growing (channel_id, sequence, revision, touched_at) "
+            f"SELECT channel_id, sequence, revision, touched_at FROM {growth} WHERE true "
+            "ON CONFLICT (channel_id, sequence) DO UPDATE SET revision = excluded.revision, "
+            "touched_at = excluded.touched_at"
+        )
+        self._settle = (
+            f"DELETE FROM growing WHERE (channel_id, sequence) IN (SELECT channel_id, sequence FROM {places})"
+        )
+        row = rows(
+            "k",
+            (
+                *_PLACE,
+                ("author", "text"),
+                ("content", "text"),
+                ("lane", "text"),
+                ("provider", "text"),
+                ("token_count", "integer"),
+                ("revision", "integer"),
+                ("complete", "smallint"),
+                ("edited_at", "bigint"),
+                ("erased_at", "bigint"),
+                ("posted_digest", "text"),
+            ),
+        )
+        set_columns = ", ".join(
+            f"{name} = k.{name}"
+            for name in (
+                "author",
+                "content",
+                "lane",
+                "provider",
+                "token_count",
+                "revision",
+                "complete",
+                "edited_at",
+                "erased_at",
+                "posted_digest",
+            )
+        )
+        at_place = "messages.channel_id = k.channel_id AND messages.sequence = k.sequence"
+        # A key names its message together with the author: where the name goes, it goes too.
+        self._rewrite = (
+            f"UPDATE messages SET {set_columns}, idempotency_key = CASE WHEN k.author = messages.author "
+            f"THEN messages.idempotency_key END FROM {row} WHERE {at_place}"
+        )
+        blank = rows("k", (*_PLACE, ("name", "text")))
+        self._blank = (
+            f"UPDATE changes SET text = CASE WHEN kind = {KINDS.index(MessageChangeKind.ERASED)} THEN text END, "
+            f"edition = 1, author = CASE WHEN author = k.name THEN '{ERASED_AUTHOR}' ELSE author END FROM {blank} "
+            "WHERE changes.channel_id = k.channel_id AND changes.message_sequence = k.sequence"
+        )
+        tokens = rows("k", (("channel_id", "text"), ("provider", "text"), ("lane", "text"), ("tokens", "bigint")))
+        self._add_tokens = (
+            f"UPDATE totals SET tokens = totals.tokens + k.tokens FROM {tokens} WHERE totals.channel_id = k.channel_id "
+            "AND totals.provider = k.provider AND totals.lane = k.lane"
+        )
+        self._may_grow = f"UPDATE messages SET complete = 0 FROM {places} WHERE {at_place}"
+        self._remembered: LRUCache[Place, Held] = LRUCache(REMEMBERED_BYTES, getsizeof=lambda held: held.bytes + 1024)
+
+    def run(
+        self, execute: Execute, drafts: Sequence[ChangeDraft], timestamp: datetime, epoch: str
+    ) -> tuple[ChangeBatch, Callable[[], None]]:
+        """Reads and writes what `drafts` change, in a transaction that holds their channels.
+
+        Returns the batch, and what is to be called once the transaction is committed.
+        """
+        places = places_of(drafts)
+        heads = dict(execute(self._heads, _json(places)).fetchall())
+        held = self._held(execute, places, epoch)
+        plan = ChangePlan(held, self._earlier(execute, drafts, held, epoch), heads, timestamp=timestamp, epoch=epoch)
+        batch = plan.run(drafts)
+        if batch.changes:
+            self._write(execute, batch, to_microseconds(timestamp))
+
+        def remember() -> None:
+            for place in places:
+                after = plan.held.get(place)
+                if after is None or after.message.complete:
+                    self._remembered.pop(place, None)
+                elif after.bytes + 1024 <= REMEMBERED_BYTES:
+                    self._remembered[place] = after
+
+        return batch, remember
+
+    def begin_growing(self, execute: Execute, messages: Iterable[Message], timestamp: datetime) -> None:
+        """Notes that messages of this transaction may grow."""
+        messages, touched_at = list(messages), to_microseconds(timestamp)
+        execute(self._may_grow, _json((m.channel_id, m.sequence) for m in messages))
+        execute(self._grow, _json((m.channel_id, m.sequence, m.revision, touched_at) for m in messages))
+
+    def earlier(self, execute: Execute, statement: str, keys: str, epoch: str) -> dict[Key, Named]:
+        """The messages that `statement` finds under idempotency keys, as they stand, with their digests."""
+        return self.named(execute, execute(statement, keys).fetchall(), epoch)
+
+    def named(self, execute: Execute, rows: Iterable[Any], epoch: str) -> dict[Key, Named]:
+        """Rows of messages with their keys as what a repeat is compared with, and answered with."""
+        found: dict[Key, Named] = {}
+        standing: dict[Place, Message] = {}
+        keys: dict[Place, Key] = {}
+        for channel_id, author, key, sequence, content, lane, provider, tokens, timestamp, *life, digest in rows:
+            at = from_microseconds(timestamp)
+            message = Message(channel_id, sequence, author, content, lane, provider, tokens, at, epoch, *lived(*life))
+            if not message.complete:
+                digest = digest or posted_digest(content, lane, provider, tokens)
+                standing[channel_id, sequence] = message
+                keys[channel_id, sequence] = (channel_id, author, key)
+            found[channel_id, author, key] = message, digest
+        self._apply(execute, standing, epoch)
+        for place, message in standing.items():
+            found[keys[place]] = message, found[keys[place]][1]
+        return found
+
+    def _held(self, execute: Execute, places: list[Place], epoch: str) -> dict[Place, Held]:
+        reached = {
+            (channel, sequence): revision for channel, sequence, revision in self._rows(execute, self._reached, places)
+        }
+        held = {}
+        for place in places:
+            known = self._remembered.get(place)
+            if known is not None and reached.get(place) == known.message.revision:
+                held[place] = known
+        missing = [place for place in places if place not in held]
+        rows = self._rows(execute, self._messages, missing)
+        standing = {}
+        for row in rows:
+            message, digest, key = _message(row, epoch)
+            place = message.channel_id, message.sequence
+            if digest is None and key is not None and message.revision == 0:
+                digest = posted_digest(message.content, message.lane, message.provider, message.token_count)
+            size = text_size_bytes(message.content)
+            held[place] = Held(message, message.revision, size, size, digest)
+            if not message.complete:
+                standing[place] = message
+        self._apply(execute, standing, epoch)
+        for place, message in standing.items():
+            before = held[place]
+            held[place] = Held(
+                message, before.stored_revision, before.stored_bytes, text_size_bytes(message.content), before.digest
+            )
+        return held
+
+    def _apply(self, execute: Execute, standing: dict[Place, Message], epoch: str) -> None:
+        places = [(*place, message.revision) for place, message in standing.items()]
+        for change in as_changes(self._rows(execute, self._since, places), changes_epoch(epoch)):
+            place = change.channel_id, change.message_sequence
+            standing[place] = apply_change(standing[place], change)
+
+    def _earlier(
+        self, execute: Execute, drafts: Sequence[ChangeDraft], held: dict[Place, Held], epoch: str
+    ) -> dict[tuple[str, int, int], MessageChange]:
+        """The changes that appends of an old revision may repeat."""
+        wanted = []
+        for draft in drafts:
+            found = held.get((draft.channel_id, draft.message_sequence))
+            if found is None or draft.kind is not MessageChangeKind.APPENDED or draft.revision is None:
+                continue
+            if draft.revision < found.message.revision:
+                wanted.append((draft.channel_id, draft.message_sequence, draft.revision + 1))
+        made = as_changes(self._rows(execute, self._made, wanted), changes_epoch(epoch))
+        return {(change.channel_id, change.message_sequence, change.revision): change for change in made}
+
+    @staticmethod
+    def _rows(execute: Execute, statement: str, parameters: Sequence[Sequence[object]]) -> list[Any]:
+        return execute(statement, _json(parameters)).fetchall() if parameters else []
+
+    def _write(self, execute: Execute, batch: ChangeBatch, microseconds: int) -> None:
+        if batch.blanked:
+            execute(self._blank, _json((*place, name) for place, name in batch.blanked.items()))
+        execute(
+            self._insert,
+            _json(
+                (
+                    change.channel_id,
+                    change.sequence,
+                    change.message_sequence,
+                    change.revision,
+                    KINDS.index(change.kind),
+                    change.edition,
+                    microseconds,
+                    change.token_count,
+                    change.author,
+                    change.new_author or change.piece or change.content,
+                )
+                for change in batch.changes
+            ),
+        )
+        execute(self._raise_heads, _json(batch.heads.items()))
+        if batch.rows:
+            execute(self._rewrite, _json(_row(held) for held in batch.rows.values()))
+        if batch.grown:
+            execute(self._grow, _json((*place, revision, microseconds) for place, revision in batch.grown.items()))
+        if batch.settled:
+            execute(self._settle, _json(batch.settled))
+        if batch.tokens:
+            execute(self._add_tokens, _json((*group, tokens) for group, tokens in batch.tokens.items()))
+
+
+def _message(row: Any, epoch: str) -> tuple[Message, str | None, str | None]:
+    (channel_id, sequence, author, content, lane, provider, tokens, timestamp, *life, digest, key) = row
+    message = Message(
+        channel_id,
+        sequence,
+        author,
+        content,
+        lane,
+        provider,
+        tokens,
+        from_microseconds(timestamp),
+        epoch,
+        *lived(*life),
+    )
+    return message, digest, key
+
+
+def _row(held: Held) -> tuple[object, ...]:
+    message = held.message
+    return (
+        message.channel_id,
+        message.sequence,
+        message.author,
+        message.content,
+        message.lane,
+        message.provider,
+        message.token_count,
+        message.revision,
+        int(message.complete),
+        None if message.edited_at is None else to_microseconds(message.edited_at),
+        None if message.erased_at is None else to_microseconds(message.erased_at),
+        held.digest,
+    )

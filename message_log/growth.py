@@ -1,0 +1,89 @@
+"""What has to be done about messages that grow and messages that were erased, in the background.
+
+A message that nobody has appended to for a while is completed, so that no reader waits for an author that is gone. And
+what was erased is overwritten in the log's files, where readers were in the way at first.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from changes import ChangeDraft, MessageChangeKind
+from errors import RaqcoonError, Unavailable
+from message_log.protocol import MessageLog
+
+logger = logging.getLogger(__name__)
+
+MESSAGES_PER_READ = 500
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthPolicy:
+    """How long a message may stand without a piece before it is complete, and how often that is looked at."""
+
+    growing_timeout_seconds: float = field(default=600.0, metadata={"setting": "growing_timeout_seconds"})
+    interval_seconds: float = 1.0
+
+
+class Growth:
+    """Completes what was left. Nodes that share a log may all run it: a message is completed once."""
+
+    def __init__(
+        self, log: MessageLog, policy: GrowthPolicy, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._log = log
+        self._policy = policy
+        self._now = now
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins rounds in the background, the first at once."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._rounds(), name="raqcoon-growth")
+
+    async def stop(self) -> None:
+        """Ends the rounds. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def run_once(self) -> int:
+        """One round; returns how many messages were completed.
+
+        Raises:
+            Unavailable: the log cannot answer; what was completed stays so.
+        """
+        await self._log.scrub()
+        before = self._now() - timedelta(seconds=self._policy.growing_timeout_seconds)
+        completed = 0
+        while left := await self._log.growing_since(before, limit=MESSAGES_PER_READ):
+            done = await asyncio.gather(*(self._complete(*each) for each in left))
+            completed += sum(done)
+            if not any(done):
+                break
+        return completed
+
+    async def _complete(self, channel_id: str, sequence: int, revision: int) -> bool:
+        draft = ChangeDraft(channel_id, sequence, MessageChangeKind.COMPLETED, revision=revision)
+        try:
+            return (await self._log.change(draft)).created
+        except Unavailable:
+            raise
+        except RaqcoonError:  # It has grown after all, or retention has taken it.
+            return False
+
+    async def _rounds(self) -> None:
+        while True:
+            try:
+                if completed := await self.run_once():
+                    logger.info("%d messages that nobody appended to any more were completed", completed)
+            except Unavailable as error:
+                logger.debug("completing pauses: %s", error)
+            except Exception:
+                logger.exception("a round of completing has failed; the next one follows")
+            # Nodes that were started together need not complete the same messages at the same moment.
+            await asyncio.sleep(self._policy.interval_seconds * random.uniform(0.8, 1.2))
