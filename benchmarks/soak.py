@@ -17,7 +17,6 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +25,7 @@ import httpx
 from benchmarks.processes import raise_file_limit
 from benchmarks.soak_client import Follower
 from benchmarks.soak_plot import draw
+from benchmarks.soak_sample import Sample, growth
 from tests.server_process import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,18 +42,6 @@ GROWTH_MAX = {"memory_bytes": 8 * 1024 * 1024, "tasks": 50, "files": 50}
 """Of the last third of each life of the server over its middle third: caches have filled by then."""
 LEFT_MAX = {"tasks": 2, "files": 10}
 """Over an idle server that nobody had used. The log's four readers open when first needed, and stay: eight files."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One look at the server; `life` counts its restarts."""
-
-    seconds: float
-    life: int
-    memory_bytes: int
-    tasks: int
-    files: int
-    subscribers: int
 
 
 @dataclass
@@ -239,21 +227,6 @@ async def _waits(stop: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def growth(samples: Iterable[Sample], figure: str) -> int:
-    """The largest growth within one life of the server: its last third over its middle third, by medians."""
-    lives: dict[int, list[int]] = {}
-    for sample in samples:
-        if sample.subscribers:
-            lives.setdefault(sample.life, []).append(getattr(sample, figure))
-    grown = [0]
-    for life in lives.values():
-        third = len(life) // 3
-        if third >= 5:
-            middle, last = sorted(life[third : 2 * third]), sorted(life[-third:])
-            grown.append(last[third // 2] - middle[third // 2])
-    return max(grown)
 
 
 def main() -> int:

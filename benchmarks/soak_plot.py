@@ -4,13 +4,11 @@ from collections.abc import Callable, Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from benchmarks.soak import Sample
+from benchmarks.soak_sample import Sample
 
 WIDTH, ROW, LEFT, RIGHT, TOP = 860, 120, 90, 20, 60
-_ROWS: tuple[tuple[str, str, Callable[["Sample"], float]], ...] = (
+_ROWS: tuple[tuple[str, str, Callable[[Sample], float]], ...] = (
     ("memory, MiB", "#2563eb", lambda sample: sample.memory_bytes / 2**20),
     ("subscribers", "#64748b", lambda sample: sample.subscribers),
     ("tasks", "#059669", lambda sample: sample.tasks),
@@ -18,7 +16,7 @@ _ROWS: tuple[tuple[str, str, Callable[["Sample"], float]], ...] = (
 )
 
 
-def draw(samples: Sequence["Sample"], path: Path, title: str) -> None:
+def draw(samples: Sequence[Sample], path: Path, title: str) -> None:
     """Writes the SVG; dashed lines are restarts of the server."""
     end = max(sample.seconds for sample in samples)
     height = TOP + ROW * len(_ROWS) + 40
