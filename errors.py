@@ -14,6 +14,7 @@
 | `MessageComplete`         | MESSAGE_COMPLETE          | something is to be appended to a message that is done   | no                          |
 | `Unavailable`             | UNAVAILABLE               | the log cannot answer now; a post's outcome is unknown  | after `retry_after_ms`      |
 | `LogDamaged`              | LOG_DAMAGED               | what is stored at this place cannot be read any more    | no: tell the operator       |
+| `TooManyFilters`        | TOO_MANY_FILTERS          | a channel's different filters, or documents, are used up | with fewer, or one that is in use |
 | `PersistedQueryNotFound`  | PERSISTED_QUERY_NOT_FOUND | a document's hash is not known here                     | with the full document      |
 | `DocumentUnparsable`      | GRAPHQL_PARSE_FAILED      | a document is not GraphQL                               | no                          |
 | `DocumentInvalid`         | GRAPHQL_VALIDATION_FAILED | a document does not fit the schema                      | no                          |
@@ -106,6 +107,24 @@ class Unavailable(RetryLater):
 
     def __init__(self, problem: str = "The message log is not available.", retry_after_ms: int = 1000) -> None:
         super().__init__(problem, retry_after_ms)
+
+
+class TooManyFilters(RaqcoonError):
+    """Raised when a channel, or one client in it, has as many different subscriptions as it may have.
+
+    Subscriptions differ by their filter and by their document. `limit` is how many there may be.
+    """
+
+    code = "TOO_MANY_FILTERS"
+    http_status = 429
+
+    def __init__(self, who: str, limit: int) -> None:
+        super().__init__(f"{who} {limit} different subscriptions (filters, or documents), as many as it may have.")
+        self.limit = limit
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        return {"code": self.code, "limit": self.limit}
 
 
 class LogDamaged(RaqcoonError):

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from delivery.hubs import Hubs
+from delivery.shares import CohortBounds
 from errors import StartupError
 from message_log.growth import Growth, GrowthPolicy
 from message_log.retention import Retention, RetentionPolicy
@@ -146,6 +147,7 @@ async def serve(settings: Settings) -> None:
     hubs = Hubs(
         log,
         max_cohorts=settings.max_cohorts,
+        bounds=CohortBounds(settings.max_cohorts_per_channel, settings.max_cohorts_per_client),
         sweep_interval_seconds=settings.sweep_interval_seconds,
     )
     async with contextlib.AsyncExitStack() as stack:

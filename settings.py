@@ -128,6 +128,14 @@ class Settings(BaseSettings):
     max_cohorts: int = Field(
         10_000, ge=1, description="Distinct subscription operations that share executions; past it each runs alone."
     )
+    max_cohorts_per_channel: int = Field(
+        1_000,
+        ge=1,
+        description="Different documents, and again different filters, among the subscriptions of one channel.",
+    )
+    max_cohorts_per_client: int = Field(
+        100, ge=1, description="The same, opened by one client (user and address) in one channel."
+    )
     websocket_compression: bool = Field(
         False, description="permessage-deflate: less traffic, but 36 to 85 KiB and an encoding per connection."
     )

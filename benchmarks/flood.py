@@ -37,6 +37,8 @@ def measure(kind: str, seconds: float) -> dict[str, Any]:
     """One report of the load generator; `refused_per_second` and `otherwise` are what the flood was told."""
     limits = dict(LIMITS)
     held = 0
+    if kind == "filters":
+        limits["RAQCOON_MAX_SUBSCRIPTIONS_PER_CONNECTION"] = "1000"
     if kind == "connections":
         # The limit must leave room for the load. The flood holds as many at its own address, and then asks for more.
         held = SUBSCRIBERS + 50

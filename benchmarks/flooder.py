@@ -22,6 +22,10 @@ SECONDS_MAX = 300.0
 CONNECTIONS = 16
 SUBSCRIPTIONS = 10
 """Live subscriptions of each connection, as many as the limit allows it."""
+BUSY_CHANNEL = "bench00000"
+"""Where the load's subscribers are."""
+FILTERS = 100
+"""Subscriptions that each connection opens, each with a filter of its own: as many as one client may have."""
 AT_ONCE = 8
 """Requests under way on each connection."""
 
@@ -47,6 +51,15 @@ def _graphql(document: str) -> bytes:
 
 def _subscribe(id_: int) -> bytes:
     payload = {"query": 'subscription { messages(channelId: "flood") { sequence } }'}
+    return frame(json.dumps({"id": str(id_), "type": "subscribe", "payload": payload}))
+
+
+def _subscribe_filtered(id_: int) -> bytes:
+    """To the channel that everybody else hears, with a filter of its own that lets everything through."""
+    payload = {
+        "query": "subscription ($c: ID!, $f: MessageFilter) { messages(channelId: $c, filter: $f) { sequence } }",
+        "variables": {"c": BUSY_CHANNEL, "f": {"authors": ["bench", str(id_)]}},
+    }
     return frame(json.dumps({"id": str(id_), "type": "subscribe", "payload": payload}))
 
 
@@ -94,6 +107,16 @@ KINDS = {
             (_socket("/graphql", "Sec-WebSocket-Protocol: graphql-transport-ws\r\n"), b"\r\n\r\n"),
             (frame('{"type":"connection_init"}'), b"connection_ack"),
             (b"".join(map(_subscribe, range(SUBSCRIPTIONS))) + frame('{"type":"ping"}'), b'"pong"'),
+        ),
+    ),
+    "filters": Kind(
+        "filters of one channel",
+        b"TOO_MANY_FILTERS",
+        lambda n: _subscribe_filtered(n + FILTERS),
+        opening=(
+            (_socket("/graphql", "Sec-WebSocket-Protocol: graphql-transport-ws\r\n"), b"\r\n\r\n"),
+            (frame('{"type":"connection_init"}'), b"connection_ack"),
+            (b"".join(map(_subscribe_filtered, range(FILTERS))) + frame('{"type":"ping"}'), b'"pong"'),
         ),
     ),
     "connections": Kind(

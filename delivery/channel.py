@@ -18,11 +18,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from contextlib import suppress
+from operator import attrgetter
 
 from delivery.budget import CacheBudget
-from delivery.cohort import Cohort, Filter, Render
+from delivery.cohort import Cohort
 from delivery.figures import Figures
 from delivery.pages import PAGE_BYTES, PAGE_ENTRIES, PageReader
+from delivery.results import Filter, Render, Results, Stretch
+from delivery.shares import CohortBounds, Shares
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from delivery.tail import Tail, size_bytes
@@ -57,6 +60,9 @@ RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Waits between reads of a log that does not answer; the last one repeats."""
 
 
+_size = attrgetter("size")
+
+
 class Channel:
     """One channel with at least one subscriber in this process."""
 
@@ -69,10 +75,12 @@ class Channel:
         results: CacheBudget,
         tails: CacheBudget,
         figures: Figures,
+        bounds: CohortBounds,
         left: Callable[["Channel", asyncio.Task[None] | None], None],
     ) -> None:
         self.channel_id = channel_id
         self.cohorts: dict[Hashable, Cohort] = {}
+        """By key of results and filter."""
         self.subscribers = 0
         self.holds = 0
         """Subscriptions being set up: they keep the channel alive while they wait for the log."""
@@ -83,7 +91,10 @@ class Channel:
         self._log = log
         self._read_head = read_head
         self._pages = pages
-        self._results = results
+        self._budget = results
+        self._results: dict[Hashable, Results] = {}
+        self._unfiltered = Shares(bounds)
+        self._filtered = Shares(bounds)
         self._tails = tails
         self._figures = figures
         self._left = left
@@ -181,17 +192,22 @@ class Channel:
         filter: Filter | None,
         render: Render,
         sink: Sink,
+        *,
         shared: bool,
-        author: str | None = None,
+        client: Hashable,
+        author: str | None,
     ) -> Subscriber:
-        """Adds a subscriber at `position`. With `shared` it joins the cohort of its key and filter."""
-        cohort_key: Hashable = (key, filter) if shared else object()
-        cohort = self.cohorts.get(cohort_key)
+        """Adds a subscriber at `position`. With `shared` it joins the cohort of its key and filter.
+
+        Raises:
+            TooManyFilters: it would need one more cohort than the channel, or `client` in this channel, may have.
+        """
+        key = key if shared else object()
+        cohort = self.cohorts.get((key, filter))
         if cohort is None:
-            cohort = self.cohorts[cohort_key] = Cohort(cohort_key, filter, render, self._results)
-            self._results.add(cohort)
+            cohort = self._new_cohort(key, filter, render, client)
         subscriber = Subscriber(position, cohort, sink, self, author)
-        cohort.loose[subscriber] = None
+        cohort.add(subscriber)
         self.subscribers += 1
         if position < self.head:
             self.start_catch_up(subscriber)
@@ -199,13 +215,39 @@ class Channel:
             cohort.settle(subscriber)
         return subscriber
 
+    def has_results(self, key: Hashable) -> bool:
+        """Whether subscribers with this key share results already."""
+        return key in self._results
+
+    def _new_cohort(self, key: Hashable, filter: Filter | None, render: Render, client: Hashable) -> Cohort:
+        self._shares(filter).take(client)
+        results = self._results.get(key)
+        if results is None:
+            results = self._results[key] = Results(key, render, self._budget)
+            self._budget.add(results)
+        results.users += 1
+        cohort = self.cohorts[key, filter] = Cohort((key, filter), filter, results, client)
+        return cohort
+
+    def _end_cohort(self, cohort: Cohort) -> None:
+        self._shares(cohort.filter).give_back(cohort.client)
+        del self.cohorts[cohort.key]
+        results = cohort.results
+        results.users -= 1
+        if not results.users:
+            del self._results[results.key]
+            self._budget.remove(results)
+
+    def _shares(self, filter: Filter | None) -> Shares:
+        # Apart, so that whoever uses up all filters keeps nobody from subscribing without one.
+        return self._unfiltered if filter is None else self._filtered
+
     def leave(self, subscriber: Subscriber) -> None:
         """Takes note that a subscriber was closed, and ends its catch-up."""
         cohort = subscriber.cohort
         self.subscribers -= 1
-        if cohort.empty:
-            del self.cohorts[cohort.key]
-            self._results.remove(cohort)
+        if not cohort.size:
+            self._end_cohort(cohort)
         if subscriber.catch_up is not None:
             subscriber.catch_up.cancel()
         self._left(self, subscriber.catch_up)
@@ -324,12 +366,21 @@ class Channel:
                 return run
 
     async def _sweep(self, base: int, entries: Sequence[Entry]) -> None:
-        """Takes everyone who stands at `base` to the end of `entries`; everyone else behind it catches up."""
+        """Takes everyone who stands at `base` to the end of `entries`; everyone else behind it catches up.
+
+        The largest cohorts come first: however many others there are, most subscribers do not wait for them.
+        """
         writes = 0
-        head = entries[-1].sequence
-        for cohort in list(self.cohorts.values()):
-            batch = await cohort.encode(entries)
+        stretch = Stretch(entries)
+        head = stretch.position
+        for cohort in sorted(self.cohorts.values(), key=_size, reverse=True):
+            batch = await stretch.batch(cohort.results, cohort.filter)
             delivered = 0
+            # To look at a cohort that gets nothing is work too.
+            writes += 1
+            if writes >= YIELD_EVERY_SUBSCRIBERS:
+                writes = 0
+                await asyncio.sleep(0)
             for block in list(cohort.blocks):
                 if block.position == base:
                     if writes + len(block) > YIELD_EVERY_SUBSCRIBERS:
@@ -409,7 +460,8 @@ class Channel:
                 if subscriber.position != start:
                     continue
                 raise
-            batch = await subscriber.cohort.encode(entries)
+            cohort = subscriber.cohort
+            batch = await Stretch(entries).batch(cohort.results, cohort.filter)
             # The sweep may have moved it while the page was read.
             if subscriber.position == start and (not batch.payloads or subscriber.sink.write(batch)):
                 subscriber.took(batch)

@@ -8,9 +8,10 @@ from collections.abc import Hashable, Sequence
 
 from delivery.budget import CacheBudget
 from delivery.channel import Channel
-from delivery.cohort import Filter, Render
 from delivery.figures import Figures
 from delivery.pages import CACHE_BYTES, PageReader
+from delivery.results import Filter, Render
+from delivery.shares import CohortBounds
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from errors import CursorInvalid, LogDamaged, Unavailable
@@ -37,6 +38,7 @@ class Hub:
         log: EntryLog,
         *,
         max_cohorts: int = 10_000,
+        bounds: CohortBounds = CohortBounds(),  # noqa: B008 - it is frozen
         sweep_interval_seconds: float = 0.25,
         results: CacheBudget | None = None,
         tails: CacheBudget | None = None,
@@ -47,6 +49,7 @@ class Hub:
         self.pages = PageReader(log, cache_bytes=pages_bytes)
         self._log = log
         self._max_cohorts = max_cohorts
+        self._bounds = bounds
         self._sweep_interval_seconds = sweep_interval_seconds
         self._results = CacheBudget(RESULTS_BYTES, RESULTS_OF_COHORT_BYTES) if results is None else results
         self._tails = CacheBudget(TAILS_BYTES, TAIL_BYTES) if tails is None else tails
@@ -139,16 +142,19 @@ class Hub:
         render: Render,
         sink: Sink,
         author: str | None = None,
+        client: Hashable = None,
     ) -> Subscriber:
         """Adds a subscriber that is sent everything after `position`, once, in order; None is the head of now.
 
         `author` is whose subscription it is, so that it can be ended when his access is revoked; None for nobody's.
 
-        Subscribers of a channel with equal `cohort` and `filter` share executions: `render` of the first one serves
-        them all. When it returns, the subscription stands: whatever is committed from now on will be sent.
+        Subscribers of a channel with equal `cohort` share executions: `render` of the first one serves them all, and
+        filters choose from what it makes. `client` is who is counted for opening a cohort, None nobody. When it
+        returns, the subscription stands: whatever is committed from now on will be sent.
 
         Raises:
             CursorInvalid: `position` is past the head.
+            TooManyFilters: the channel, or the client in it, has as many cohorts as it may have.
             Unavailable: the log cannot tell the head now.
             LogDamaged: the head cannot be read.
         """
@@ -162,6 +168,7 @@ class Hub:
                 self._results,
                 self._tails,
                 self.figures,
+                self._bounds,
                 self._left,
             )
         channel.holds += 1
@@ -182,8 +189,8 @@ class Hub:
             elif position > head:
                 raise CursorInvalid("is past the channel's newest entry")
             await channel.open()  # Again only if delivering has failed meanwhile; else it returns in this step.
-            shared = len(self._results) < self._max_cohorts or (cohort, filter) in channel.cohorts
-            return channel.join(position, cohort, filter, render, sink, shared, author)
+            shared = len(self._results) < self._max_cohorts or channel.has_results(cohort)
+            return channel.join(position, cohort, filter, render, sink, shared=shared, client=client, author=author)
         finally:
             channel.holds -= 1
             self._release(channel)

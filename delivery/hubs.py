@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from delivery.budget import CacheBudget
 from delivery.hub import RESULTS_BYTES, RESULTS_OF_COHORT_BYTES, TAIL_BYTES, TAILS_BYTES, Hub
+from delivery.shares import CohortBounds
 from message_log.protocol import Commit, MessageLog
 from messages import Revocation
 
@@ -17,7 +18,14 @@ class Hubs:
     What their channels and cohorts keep has one bound together, and so has the number of cohorts.
     """
 
-    def __init__(self, log: MessageLog, *, max_cohorts: int = 10_000, sweep_interval_seconds: float = 0.25) -> None:
+    def __init__(
+        self,
+        log: MessageLog,
+        *,
+        max_cohorts: int = 10_000,
+        bounds: CohortBounds = CohortBounds(),  # noqa: B008 - it is frozen
+        sweep_interval_seconds: float = 0.25,
+    ) -> None:
         self.on_revoked: Callable[[Sequence[Revocation]], None] | None = None
         """Told of revocations before the subscriptions that they end: connections are closed as wholes."""
         results = CacheBudget(RESULTS_BYTES, RESULTS_OF_COHORT_BYTES)
@@ -25,6 +33,7 @@ class Hubs:
         self.messages = Hub(
             log,
             max_cohorts=max_cohorts,
+            bounds=bounds,
             sweep_interval_seconds=sweep_interval_seconds,
             results=results,
             tails=tails,
@@ -32,6 +41,7 @@ class Hubs:
         self.changes = Hub(
             log.changes,
             max_cohorts=max_cohorts,
+            bounds=bounds,
             sweep_interval_seconds=sweep_interval_seconds,
             results=results,
             tails=tails,

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 
-from delivery.cohort import Render
+from delivery.results import Render
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from errors import CursorInvalid, Forbidden
@@ -36,16 +36,19 @@ async def subscribe(
     cohort: Hashable,
     render: Render,
     sink: Sink,
+    client: Hashable = None,
 ) -> Subscriber:
     """Adds a subscriber that is sent everything after the cursor `after`, then what is posted; None is the head.
 
-    `cohort` names what `render` makes of a message: subscribers of a channel with an equal cohort and filter share
-    the bytes. The caller owns the subscriber and closes it when its connection or operation ends.
+    `cohort` names what `render` makes of a message: subscribers of a channel with an equal cohort share the bytes,
+    whatever their filters. `client` is who is counted for a filter or cohort that nobody else has, None nobody. The
+    caller owns the subscriber and closes it when its connection or operation ends.
 
     Raises:
         BadUserInput: `channel_id` breaks its rule.
         Forbidden: the viewer may not read the channel.
         CursorInvalid: `after` is malformed, of another channel or epoch, or past the head.
+        TooManyFilters: the channel, or the client in it, has as many different subscriptions as it may have.
         Unavailable: the log cannot tell the head now.
 
     That retention has removed what follows `after` is told to the sink (`end`), as it is later on.
@@ -54,7 +57,14 @@ async def subscribe(
     require_read(chat, viewer, channel)
     position = None if after is None else position_of(chat, channel, after)
     subscriber = await chat.hub.subscribe(
-        channel, position, cohort=cohort, filter=filter, render=render, sink=sink, author=viewer.author
+        channel,
+        position,
+        cohort=cohort,
+        filter=filter,
+        render=render,
+        sink=sink,
+        client=client,
+        author=viewer.author,
     )
     try:
         require_read(chat, viewer, channel)  # It may have been revoked meanwhile, and nothing was sent in this step.

@@ -154,6 +154,7 @@ class Operations:
             cohort=render,
             render=render,
             sink=sink,
+            client=context.client.who,
         )
 
     def _read_subscription(

@@ -115,17 +115,17 @@ class ExactlyOnce(RuleBasedStateMachine):
     @rule(
         channel_id=st.sampled_from(CHANNELS),
         back=st.none() | st.integers(0, 60),
-        filtered=st.booleans(),
+        authors=st.sampled_from([None, None, "1", "0", "01"]),
         posts=st.integers(0, 5),
         claims=st.booleans(),
         room=st.none() | st.integers(1, 4),
     )
     def subscribe(
-        self, channel_id: str, back: int | None, filtered: bool, posts: int, claims: bool, room: int | None
+        self, channel_id: str, back: int | None, authors: str | None, posts: int, claims: bool, room: int | None
     ) -> None:
         head = self.log._heads.get(channel_id, 0)
         position = None if back is None else max(0, head - back)
-        wanted = MessageFilter(authors=frozenset({"author-1"})) if filtered else None
+        wanted = None if authors is None else MessageFilter(authors=frozenset(f"author-{each}" for each in authors))
         client = Client(channel_id, position or 0, wanted, Recorder(claims=claims, room=room))
         self.clients.append(client)
 

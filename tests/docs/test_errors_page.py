@@ -7,7 +7,12 @@ from collections.abc import Iterator
 import errors
 from tests.docs.blocks import REPOSITORY
 
-OVER_GRAPHQL_ONLY = (errors.TooManySubscriptions, errors.PersistedQueryNotFound, errors.DocumentError)
+OVER_GRAPHQL_ONLY = (
+    errors.TooManySubscriptions,
+    errors.TooManyFilters,
+    errors.PersistedQueryNotFound,
+    errors.DocumentError,
+)
 
 
 def leaves(base: type[errors.RaqcoonError]) -> Iterator[type[errors.RaqcoonError]]:
