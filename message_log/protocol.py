@@ -160,12 +160,31 @@ class HistoryPage:
     """A stretch of a channel's history, ascending, and how far the search for it looked.
 
     `stopped_at` is the sequence of the last message looked at in the direction of travel, or None when there was
-    nothing to look at. `exhausted` is True when nothing lies beyond it within the range asked for.
+    nothing to look at. `exhausted` is True when nothing lies beyond it within the range asked for. `looked_at` is how
+    many messages a filter was tried on.
     """
 
     messages: list[Message]
     stopped_at: int | None
     exhausted: bool
+    looked_at: int = 0
+
+
+LOOK_AT_MAX = 10_000
+"""How many messages a filtered page of history looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPage:
+    """A page of history, and the channel's ends around it, read together.
+
+    `head` was read before `found`. `bounds` are the channel's oldest sequence that is held and its head, read after
+    it: what retention removes in between is noticed, not lost. They are None where the page needs neither.
+    """
+
+    head: int
+    found: HistoryPage
+    bounds: tuple[int, int] | None = None
 
 
 class MessageLog(Protocol):
@@ -289,6 +308,22 @@ class MessageLog(Protocol):
         """At most `limit` messages with `after` < sequence < `before`, always returned ascending.
 
         Forwards, the oldest of the range; backwards, the newest. With a filter, at most 10,000 messages are looked at.
+        """
+
+    async def page(
+        self,
+        channel_id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        backwards: bool = False,
+        filter: MessageFilter | None = None,
+        look_at_max: int = LOOK_AT_MAX,
+    ) -> StoredPage:
+        """`history`, and the channel's ends around it, by one reader in one go. `limit` 0 looks at nothing.
+
+        The bounds are read where there is an `after` or `before`, or `limit` is 0.
         """
 
     async def oldest_sequence(self, channel_id: str) -> int:

@@ -18,12 +18,9 @@ from message_log.change_queries import COLUMNS as CHANGE_COLUMNS
 from message_log.change_queries import as_changes
 from message_log.dialect import Dialect
 from message_log.posted import posted_digest, same_post
-from message_log.protocol import HistoryPage
+from message_log.protocol import LOOK_AT_MAX, HistoryPage, StoredPage
 from message_log.tables import changes, channels, messages, totals
 from messages import ChannelHead, Draft, Message, MessageFilter, Totals
-
-SCAN_MESSAGES_MAX = 10_000
-"""How many messages a filtered page of history looks at."""
 
 _BEYOND = 2**63 - 1
 _FETCH_ROWS = 64
@@ -178,16 +175,37 @@ class Queries:
         limit: int,
         backwards: bool,
         filter: MessageFilter | None,
+        look_at_max: int = LOOK_AT_MAX,
     ) -> HistoryPage:
         statement = _BACKWARDS if backwards else _FORWARDS
         range_ = {"channel_id": channel_id, "after": after, "before": _BEYOND if before is None else before}
         if filter is not None and filter != MessageFilter():
-            return self._filtered(connection, statement, range_, limit, backwards, filter)
+            return self._filtered(connection, statement, range_, limit, backwards, filter, look_at_max)
         found = list(self._messages(connection, connection.execute(statement, {**range_, "limit": limit + 1})))
         exhausted = len(found) <= limit
         del found[limit:]
         stopped_at = found[-1].sequence if found else None
         return HistoryPage(found[::-1] if backwards else found, stopped_at, exhausted)
+
+    def page(
+        self,
+        connection: Connection,
+        channel_id: str,
+        after: int | None,
+        before: int | None,
+        limit: int,
+        backwards: bool,
+        filter: MessageFilter | None,
+        look_at_max: int,
+    ) -> StoredPage:
+        head = self.last_sequence(connection, channel_id)
+        found = HistoryPage([], None, False)
+        if limit:
+            found = self.history(connection, channel_id, after or 0, before, limit, backwards, filter, look_at_max)
+        if after is None and before is None and limit:
+            return StoredPage(head, found)
+        head_after = self.last_sequence(connection, channel_id)
+        return StoredPage(head, found, (self.oldest_sequence(connection, channel_id), head_after))
 
     def oldest_sequence(self, connection: Connection, channel_id: str) -> int:
         return int(connection.scalar(_OLDEST_SEQUENCE, {"channel_id": channel_id}))
@@ -268,6 +286,7 @@ class Queries:
         limit: int,
         backwards: bool,
         filter: MessageFilter,
+        look_at_max: int,
     ) -> HistoryPage:
         first, last = connection.execute(_RANGE_ENDS, range_).one()
         if first is None:
@@ -276,10 +295,10 @@ class Queries:
             return HistoryPage([], None, False)
         # What is held of a channel has no gaps: a stretch of sequences is a stretch of messages.
         if backwards:
-            stop = max(first, last - SCAN_MESSAGES_MAX + 1)
+            stop = max(first, last - look_at_max + 1)
             stretch = {"channel_id": range_["channel_id"], "after": stop - 1, "before": last + 1}
         else:
-            stop = min(last, first + SCAN_MESSAGES_MAX - 1)
+            stop = min(last, first + look_at_max - 1)
             stretch = {"channel_id": range_["channel_id"], "after": first - 1, "before": stop + 1}
         for column, wanted in (
             (messages.c.author, filter.authors),
@@ -291,7 +310,8 @@ class Queries:
         found = list(self._messages(connection, connection.execute(statement, {**stretch, "limit": limit})))
         stopped_at = found[-1].sequence if len(found) == limit else stop
         exhausted = stopped_at <= first if backwards else stopped_at >= last
-        return HistoryPage(found[::-1] if backwards else found, stopped_at, exhausted)
+        looked_at = last - stopped_at + 1 if backwards else stopped_at - first + 1
+        return HistoryPage(found[::-1] if backwards else found, stopped_at, exhausted, looked_at)
 
     def _bounded_read(self) -> Select[Any]:
         """`_FORWARDS`, ended by the database after the message with which the contents exceed `max_bytes`."""

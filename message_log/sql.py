@@ -22,7 +22,7 @@ from message_log.dialect import Dialect
 from message_log.hints import Hints
 from message_log.migrate import migrate
 from message_log.postgresql import PostgresqlDialect
-from message_log.protocol import Appended, Commit, HistoryPage, LogListener
+from message_log.protocol import LOOK_AT_MAX, Appended, Commit, HistoryPage, LogListener, StoredPage
 from message_log.queries import Queries, Stretch
 from message_log.readers import Readers
 from message_log.revocation_watch import RevocationWatch
@@ -271,6 +271,23 @@ class SqlMessageLog:
         return await self._ask(
             lambda queries, connection: queries.history(
                 connection, channel_id, after or 0, before, limit, backwards, filter
+            )
+        )
+
+    async def page(
+        self,
+        channel_id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        backwards: bool = False,
+        filter: MessageFilter | None = None,
+        look_at_max: int = LOOK_AT_MAX,
+    ) -> StoredPage:
+        return await self._ask(
+            lambda queries, connection: queries.page(
+                connection, channel_id, after, before, limit, backwards, filter, look_at_max
             )
         )
 

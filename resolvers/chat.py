@@ -9,13 +9,19 @@ from delivery.hub import Hub
 from delivery.hubs import Hubs
 from message_log.protocol import Appended, MessageLog
 from messages import Draft
+from resolvers.fair_queue import FairQueue
 from resolvers.post_rate import PostRate
+from resolvers.unsent import Unsent
 
 if TYPE_CHECKING:
     from resolvers.tracing import Tracing
 
 CONTENT_BYTES_MAX = 65_536
 """Longest content of a message by default, in bytes of UTF-8."""
+READS_AT_ONCE = 8
+"""Reads of history under way: enough to keep the log's four readers busy."""
+READS_OF_CLIENT_AT_ONCE = 6
+"""Of them of one client, so that the others need not wait for it at all."""
 
 
 @dataclass(slots=True)
@@ -36,6 +42,10 @@ class Chat:
     post_rate: PostRate | None = None
     tracing: "Tracing | None" = None
     """Makes spans of posts, where that is asked for."""
+    reads: FairQueue = field(default_factory=lambda: FairQueue(READS_AT_ONCE, READS_OF_CLIENT_AT_ONCE))
+    """Where reads of history wait for each other."""
+    unsent: Unsent = field(default_factory=Unsent)
+    """What answers hold until their clients have taken them."""
 
     @property
     def hub(self) -> Hub:

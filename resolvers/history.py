@@ -7,9 +7,10 @@ might read, if his access had not been revoked, is `Forbidden`.
 from dataclasses import dataclass
 
 from errors import BadUserInput, CursorExpired, CursorInvalid
-from message_log.protocol import HistoryPage
+from message_log.protocol import LOOK_AT_MAX, StoredPage
 from messages import ChannelHead, Message, MessageFilter, Totals, Viewer, encode_cursor, parse_message_id
 from resolvers import input_rules
+from resolvers.budget import Budget
 from resolvers.chat import Chat
 from resolvers.readable_channels import readable_channels
 from resolvers.rights import exists, reads_everything
@@ -26,6 +27,7 @@ class MessagePage:
 
     `has_next` and `has_previous` tell whether messages are held after and before it. In the direction of travel the
     page's cursor is where the search stopped, which with a filter may be far beyond the last message it found.
+    `last_sequence` is the channel's head as it was before the page was read.
     """
 
     messages: list[Message]
@@ -33,6 +35,7 @@ class MessagePage:
     has_previous: bool
     start_cursor: str | None
     end_cursor: str | None
+    last_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +85,12 @@ async def messages_page(
     last: int | None = None,
     before: str | None = None,
     filter: MessageFilter | None = None,
+    budget: Budget | None = None,
 ) -> MessagePage:
     """The oldest `first` or the newest `last` messages between two cursors; neither means the oldest 50.
 
-    With a filter no more than 10,000 messages are looked at, so a page may be short; going on from its cursor
-    reaches everything.
+    With a filter no more than 10,000 messages are looked at, or what `budget` has left for it, so a page may be short;
+    going on from its cursor reaches everything.
 
     Raises:
         BadUserInput: `first` and `last` together, or one of them negative or over 200.
@@ -95,7 +99,6 @@ async def messages_page(
         Unavailable: the log cannot answer.
     """
     limit = page_size(first=first, last=last)
-    backwards = last is not None
     low = None if after is None else position_of(chat, channel_id, after, "after")
     high = None if before is None else position_of(chat, channel_id, before, "before")
     if not exists(chat, viewer, channel_id):
@@ -103,38 +106,57 @@ async def messages_page(
             if position:
                 raise CursorInvalid("is past the channel's newest message", argument)
         return MessagePage([], False, False, None, after)
+    backwards = last is not None
+    looks = LOOK_AT_MAX if filter is None or budget is None else budget.take_looks()
+    stored = await chat.log.page(
+        channel_id,
+        after=low,
+        before=high,
+        limit=limit,
+        backwards=backwards,
+        filter=filter,
+        look_at_max=looks,
+    )
+    if filter is not None and budget is not None:
+        budget.looked(looks, stored.found.looked_at)
+    return _page(chat.log.epoch, channel_id, stored, low, high, limit, backwards, after=after, before=before)
 
-    log = chat.log
-    found = HistoryPage([], None, False)
-    if limit:
-        found = await log.history(channel_id, after=low, before=high, limit=limit, backwards=backwards, filter=filter)
-    # The head and the oldest are read after the page: what retention removes in between is noticed, not lost.
-    head = await log.last_sequence(channel_id) if low is not None or high is not None or not limit else None
-    if head is not None:
+
+def _page(
+    epoch: str,
+    channel_id: str,
+    stored: StoredPage,
+    low: int | None,
+    high: int | None,
+    limit: int,
+    backwards: bool,
+    *,
+    after: str | None,
+    before: str | None,
+) -> MessagePage:
+    """What a page that was read looks like to whoever asked for it."""
+    found = stored.found
+    more, held_before, held_after = not found.exhausted, False, False
+    if stored.bounds is not None:
+        oldest, head = stored.bounds
         for position, argument in ((low, "after"), (high, "before")):
             if position is not None and position > head:
                 raise CursorInvalid("is past the channel's newest message", argument)
-    oldest = await log.oldest_sequence(channel_id) if low is not None or not limit else 1
-    if low is not None and low + 1 < oldest:
-        raise CursorExpired(encode_cursor(log.epoch, channel_id, oldest - 1))
-
-    more = not found.exhausted
-    if not limit and head is not None:
-        # Nothing was looked at: more lies in the range when a held message does.
-        more = max(oldest, (low or 0) + 1) <= min(head, (high or head + 1) - 1)
-    held_before = low is not None and oldest <= low
-    held_after = high is not None and head is not None and high <= head
-
-    def cursor(sequence: int) -> str:
-        return encode_cursor(log.epoch, channel_id, sequence)
-
+        if low is not None and low + 1 < oldest:
+            raise CursorExpired(encode_cursor(epoch, channel_id, oldest - 1))
+        if not limit:
+            # Nothing was looked at: more lies in the range when a held message does.
+            more = max(oldest, (low or 0) + 1) <= min(head, (high or head + 1) - 1)
+        held_before = low is not None and oldest <= low
+        held_after = high is not None and high <= head
     start = found.messages[0].cursor if found.messages else None
     end = found.messages[-1].cursor if found.messages else None
+    stopped = None if found.stopped_at is None else encode_cursor(epoch, channel_id, found.stopped_at)
     if backwards:
-        start = before if found.stopped_at is None else cursor(found.stopped_at)
-        return MessagePage(found.messages, held_after, more or held_before, start, end)
-    end = after if found.stopped_at is None else cursor(found.stopped_at)
-    return MessagePage(found.messages, more or held_after, held_before, start, end)
+        has_next, has_previous, start = held_after, more or held_before, before if stopped is None else stopped
+    else:
+        has_next, has_previous, end = more or held_after, held_before, after if stopped is None else stopped
+    return MessagePage(found.messages, has_next, has_previous, start, end, stored.head)
 
 
 async def channels_page(

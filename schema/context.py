@@ -1,39 +1,68 @@
 """What a resolver of one operation may use."""
 
-from collections.abc import Hashable
+import asyncio
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from errors import BadUserInput
 from messages import ANYONE, Viewer
+from resolvers.budget import Budget
 from resolvers.chat import Chat
 from resolvers.fair_queue import Client
-
-MESSAGES_MAX = 10_000
-"""Messages that one operation may ask for in all its pages: 200 channels with 50 each. Each costs some 50 µs."""
 
 
 @dataclass(slots=True)
 class Context:
     """The chat, who is asking, from which address (None where the transport does not tell) and over which connection.
-    One an operation."""
+
+    One an operation. Whoever makes it calls `release` once the answer was sent, or will not be.
+    """
 
     chat: Chat
     viewer: Viewer = ANYONE
     address: str | None = None
     connection: Hashable = None
-    _messages_left: int = field(default=MESSAGES_MAX, repr=False)
+    budget: Budget = field(default_factory=Budget)
+    contents: int = 1
+    """How often the document may ask for the content of one message."""
+    _held_bytes: int = 0
+    _reading: asyncio.Lock | None = None
 
     @property
     def client(self) -> Client:
         """Who waits, where clients take turns."""
         return Client((self.address, self.viewer.author), self.connection)
 
-    def reserve(self, argument: str, messages: int) -> None:
-        """Takes a page's size off what the operation may still ask for; negative gives back.
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """The time in which one read of history may be under way: one of an operation, some of a client.
 
         Raises:
-            BadUserInput: the operation asks for more than `MESSAGES_MAX` messages.
+            Unavailable: the client does not take the answers that it has.
         """
-        if messages > self._messages_left:
-            raise BadUserInput(argument, f"asks for too much: one operation may read {MESSAGES_MAX} messages")
-        self._messages_left -= messages
+        client, chat = self.client, self.chat
+        if self._reading is None:
+            self._reading = asyncio.Lock()
+        async with self._reading:
+            if not chat.unsent.has_room(client.who, self._held_bytes):
+                await chat.unsent.room(client.who, self._held_bytes)
+            await chat.reads.enter(client)
+            try:
+                yield
+            finally:
+                chat.reads.leave(client)
+
+    def hold(self, argument: str, size_bytes: int) -> None:
+        """Counts bytes that the answer is going to hold.
+
+        Raises:
+            BadUserInput: the answer becomes too long; `argument` asks for it.
+        """
+        self.budget.take_bytes(argument, size_bytes)
+        self.chat.unsent.hold((self.address, self.viewer.author), size_bytes)
+        self._held_bytes += size_bytes
+
+    def release(self) -> None:
+        """The answer holds nothing any more. Idempotent."""
+        held, self._held_bytes = self._held_bytes, 0
+        self.chat.unsent.release((self.address, self.viewer.author), held)

@@ -59,14 +59,17 @@ IdempotencyKey = Annotated[
 async def _channel(info: Info, id: ChannelId) -> Channel:
     # The head is read before any page of the same operation, so a client that subscribes after `headCursor` misses
     # nothing that the page did not show.
-    last_sequence = await history.last_sequence(info.context.chat, info.context.viewer, id)
+    async with info.context.reading():
+        last_sequence = await history.last_sequence(info.context.chat, info.context.viewer, id)
     return Channel(id=id, last_sequence=last_sequence)
 
 
 async def _channels(
     info: Info, first: First = strawberry.UNSET, after: AfterChannel = strawberry.UNSET
 ) -> ChannelConnection:
-    page = await history.channels_page(info.context.chat, info.context.viewer, first=given(first), after=given(after))
+    context = info.context
+    async with context.reading():
+        page = await history.channels_page(context.chat, context.viewer, first=given(first), after=given(after))
     edges = [
         ChannelEdge(
             cursor=head.channel_id,
@@ -86,7 +89,8 @@ async def _channels(
 
 
 async def _message(info: Info, id: MessageId) -> Message | None:
-    found = await history.message_by_id(info.context.chat, info.context.viewer, id)
+    async with info.context.reading():
+        found = await history.message_by_id(info.context.chat, info.context.viewer, id)
     return None if found is None else as_message(found)
 
 

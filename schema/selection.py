@@ -15,7 +15,7 @@ from strawberry.types.field import StrawberryField
 from messages import Message
 
 
-class _Leaf(NamedTuple):
+class Leaf(NamedTuple):
     """A field of the result: its name there, the message's attribute, how it is written, whether it is non-null, and
     the (line, column) of each of its places in the document."""
 
@@ -29,7 +29,7 @@ class _Leaf(NamedTuple):
 class BrokenValue(NamedTuple):
     """A selected value that is not what its type promises: the leaf, and what went wrong."""
 
-    leaf: _Leaf
+    leaf: Leaf
     cause: Exception
 
 
@@ -40,7 +40,7 @@ class MessageSelection(NamedTuple):
     """
 
     root_name: str
-    leaves: tuple[_Leaf, ...]
+    leaves: tuple[Leaf, ...]
 
     def read(self, message: Message) -> dict[str, Any] | None:
         """The selected values, or None when one is not what its type promises: `read_broken` says which."""
@@ -97,24 +97,32 @@ def message_selection(
     of_type = None if field is None else get_named_type(field.type)
     if not isinstance(of_type, GraphQLObjectType):
         return None
+    leaves = leaves_below(executor, of_type, details)
+    return None if leaves is None else (node, MessageSelection(root_name, leaves))
+
+
+def leaves_below(
+    executor: Executor[Any], of_type: GraphQLObjectType, details: FieldDetailsList
+) -> tuple[Leaf, ...] | None:
+    """What is selected on an object, or None when it is anything but plain leaves."""
     leaves = []
     for name, inner in executor.collect_subfields(of_type, details).grouped_field_set.items():
         leaf = _leaf(of_type, name, inner)
         if leaf is None:
             return None
         leaves.append(leaf)
-    return node, MessageSelection(root_name, tuple(leaves))
+    return tuple(leaves)
 
 
-def _leaf(of_type: GraphQLObjectType, name: str, details: FieldDetailsList) -> _Leaf | None:
+def _leaf(of_type: GraphQLObjectType, name: str, details: FieldDetailsList) -> Leaf | None:
     field_name = details[0].node.name.value
     # Of tokens, since graphql-core's own locations scan the text, once for each field.
     places = tuple((node.loc.start_token.line, node.loc.start_token.column) for node, *_ in details if node.loc)
     if field_name == "__typename":
-        return _Leaf(name, "__class__", lambda _: of_type.name, True, places)
+        return Leaf(name, "__class__", lambda _: of_type.name, True, places)
     field = of_type.fields[field_name]
     definition = field.extensions.get("strawberry-definition")
     leaf_type = field.type.of_type if isinstance(field.type, NonNull) else field.type
     if not isinstance(definition, StrawberryField) or not definition.is_basic_field or not is_leaf_type(leaf_type):
         return None
-    return _Leaf(name, definition.python_name, leaf_type.coerce_output_value, isinstance(field.type, NonNull), places)
+    return Leaf(name, definition.python_name, leaf_type.coerce_output_value, isinstance(field.type, NonNull), places)

@@ -8,6 +8,12 @@ from contextlib import asynccontextmanager
 from resolvers.fair_queue import NOBODY, Client, FairQueue
 
 
+class Turn:
+    """One piece of work. `took_seconds` may be set to how long it has kept the loop; else its whole time counts."""
+
+    took_seconds: float | None = None
+
+
 class Turns:
     """Lets pieces of work happen one after the other, with breaks between them, however many ask at once.
 
@@ -23,14 +29,15 @@ class Turns:
         self._queue = FairQueue(1, 1)
 
     @asynccontextmanager
-    async def turn(self, client: Client = NOBODY) -> AsyncIterator[None]:
+    async def turn(self, client: Client = NOBODY) -> AsyncIterator[Turn]:
         """The time in which this client's piece of work may be done."""
         await self._queue.enter(client)
         # Not the loop's clock: uvloop's stands still while a callback runs.
         began_at = time.perf_counter()
+        turn = Turn()
         try:
-            yield
+            yield turn
         finally:
-            took_seconds = time.perf_counter() - began_at
+            took_seconds = time.perf_counter() - began_at if turn.took_seconds is None else turn.took_seconds
             break_seconds = min(took_seconds * self.BREAKS, self.BREAK_SECONDS_MAX)
             asyncio.get_running_loop().call_later(break_seconds, self._queue.leave, client)

@@ -103,6 +103,10 @@ def _head_cursor(root: strawberry.Parent["Channel"], info: Info) -> Cursor:
     return Cursor(domain.encode_cursor(info.context.chat.log.epoch, root.id, root.last_sequence))
 
 
+MESSAGE_BYTES = 500
+"""About what a message's other fields are as JSON."""
+
+
 async def _messages(
     root: strawberry.Parent["Channel"],
     info: Info,
@@ -114,19 +118,23 @@ async def _messages(
 ) -> MessageConnection:
     context = info.context
     direction = "first" if given(last) is None else "last"
-    size = history.page_size(first=given(first), last=given(last))
-    context.reserve(direction, size)
-    page = await history.messages_page(
-        context.chat,
-        context.viewer,
-        root.id,
-        first=given(first),
-        after=given(after),
-        last=given(last),
-        before=given(before),
-        filter=as_filter(filter),
-    )
-    context.reserve(direction, len(page.messages) - size)
+    wanted = as_filter(filter)
+    context.budget.take_page(direction, history.page_size(first=given(first), last=given(last)))
+    async with context.reading():
+        page = await history.messages_page(
+            context.chat,
+            context.viewer,
+            root.id,
+            first=given(first),
+            after=given(after),
+            last=given(last),
+            before=given(before),
+            filter=wanted,
+            budget=context.budget,
+        )
+        context.hold(
+            "messages", sum(context.contents * message.text_bytes + MESSAGE_BYTES for message in page.messages)
+        )
     return MessageConnection(
         page_info=PageInfo(
             has_next_page=page.has_next,

@@ -11,14 +11,12 @@ from changes import ERASED_AUTHOR, ChangeDraft, MessageChange, changes_epoch, wi
 from delivery.hubs import Hubs
 from errors import Forbidden, IdempotencyConflict, Unavailable
 from message_log.change_batch import ChangePlan, Held
-from message_log.protocol import Appended, Commit, HistoryPage, LogListener
+from message_log.protocol import LOOK_AT_MAX, Appended, Commit, HistoryPage, LogListener, StoredPage
 from message_log.revocations import RevocationSet
 from messages import ANYONE, ChannelHead, Draft, Message, MessageFilter, Revocation, Totals, Viewer
 from patterns import NO_CHANNEL, ChannelPatterns
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
-
-LOOKED_AT_MAX = 10_000
 
 
 @dataclass
@@ -39,6 +37,7 @@ class MemoryLog:
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
         self.appends = 0
         self.revoked = RevocationSet()
+        self.pages = 0
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)
@@ -163,6 +162,7 @@ class MemoryLog:
         limit: int,
         backwards: bool = False,
         filter: MessageFilter | None = None,
+        look_at_max: int = LOOK_AT_MAX,
     ) -> HistoryPage:
         await self._answer()
         candidates = self._between(channel_id, after, before)
@@ -170,7 +170,7 @@ class MemoryLog:
             candidates.reverse()
         found: list[Message] = []
         looked_at = 0
-        for message in candidates[:LOOKED_AT_MAX]:
+        for message in candidates[:look_at_max]:
             looked_at += 1
             if filter is None or filter.matches(message):
                 found.append(message)
@@ -179,7 +179,37 @@ class MemoryLog:
         stopped_at = candidates[looked_at - 1].sequence if looked_at else None
         if backwards:
             found.reverse()
-        return HistoryPage(found, stopped_at, looked_at == len(candidates))
+        constrained = filter is not None and filter != MessageFilter()
+        return HistoryPage(found, stopped_at, looked_at == len(candidates), looked_at if constrained else 0)
+
+    async def page(
+        self,
+        channel_id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int,
+        backwards: bool = False,
+        filter: MessageFilter | None = None,
+        look_at_max: int = LOOK_AT_MAX,
+    ) -> StoredPage:
+        self.pages += 1
+        head = await self.last_sequence(channel_id)
+        found = HistoryPage([], None, False)
+        if limit:
+            found = await self.history(
+                channel_id,
+                after=after,
+                before=before,
+                limit=limit,
+                backwards=backwards,
+                filter=filter,
+                look_at_max=look_at_max,
+            )
+        if after is None and before is None and limit:
+            return StoredPage(head, found)
+        bounds = await self.oldest_sequence(channel_id), await self.last_sequence(channel_id)
+        return StoredPage(head, found, bounds)
 
     async def oldest_sequence(self, channel_id: str) -> int:
         await self._answer()

@@ -2,7 +2,6 @@
 
 import pytest
 
-from message_log import queries
 from message_log.protocol import HistoryPage
 from message_log.sql import SqlMessageLog
 from messages import Draft, MessageFilter
@@ -68,15 +67,13 @@ async def test_history_filter_is_or_inside_and_between(log: SqlMessageLog) -> No
             assert page.stopped_at == (1 if backwards else 12)
 
 
-async def test_history_filtered_page_looks_at_a_bounded_stretch(
-    log: SqlMessageLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queries, "SCAN_MESSAGES_MAX", 10)
+async def test_history_filtered_page_looks_at_a_bounded_stretch(log: SqlMessageLog) -> None:
     await append(log, *(Draft("general", "bob" if i in (3, 15, 30) else "ada", str(i)) for i in range(1, 31)))
     bob = MessageFilter(authors=frozenset({"bob"}))
 
     async def page(limit: int, **range_: int | bool) -> tuple[list[int], int | None, bool]:
-        found = await log.history("general", limit=limit, filter=bob, **range_)  # type: ignore[arg-type]
+        found = (await log.page("general", limit=limit, filter=bob, look_at_max=10, **range_)).found  # type: ignore[arg-type]
+        assert found.looked_at <= 10
         return sequences(found), found.stopped_at, found.exhausted
 
     assert await page(5) == ([3], 10, False)

@@ -113,9 +113,9 @@ class Gated(Operations):
 
 
 class GatedExecution(Gated):
-    async def execute(self, *arguments: Any, **keywords: Any) -> Any:
+    async def run(self, *arguments: Any, **keywords: Any) -> Any:
         await self.pass_gate()
-        return await super().execute(*arguments, **keywords)
+        return await super().run(*arguments, **keywords)
 
 
 class GatedSubscribing(Gated):

@@ -223,7 +223,7 @@ class Failing(Operations):
     async def subscribe(self, *arguments: Any, **keywords: Any) -> Any:
         raise KeyError("secret path")
 
-    async def execute(self, *arguments: Any, **keywords: Any) -> Any:
+    async def run(self, *arguments: Any, **keywords: Any) -> Any:
         raise KeyError("secret path")
 
 

@@ -177,16 +177,22 @@ class SocketConnection:
 
     async def _execute(self, operation: Operation, prepared: Prepared, variables: dict[str, Any] | None) -> None:
         core = self._protocol
+        context = self._context()
         try:
-            outcome = await self._endpoint.operations.execute(prepared, variables, self._context())
+            outcome = await self._endpoint.operations.run(prepared, variables, context)
             result = encode_json(outcome)
         except Exception as error:
+            context.release()
             await self._act(core.fail(operation, self._errors(error)))
             return
-        if prepared.kind == "mutation":
-            self.figures.posts += len(outcome.get("data") or ())
-        await self._act(core.next_result(operation, result))
-        await self._act(core.complete(operation))
+        try:
+            if prepared.kind == "mutation":
+                self.figures.posts += len(outcome.get("data") or ())
+            await self._act(core.next_result(operation, result))
+            # It waits until the socket has room again: what the result held is gone then.
+            await self._act(core.complete(operation))
+        finally:
+            context.release()
 
     def _ended(self, operation: Operation, error: RaqcoonError | None) -> None:
         """The engine has ended a subscription: tells the client, unless it has left that subscription meanwhile."""

@@ -14,6 +14,7 @@ from starlette.types import Receive, Send
 
 from delivery.sink import Batch
 from transports.graphql.mailbox import Mailbox
+from transports.wire.http_exchange import send_body
 from transports.wire.json_codec import encode_json
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ async def start_stream(send: Send, form: StreamFormat, headers: Headers) -> None
 
 
 async def end_stream(send: Send, last: bytes) -> None:
-    await send({"type": "http.response.body", "body": last, "more_body": False})
+    await send_body(send, last)
 
 
 async def run_stream(

@@ -212,11 +212,14 @@ class _Exchange:
             raise Refused(405, "Mutations are sent by POST.", [(b"allow", b"POST")])
         if self.accepts.json is None and self.accepts.stream is None:
             raise Refused(406, "Results are application/json or application/graphql-response+json.")
-        result = await endpoint._operations.execute(prepared, request.variables, context)
-        if self.accepts.json is None:
-            await self._stream(lambda form: form.result(result))
-        else:
-            await self.answer(200 if "data" in result or self.accepts.json == JSON else 400, result)
+        try:
+            result = await endpoint._operations.run(prepared, request.variables, context)
+            if self.accepts.json is None:
+                await self._stream(lambda form: form.result(result))
+            else:
+                await self.answer(200 if "data" in result or self.accepts.json == JSON else 400, result)
+        finally:
+            context.release()
         return None
 
     async def answer(self, status: int, result: dict[str, Any], headers: Headers | None = None) -> None:

@@ -19,6 +19,10 @@ OURS_ALONE: Headers = [
 or keeps it for the next user of the machine. Pages of allowed origins read it by CORS all the same."""
 
 
+PIECE_BYTES = 64 * 1024
+"""What is handed to the transport at once: about what it takes before it says that its buffer is full."""
+
+
 class Refused(Exception):
     """Raised to answer with an HTTP status and text instead of going on."""
 
@@ -87,7 +91,17 @@ async def respond(send: Send, status: int, content_type: bytes, body: bytes, hea
     """A whole response."""
     start = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *OURS_ALONE, *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
-    await send({"type": "http.response.body", "body": body})
+    await send_body(send, body)
+
+
+async def send_body(send: Send, body: bytes) -> None:
+    """The last part of a response. A long one goes in pieces, as fast as the client takes them: when this returns, all
+    but the last piece has left this process."""
+    pieces = range(0, len(body) - PIECE_BYTES, PIECE_BYTES)
+    for start in pieces:
+        await send({"type": "http.response.body", "body": body[start : start + PIECE_BYTES], "more_body": True})
+    rest = body[len(pieces) * PIECE_BYTES :] if pieces else body
+    await send({"type": "http.response.body", "body": rest})
 
 
 def retry_after(error: RetryLater) -> tuple[bytes, bytes]:

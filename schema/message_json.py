@@ -1,0 +1,146 @@
+"""What a page shows of each message, as JSON: the selection on a message, or on its edge, made into bytes at once.
+
+A value that is plainly of its type is written as it is. What is not goes through its type's own serialisation, and what
+that refuses is left to graphql-core, which says what is wrong.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import orjson
+from graphql import GraphQLObjectType, get_named_type
+from graphql.execution import Executor
+from graphql.execution.collect_fields import FieldDetailsList
+
+from messages import Message
+from schema.selection import Leaf, MessageSelection, leaves_below
+
+INT_MAX = 2**31 - 1
+CHUNK_MESSAGES = 64
+"""Messages that are written in one step of the loop."""
+CHUNK_BYTES = 128 * 1024
+"""About the most that is written in one step, unless a single message is longer."""
+_NAME_BYTES = 24
+
+
+class NotPlain(Exception):
+    """Raised when a message has a value that its type does not allow."""
+
+
+class _Values:
+    """The leaves selected on a message."""
+
+    __slots__ = ("_constants", "_integers", "_names", "_plain_types", "_read", "_selection", "contents")
+
+    def __init__(self, leaves: tuple[Leaf, ...]) -> None:
+        self._selection = MessageSelection("", leaves)
+        self._names = tuple(leaf.name for leaf in leaves)
+        # `__class__` stands for `__typename`, whose value is always the same.
+        self._constants = {leaf.name: leaf.serialize(None) for leaf in leaves if leaf.attribute == "__class__"}
+        attributes = ["epoch" if leaf.attribute == "__class__" else leaf.attribute for leaf in leaves]
+        # More than there are names: `attrgetter` makes a tuple of two values or more only.
+        self._read = attrgetter(*attributes, "sequence", "sequence")
+        self._integers = [
+            index for index, attribute in enumerate(attributes) if attribute in ("sequence", "token_count", "revision")
+        ]
+        self._plain_types: set[tuple[type, ...]] = set()
+        self.contents = attributes.count("content")
+
+    def __call__(self, message: Message) -> dict[str, Any]:
+        values = self._read(message)
+        types = tuple(map(type, values))
+        if types not in self._plain_types and not self._are_plain(message, types):
+            return self._serialised(message)
+        for index in self._integers:
+            value = values[index]
+            if value is not None and not -INT_MAX <= value <= INT_MAX:
+                return self._serialised(message)
+        found = dict(zip(self._names, values, strict=False))
+        if self._constants:
+            found.update(self._constants)
+        return found
+
+    def _are_plain(self, message: Message, types: tuple[type, ...]) -> bool:
+        """Whether values of these types are written as they are. Types serialise all values of one type alike."""
+        serialised = self._serialised(message)
+        values = dict(zip(self._names, self._read(message), strict=False)) | self._constants
+        if orjson.dumps(serialised) != orjson.dumps(values):
+            return False
+        self._plain_types.add(types)
+        return True
+
+    def _serialised(self, message: Message) -> dict[str, Any]:
+        found = self._selection.read(message)
+        if found is None:
+            raise NotPlain
+        return found
+
+
+class MessageJson:
+    """Makes the JSON of messages.
+
+    `contents` is how often it repeats a message's content, `overhead_bytes` about how long the rest is.
+    """
+
+    __slots__ = ("_members", "_values", "contents", "overhead_bytes")
+
+    def __init__(self, values: _Values | None, members: tuple[tuple[str, Callable[[Message], Any]], ...] = ()) -> None:
+        self._values = values
+        self._members = members
+        parts = [values] if values is not None else [make for _, make in members if isinstance(make, _Values)]
+        self.contents = sum(part.contents for part in parts)
+        names = [name for part in parts for name in part._names] + [name for name, _ in members]
+        self.overhead_bytes = sum(len(name) + _NAME_BYTES for name in names)
+
+    def value(self, message: Message) -> dict[str, Any]:
+        """What the selection makes of a message, for `orjson`. Raises NotPlain."""
+        if self._values is not None:
+            return self._values(message)
+        return {name: make(message) for name, make in self._members}
+
+    def encode(self, messages: Sequence[Message]) -> bytes:
+        """The messages as elements of a JSON list, without its brackets. Raises NotPlain."""
+        try:
+            return orjson.dumps([self.value(message) for message in messages])[1:-1]
+        except TypeError:
+            raise NotPlain from None
+
+
+def chunks(messages: Sequence[Message]) -> list[Sequence[Message]]:
+    """Messages in stretches that are short enough for one step of the loop each."""
+    if len(messages) <= CHUNK_MESSAGES and sum(len(message.content) for message in messages) <= CHUNK_BYTES:
+        return [messages]
+    found = []
+    start = size = 0
+    for index, message in enumerate(messages):
+        if index > start and (index - start == CHUNK_MESSAGES or size + len(message.content) > CHUNK_BYTES):
+            found.append(messages[start:index])
+            start, size = index, 0
+        size += len(message.content)
+    found.append(messages[start:])
+    return found
+
+
+def message_json(executor: Executor[Any], of_type: GraphQLObjectType, details: FieldDetailsList) -> MessageJson | None:
+    """What is selected on a `Message` or a `MessageEdge`; None when that is anything but plain leaves."""
+    if of_type.name == "Message":
+        leaves = leaves_below(executor, of_type, details)
+        return None if leaves is None else MessageJson(_Values(leaves))
+    members: list[tuple[str, Callable[[Message], Any]]] = []
+    for name, inner in executor.collect_subfields(of_type, details).grouped_field_set.items():
+        field_name = inner[0].node.name.value
+        if field_name == "__typename":
+            members.append((name, lambda _: of_type.name))
+        elif field_name == "cursor":
+            members.append((name, attrgetter("cursor")))
+        elif field_name == "node":
+            node_type = get_named_type(of_type.fields["node"].type)
+            assert isinstance(node_type, GraphQLObjectType)
+            leaves = leaves_below(executor, node_type, inner)
+            if leaves is None:
+                return None
+            members.append((name, _Values(leaves)))
+        else:
+            return None
+    return MessageJson(None, tuple(members))
