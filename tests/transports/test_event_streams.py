@@ -108,7 +108,7 @@ async def test_sse_is_framed_by_line_feeds_alone(served: tuple[Chat, httpx.Async
     async with subscribed(client, SSE, a=_before(chat, message)) as stream:
         raw = await stream.until(b"}\n\n")
     data = json.dumps(result(message), separators=(",", ":"))
-    assert raw.decode() == f":\n\nevent: next\nid: {message.cursor}\ndata: {data}\n\n"
+    assert raw.decode() == f":\nevent: next\nid: {message.cursor}\ndata: {data}\n\n"
 
 
 def _before(chat: Chat, message: Message) -> str:
@@ -173,7 +173,7 @@ async def test_what_is_wrong_with_a_document_is_told_in_the_stream_that_was_aske
     _, client = served
     response = await client.post("/graphql", json=request_, headers=SSE)
     assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
-    event, _, rest = response.text.removeprefix(":\n\n").partition("\n\n")
+    event, _, rest = response.text.removeprefix(":\n").partition("\n\n")
     assert event.startswith("event: next\ndata: ")
     assert json.loads(event.partition("data: ")[2])["errors"][0]["extensions"]["code"] == code
     assert rest == "event: complete\ndata:\n\n"
@@ -213,7 +213,7 @@ async def test_sse_ends_without_complete_when_the_server_goes_so_that_clients_co
 ) -> None:
     chat, client = served
     async with subscribed(client, SSE) as stream:
-        await stream.until(b":\n\n")
+        await stream.until(b":\n")
         await chat.hub.stop()
         assert b"complete" not in await stream.rest()
 
@@ -237,7 +237,7 @@ async def test_streams_count_towards_the_limit_of_connections() -> None:
         over_a_socket(connections=Connections(max_per_address=1)) as (_, client, _app),
         subscribed(client, SSE) as stream,
     ):
-        await stream.until(b":\n\n")
+        await stream.until(b":\n")
         async with subscribed(client, SSE) as second:
             assert second.response.status_code == 429
 
@@ -246,7 +246,7 @@ async def test_query_over_a_stream_is_one_result_and_complete(served: tuple[Chat
     _, client = served
     query = {"query": "{ __typename }"}
     events = (await client.post("/graphql", json=query, headers=SSE)).text
-    assert events == ':\n\nevent: next\ndata: {"data":{"__typename":"Query"}}\n\nevent: complete\ndata:\n\n'
+    assert events == ':\nevent: next\ndata: {"data":{"__typename":"Query"}}\n\nevent: complete\ndata:\n\n'
     parts = (await client.post("/graphql", json=query, headers={"accept": "multipart/mixed"})).text
     assert parts == (
         "\r\n--graphql\r\nContent-Type: application/json\r\n\r\n"
@@ -254,7 +254,7 @@ async def test_query_over_a_stream_is_one_result_and_complete(served: tuple[Chat
     )
 
 
-@pytest.mark.parametrize(("headers", "heartbeat"), [(SSE, b":\n\n"), (MULTIPART, b"\r\n\r\n{}\r\n--graphql")])
+@pytest.mark.parametrize(("headers", "heartbeat"), [(SSE, b":\n"), (MULTIPART, b"\r\n\r\n{}\r\n--graphql")])
 async def test_silent_stream_says_that_it_lives(headers: dict[str, str], heartbeat: bytes) -> None:
     async with memory_chat() as chat:
         app = GraphQLHTTP(chat, Operations(), origins=Origins("127.0.0.1"), heartbeat_seconds=0.01)
@@ -274,7 +274,7 @@ async def test_client_that_vanishes_leaves_nothing_behind(served: tuple[Chat, ht
         b"POST /graphql HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\ncontent-type: application/json\r\n"
         b"content-length: %d\r\n\r\n%b" % (len(body), body)
     )
-    await reader.readuntil(b":\n\n")
+    await reader.readuntil(b":\n")
     assert len(chat.hub.channels) == 1
     RawSocket(reader, writer, "").reset()
     await until(lambda: chat.hub.channels == {})
@@ -287,7 +287,7 @@ async def test_client_that_does_not_read_gets_everything_once_it_does(
     chat, client = served
     (first,) = await fill(chat, "c", 1)
     async with subscribed(client, SSE, a=first.cursor) as stream:
-        await stream.until(b":\n\n")
+        await stream.until(b":\n")
         for _ in range(20):
             await fill(chat, "c", 50, lane="x" * 60)
         seen = [json.loads((await stream.event())["data"])["data"]["messages"]["sequence"] for _ in range(1000)]
@@ -342,7 +342,7 @@ async def test_many_streams_share_the_bytes_of_a_batch(
     ):
         streams = (first, second, third)
         for stream in streams:
-            await stream.until(b":\n\n")
+            await stream.until(b":\n")
         await fill(chat, "c", 1)
         for stream in streams:
             await stream.event()

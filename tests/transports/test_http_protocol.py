@@ -150,7 +150,7 @@ async def test_connection_kept_alive_is_not_overdue_while_it_asks_nothing_or_wai
             b"GET /graphql?query=subscription%7Bmessages(channelId:%22c%22)%7Bid%7D%7D HTTP/1.1\r\nhost: localhost\r\n"
             b"accept: text/event-stream\r\n\r\n"
         )
-        await reader.readuntil(b":\n\n")
+        await reader.readuntil(b":\n")
         clock.pass_seconds(3600)
         writer.close()
 

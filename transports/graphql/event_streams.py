@@ -60,8 +60,9 @@ def _sse_result(result: dict[str, Any]) -> bytes:
 SSE = StreamFormat(
     "sse",
     b"text/event-stream; charset=utf-8",
-    opening=b":\n\n",
-    heartbeat=b":\n\n",
+    # No empty line behind a comment: it would end an event, and fetch-event-source hands on empty ones.
+    opening=b":\n",
+    heartbeat=b":\n",
     # The empty `data` line matters: without one, EventSource drops the event.
     completed=b"event: complete\ndata:\n\n",
     interrupted=b"",
