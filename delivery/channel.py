@@ -16,17 +16,19 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 
+from delivery.block import Block
 from delivery.budget import CacheBudget
 from delivery.cohort import Cohort
 from delivery.figures import Figures
 from delivery.pages import PAGE_BYTES, PAGE_ENTRIES, PageReader
+from delivery.restating import Places, Restated, Watch
 from delivery.results import Filter, Render, Results, Stretch
 from delivery.shares import CohortBounds, Shares
-from delivery.sink import Sink
+from delivery.sink import Batch, Sink
 from delivery.subscriber import Subscriber
 from delivery.tail import Tail, size_bytes
 from errors import CursorExpired, Forbidden, InternalError, LogDamaged, RaqcoonError, Unavailable
@@ -106,6 +108,10 @@ class Channel:
         """Sequence up to which entries will not come by themselves, as far as known: the log must be read."""
         self._put_back: Entry | None = None
         """The entry that woke the delivery task, still to be delivered: asyncio's queue cannot be peeked into."""
+        self._restating: dict[int, list[Restated]] = {}
+        """What was stated anew of entries that wait in the queue."""
+        self._watches: set[Watch] = set()
+        """Of entries that are on their way to subscribers."""
         self._tail = Tail(tails)
         tails.add(self._tail)
         self._swept_at = 0.0
@@ -135,6 +141,22 @@ class Channel:
         """As `hint`, but the entries may still come by themselves; the log is read if they do not."""
         if sequence > self.target:
             self._aim(sequence)
+
+    def restate(self, places: Places, restated: Restated) -> None:
+        """Entries were stated anew. From this step on nobody is sent what they were before."""
+        self._tail.restate(places, restated)
+        for results in self._results.values():
+            results.forget(places)
+        for watch in self._watches:
+            watch.note(places, restated)
+        if places is None:
+            self._empty_queue()
+            self._put_back = None
+            self._aim(self.target)
+        else:
+            for place in places:
+                if place > self.head:
+                    self._restating.setdefault(place, []).append(restated)
 
     def _aim(self, sequence: int) -> None:
         self.target = max(self.target, sequence)
@@ -271,7 +293,10 @@ class Channel:
                 base = self.head
                 self._tail.extend(entries)
                 self.head = entries[-1].sequence
-                await self._sweep(base, entries)
+                if self._restating:
+                    self._restating = {place: how for place, how in self._restating.items() if place > self.head}
+                with self._watched() as watch:
+                    await self._sweep(base, entries, watch)
                 if on_sweep is not None:
                     on_sweep(entries, began_at_wall_clock)
                 self._swept_at = time.perf_counter()
@@ -289,6 +314,15 @@ class Channel:
         for cohort in list(self.cohorts.values()):
             for subscriber in cohort.members:
                 subscriber.end(error)
+
+    @contextmanager
+    def _watched(self) -> Iterator[Watch]:
+        watch = Watch()
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
 
     async def _next_entries(self) -> Sequence[Entry]:
         """Everything that waits, from head + 1 on and without a gap, at most about `BATCH_BYTES`."""
@@ -313,10 +347,13 @@ class Channel:
                         continue
                 self._empty_queue()  # The log is the truth about what came early, too.
                 try:
-                    page = await self._pages.news(self.channel_id, self.head)
+                    with self._watched() as watch:
+                        page = watch.apply(await self._pages.news(self.channel_id, self.head))
                 except Unavailable:
                     await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                     failures += 1
+                    continue
+                if page is None:
                     continue
                 if page:
                     self.head = page[0].sequence - 1  # Above it if retention has overtaken the head; see `_page`.
@@ -359,14 +396,22 @@ class Channel:
             self._queue_bytes = max(0, self._queue_bytes - size_bytes(entry))
             if entry.sequence != expected:
                 continue
+            for restated in self._restating.pop(expected, ()):
+                now = restated(entry)
+                if now is None:
+                    self._empty_queue()
+                    self._put_back = None
+                    return run
+                entry = now
             run.append(entry)
             run_bytes += size_bytes(entry)
             expected += 1
             if run_bytes > BATCH_BYTES:
                 return run
 
-    async def _sweep(self, base: int, entries: Sequence[Entry]) -> None:
-        """Takes everyone who stands at `base` to the end of `entries`; everyone else behind it catches up.
+    async def _sweep(self, base: int, entries: Sequence[Entry], watch: Watch) -> None:
+        """Takes everyone who stands at `base` to the end of `entries`; everyone else behind it catches up, and so does
+        whoever is left when one of the entries is stated anew meanwhile.
 
         The largest cohorts come first: however many others there are, most subscribers do not wait for them.
         """
@@ -374,7 +419,8 @@ class Channel:
         stretch = Stretch(entries)
         head = stretch.position
         for cohort in sorted(self.cohorts.values(), key=_size, reverse=True):
-            batch = await stretch.batch(cohort.results, cohort.filter)
+            stale = watch.touches(base + 1, head)
+            batch = Batch(head, [], []) if stale else await stretch.batch(cohort.results, cohort.filter)
             delivered = 0
             # To look at a cohort that gets nothing is work too.
             writes += 1
@@ -382,25 +428,28 @@ class Channel:
                 writes = 0
                 await asyncio.sleep(0)
             for block in list(cohort.blocks):
-                if block.position == base:
+                if block.position == base and not watch.touches(base + 1, head):
                     if writes + len(block) > YIELD_EVERY_SUBSCRIBERS:
                         writes = 0
                         await asyncio.sleep(0)
+                        if watch.touches(base + 1, head):
+                            self._let_catch_up(cohort, block)
+                            continue
                     writes += len(block)
                     delivered += len(block)
                     for subscriber in block.write(batch):
                         subscriber.end(InternalError())
                 elif block.position < head:
-                    for subscriber in block.members:
-                        subscriber.sink.release(subscriber)
-                        cohort.loosen(subscriber)
-                        self.start_catch_up(subscriber)
+                    self._let_catch_up(cohort, block)
             for subscriber in list(cohort.loose):
-                if subscriber.position == base:
+                if subscriber.position == base and not watch.touches(base + 1, head):
                     if writes >= YIELD_EVERY_SUBSCRIBERS:
                         writes = 0
                         await asyncio.sleep(0)
                         if subscriber.position != base:
+                            continue
+                        if watch.touches(base + 1, head):
+                            self.start_catch_up(subscriber)
                             continue
                     writes += 1
                     try:
@@ -421,6 +470,12 @@ class Channel:
                 elif subscriber.position < head:
                     self.start_catch_up(subscriber)
             self._figures.swept(batch, delivered)
+
+    def _let_catch_up(self, cohort: Cohort, block: Block) -> None:
+        for subscriber in block.members:
+            subscriber.sink.release(subscriber)
+            cohort.loosen(subscriber)
+            self.start_catch_up(subscriber)
 
     # -- catching up ------------------------------------------------------------------------------------------
 
@@ -450,20 +505,24 @@ class Channel:
             start = subscriber.position
             if start >= self.head:
                 break
-            try:
-                entries = await self._page(start)
-            except Unavailable:
-                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-                failures += 1
-                continue
-            except CursorExpired:
-                if subscriber.position != start:
+            with self._watched() as watch:
+                try:
+                    entries = watch.apply(await self._page(start))
+                except Unavailable:
+                    await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                    failures += 1
                     continue
-                raise
-            cohort = subscriber.cohort
-            batch = await Stretch(entries).batch(cohort.results, cohort.filter)
-            # The sweep may have moved it while the page was read.
-            if subscriber.position == start and (not batch.payloads or subscriber.sink.write(batch)):
+                except CursorExpired:
+                    if subscriber.position != start:
+                        continue
+                    raise
+                if entries is None:
+                    continue
+                cohort = subscriber.cohort
+                batch = await Stretch(entries).batch(cohort.results, cohort.filter)
+                # The sweep may have moved it while the page was read; an entry may have been stated anew.
+                moved = subscriber.position != start or watch.touches(start + 1, batch.position)
+            if not moved and (not batch.payloads or subscriber.sink.write(batch)):
                 subscriber.took(batch)
                 failures = 0
                 self._figures.caught_up(batch, self.head - start)

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from delivery.budget import CacheBudget
 from delivery.channel import Channel
 from delivery.figures import Figures
 from delivery.pages import CACHE_BYTES, PageReader
+from delivery.restating import Places, Restated
 from delivery.results import Filter, Render
 from delivery.shares import CohortBounds
 from delivery.sink import Sink
@@ -25,6 +26,10 @@ RESULTS_BYTES, RESULTS_OF_COHORT_BYTES = 64 * 1024 * 1024, 1024 * 1024
 TAILS_BYTES, TAIL_BYTES = 64 * 1024 * 1024, 1024 * 1024
 """Newest entries that all live channels keep, and one of them at most."""
 HEADS_PER_QUERY = 10_000
+
+
+def _unknown(entry: Entry) -> None:
+    """What an entry is now has to be read."""
 
 
 class Hub:
@@ -46,6 +51,8 @@ class Hub:
     ) -> None:
         self.channels: dict[str, Channel] = {}
         self.figures = Figures()
+        self.on_head: Callable[[str, int], None] | None = None
+        """Told of each head that is read for subscribers, before any of them is sent what leads up to it."""
         self.pages = PageReader(log, cache_bytes=pages_bytes)
         self._log = log
         self._max_cohorts = max_cohorts
@@ -107,6 +114,23 @@ class Hub:
         channel = self.channels.get(channel_id)
         if channel is not None:
             channel.hint(sequence)
+
+    def restate(self, channel_id: str, places: Places, restated: Restated) -> None:
+        """Entries of a channel are something else now: from this step on nobody is sent what they were before, and
+        nothing of it is kept."""
+        self.pages.restate(channel_id, places)
+        channel = self.channels.get(channel_id)
+        if channel is not None:
+            channel.restate(places, restated)
+
+    def forget(self, channel_id: str) -> None:
+        """Any entry of a channel may be something else now: nothing is kept, the log is asked."""
+        self.restate(channel_id, None, _unknown)
+
+    @property
+    def kept_channels(self) -> set[str]:
+        """The channels of which something is kept, or on its way."""
+        return {*self.channels, *self.pages.channels}
 
     def missed(self) -> None:
         self._sweep_now.set()
@@ -214,6 +238,12 @@ class Hub:
     # -- heads that other processes move ----------------------------------------------------------------------
 
     async def _read_head(self, channel_id: str) -> int:
+        head = await self._shared_head(channel_id)
+        if self.on_head is not None:
+            self.on_head(channel_id, head)
+        return head
+
+    async def _shared_head(self, channel_id: str) -> int:
         """The head as the log has it now. Whoever asks while a query is under way, for any channel, shares the next:
         clients that all come at once cost a few queries, not one each."""
         future = self._heads.get(channel_id)

@@ -1,15 +1,27 @@
 """A server's hubs: one for each log that a channel has, the same class. Nothing in a hub knows which one it is."""
 
+import asyncio
+import logging
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
 
+from cachetools import LRUCache
+
+from changes import MessageChange, MessageChangeKind, apply_change, without_text
 from delivery.budget import CacheBudget
-from delivery.hub import RESULTS_BYTES, RESULTS_OF_COHORT_BYTES, TAIL_BYTES, TAILS_BYTES, Hub
+from delivery.hub import HEADS_PER_QUERY, RESULTS_BYTES, RESULTS_OF_COHORT_BYTES, TAIL_BYTES, TAILS_BYTES, Hub
 from delivery.shares import CohortBounds
-from message_log.protocol import Commit, MessageLog
-from messages import Revocation
+from errors import LogDamaged, Unavailable
+from message_log.protocol import Commit, Entry, MessageLog
+from messages import Message, Revocation
+
+logger = logging.getLogger(__name__)
 
 CHANGE_PAGES_BYTES = 8 * 1024 * 1024
 """Pages of changes kept for those who come next: few, since they are small and soon behind everybody."""
+KNOWN_CHANNELS = 100_000
+"""Channels whose newest change is remembered. Of one that is not, all that is kept is let go at its next change."""
 
 
 class Hubs:
@@ -28,6 +40,11 @@ class Hubs:
     ) -> None:
         self.on_revoked: Callable[[Sequence[Revocation]], None] | None = None
         """Told of revocations before the subscriptions that they end: connections are closed as wholes."""
+        self._log = log
+        self._sweep_interval_seconds = sweep_interval_seconds
+        self._sweep: asyncio.Task[None] | None = None
+        self._known: LRUCache[str, int] = LRUCache(KNOWN_CHANNELS)
+        """The newest change of each channel that is counted in by whatever is kept."""
         results = CacheBudget(RESULTS_BYTES, RESULTS_OF_COHORT_BYTES)
         tails = CacheBudget(TAILS_BYTES, TAIL_BYTES)
         self.messages = Hub(
@@ -47,14 +64,21 @@ class Hubs:
             tails=tails,
             pages_bytes=CHANGE_PAGES_BYTES,
         )
+        if not log.exclusive:
+            self.changes.on_head = self._reached
 
     async def start(self) -> None:
         """Begins to look after the heads of live channels, where other processes may move them."""
         await self.messages.start()
         await self.changes.start()
+        if not self._log.exclusive:
+            self._sweep = asyncio.get_running_loop().create_task(self._sweep_changes())
 
     async def stop(self) -> None:
         """Ends every subscription and waits until no task of a hub is left."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            await asyncio.gather(self._sweep, return_exceptions=True)
         await self.messages.stop()
         await self.changes.stop()
 
@@ -62,6 +86,7 @@ class Hubs:
         if commit.messages:
             self.messages.committed(commit.messages)
         if commit.changes:
+            self._restate(commit.changes)
             self.changes.committed(commit.changes)
 
     def revoked(self, revocations: Sequence[Revocation]) -> None:
@@ -69,6 +94,12 @@ class Hubs:
             self.on_revoked(revocations)
         self.messages.revoked(revocations)
         self.changes.revoked(revocations)
+
+    def forget_everything(self) -> None:
+        """Lets go of all that is kept: an author's name was taken from it. The log has what is left."""
+        for hub in (self.messages, self.changes):
+            for channel_id in hub.kept_channels:
+                hub.forget(channel_id)
 
     def missed(self) -> None:
         self.messages.missed()
@@ -78,6 +109,7 @@ class Hubs:
         if commit.messages:
             self.messages.heard(commit.messages)
         if commit.changes:
+            self._restate(commit.changes)
             self.changes.heard(commit.changes)
 
     def misheard(self) -> None:
@@ -87,4 +119,59 @@ class Hubs:
         self.messages.hinted(channel_id, sequence)
 
     def hinted_changes(self, channel_id: str, sequence: int) -> None:
+        self._reached(channel_id, sequence)
         self.changes.hinted(channel_id, sequence)
+
+    # -- what changes make of messages ------------------------------------------------------------------------
+
+    def _restate(self, changes: Sequence[MessageChange]) -> None:
+        """Changes in commit order, or as other processes told them: nothing that is kept says what was before."""
+        for change in changes:
+            channel_id, known = change.channel_id, self._known.get(change.channel_id, 0)
+            if change.sequence > known:
+                if change.sequence > known + 1 and not self._log.exclusive:
+                    self._forget(channel_id)  # Those in between may have been about anything.
+                self._known[channel_id] = change.sequence
+            self.messages.restate(channel_id, (change.message_sequence,), partial(_changed, change))
+            if change.kind is MessageChangeKind.ERASED:
+                self.changes.restate(channel_id, None, partial(_erased, change))
+
+    def _reached(self, channel_id: str, sequence: int) -> None:
+        """A channel's changes have come as far as `sequence`; what they were is not known here."""
+        if sequence > self._known.get(channel_id, 0):
+            self._known[channel_id] = sequence
+            self._forget(channel_id)
+
+    def _forget(self, channel_id: str) -> None:
+        self.messages.forget(channel_id)
+        self.changes.forget(channel_id)
+
+    async def _sweep_changes(self) -> None:
+        """Finds changes that nobody told of: reads, again and again, how far those of all channels have come of which
+        messages or changes are kept."""
+        while True:
+            await asyncio.sleep(self._sweep_interval_seconds)
+            kept = list(self.messages.kept_channels | self.changes.kept_channels)
+            for start in range(0, len(kept), HEADS_PER_QUERY):
+                try:
+                    heads = await self._log.changes.last_sequences(kept[start : start + HEADS_PER_QUERY])
+                except (Unavailable, LogDamaged):
+                    break
+                except Exception:
+                    logger.exception("the changes of channels could not be read")
+                    break
+                for channel_id, sequence in heads.items():
+                    self._reached(channel_id, sequence)
+
+
+def _changed(change: MessageChange, entry: Entry) -> Entry | None:
+    message = cast(Message, entry)
+    after = apply_change(message, change)
+    return after if after.revision >= change.revision else None
+
+
+def _erased(erasure: MessageChange, entry: Entry) -> Entry:
+    change = cast(MessageChange, entry)
+    if change.message_sequence != erasure.message_sequence or change.sequence >= erasure.sequence:
+        return change
+    return without_text(change)

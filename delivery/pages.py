@@ -2,11 +2,12 @@
 
 import asyncio
 import contextvars
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cachetools import LRUCache
 
+from delivery.restating import Places
 from delivery.tail import cut_page, size_bytes
 from errors import Unavailable
 from message_log.protocol import Entry, EntryLog
@@ -19,7 +20,7 @@ ALIGNMENTS = (PAGE_ENTRIES, 16)
 READ_BYTES = 4 * PAGE_BYTES
 """Contents of one read of the log."""
 CACHE_BYTES = 32 * 1024 * 1024
-"""Pages kept for those who come next. Messages are immutable, so a kept page is never wrong."""
+"""Pages kept for those who come next. An entry that is stated anew takes its page with it."""
 
 
 NEWS_CHANNELS = 64
@@ -30,13 +31,39 @@ def _run_bytes(run: Sequence[Entry]) -> int:
     return sum(map(size_bytes, run)) + 64
 
 
+Key = tuple[str, int]
+"""Channel and the position that a read begins after."""
+
+
+class _Pages(LRUCache[Key, Sequence[Entry]]):
+    """Pages, and which there are of each channel."""
+
+    def __init__(self, cache_bytes: int) -> None:
+        super().__init__(cache_bytes, getsizeof=_run_bytes)
+        self.by_channel: dict[str, set[int]] = {}
+
+    def __setitem__(self, key: Key, run: Sequence[Entry]) -> None:
+        super().__setitem__(key, run)
+        if key in self:  # One that is larger than the cache is not kept.
+            self.by_channel.setdefault(key[0], set()).add(key[1])
+
+    def __delitem__(self, key: Key) -> None:
+        super().__delitem__(key)
+        starts = self.by_channel[key[0]]
+        starts.discard(key[1])
+        if not starts:
+            del self.by_channel[key[0]]
+
+
 class PageReader:
     """Reads stretches of channels from the log: one read, many waiters, and a bounded cache behind them."""
 
     def __init__(self, log: EntryLog, *, cache_bytes: int = CACHE_BYTES) -> None:
         self._log = log
-        self._cache: LRUCache[Hashable, Sequence[Entry]] = LRUCache(cache_bytes, getsizeof=_run_bytes)
-        self._reads: dict[Hashable, asyncio.Task[Sequence[Entry]]] = {}
+        self._cache = _Pages(cache_bytes)
+        self._reads: dict[Key, asyncio.Task[Sequence[Entry]]] = {}
+        self._abandoned: set[asyncio.Task[Sequence[Entry]]] = set()
+        """Reads that began before what they read was stated anew: for those who wait already."""
         self._news: dict[asyncio.Future[Sequence[Entry]], tuple[str, int]] = {}
         self._news_task: asyncio.Task[None] | None = None
         self.reads = 0
@@ -61,6 +88,21 @@ class PageReader:
                 index = max(0, position + 1 - run[0].sequence)
                 return cut_page(run, start=index, stop=len(run), max_bytes=PAGE_BYTES)
         return []
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels of which pages are kept or being read."""
+        return list({*self._cache.by_channel, *(channel_id for channel_id, _ in self._reads)})
+
+    def restate(self, channel_id: str, places: Places) -> None:
+        """Drops what is kept of entries that were stated anew. What is being read is not shared any more: whoever
+        asks from now on gets a read that begins now."""
+        for start in list(self._cache.by_channel.get(channel_id, ())):
+            run = self._cache[channel_id, start]
+            if places is None or any(run[0].sequence <= place <= run[-1].sequence for place in places):
+                del self._cache[channel_id, start]
+        for key in [key for key in self._reads if key[0] == channel_id]:
+            self._abandoned.add(self._reads.pop(key))
 
     async def news(self, channel_id: str, position: int) -> Sequence[Entry]:
         """What follows `position`, by a query that begins after this call; else as `after`.
@@ -107,7 +149,7 @@ class PageReader:
             if not future.done():
                 future.set_result(found.get(channel_id, ()))
 
-    async def _read(self, key: Hashable, channel_id: str, start: int) -> Sequence[Entry]:
+    async def _read(self, key: Key, channel_id: str, start: int) -> Sequence[Entry]:
         task = self._reads.get(key)
         if task is None:
             task = asyncio.get_running_loop().create_task(
@@ -119,7 +161,12 @@ class PageReader:
         # One waiter that goes away must not take the read from the others.
         return await asyncio.shield(task)
 
-    def _keep(self, key: Hashable, task: asyncio.Task[Sequence[Entry]]) -> None:
+    def _keep(self, key: Key, task: asyncio.Task[Sequence[Entry]]) -> None:
+        if task in self._abandoned:
+            self._abandoned.discard(task)
+            if not task.cancelled():
+                task.exception()
+            return
         del self._reads[key]
         if task.cancelled() or task.exception() is not None:
             return
@@ -128,7 +175,7 @@ class PageReader:
 
     async def close(self) -> None:
         """Cancels the reads under way."""
-        reads: list[asyncio.Task[Any]] = list(self._reads.values())
+        reads: list[asyncio.Task[Any]] = [*self._reads.values(), *self._abandoned]
         if self._news_task is not None:
             reads.append(self._news_task)
         for task in reads:

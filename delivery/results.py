@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from delivery.budget import CacheBudget
+from delivery.restating import Places
 from delivery.sink import Batch
 from message_log.protocol import Entry
 
@@ -33,7 +34,7 @@ class Filter(Protocol):
 class Results:
     """The results of one operation in one channel, kept for those who catch up within a share of the budget."""
 
-    __slots__ = ("_budget", "_kept", "_kept_bytes", "_render", "key", "users")
+    __slots__ = ("_budget", "_generation", "_kept", "_kept_bytes", "_render", "key", "users")
 
     def __init__(self, key: Hashable, render: Render, budget: CacheBudget) -> None:
         self.key = key
@@ -41,12 +42,14 @@ class Results:
         """Cohorts that are served from here."""
         self._render = render
         self._budget = budget
+        self._generation = 0
+        """Raised when results are forgotten: what was begun before is not kept."""
         self._kept: dict[int, bytes] = {}
         self._kept_bytes = 0
 
     async def of(self, entries: Sequence[Entry], made: dict[int, bytes]) -> list[bytes]:
         """The result for each entry. `made` has those of the same stretch that were made before, whatever is kept."""
-        kept = self._kept
+        kept, generation = self._kept, self._generation
         payloads = []
         executed = 0
         for entry in entries:
@@ -57,7 +60,8 @@ class Results:
                 if payload is None:
                     rendered = self._render(entry)
                     payload = rendered if isinstance(rendered, bytes) else await rendered
-                    self._keep(sequence, payload)
+                    if generation == self._generation:
+                        self._keep(sequence, payload)
                     executed += 1
                     if executed % YIELD_EVERY_RENDERS == 0:
                         await asyncio.sleep(0)
@@ -74,6 +78,17 @@ class Results:
         self._kept_bytes += len(payload) + KEPT_OVERHEAD_BYTES
         self._cut(self._budget.share_bytes())
         self._budget.account(self._kept_bytes - before)
+
+    def forget(self, places: Places) -> None:
+        """Drops the results of entries that were stated anew."""
+        self._generation += 1
+        before = self._kept_bytes
+        for place in list(self._kept) if places is None else places:
+            payload = self._kept.pop(place, None)
+            if payload is not None:
+                self._kept_bytes -= len(payload) + KEPT_OVERHEAD_BYTES
+        if before != self._kept_bytes:
+            self._budget.account(self._kept_bytes - before)
 
     def trim(self, share_bytes: int) -> None:
         """Drops the oldest results until at most `share_bytes` are kept, and accounts for it."""

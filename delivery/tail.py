@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from delivery.budget import CacheBudget
+from delivery.restating import Places, Restated
 from message_log.protocol import Entry
 
 size_bytes: Callable[[Entry], int] = attrgetter("size_bytes")
@@ -50,6 +51,24 @@ class Tail:
         self._cut(share_bytes)
         if before != self._bytes:
             self._budget.account(self._bytes - before)
+
+    def restate(self, places: Places, restated: Restated) -> None:
+        """Takes over what was stated anew. What cannot be told goes, and what precedes it: the tail has no gap."""
+        held = self._entries
+        if not held:
+            return
+        before, first, lost = self._bytes, held[0].sequence, 0
+        for index in range(len(held)) if places is None else (place - first for place in places):
+            if 0 <= index < len(held):
+                now = restated(held[index])
+                if now is None:
+                    lost = max(lost, index + 1)
+                elif now is not held[index]:
+                    self._bytes += size_bytes(now) - size_bytes(held[index])
+                    held[index] = now
+        self._bytes -= sum(map(size_bytes, held[:lost]))
+        del held[:lost]
+        self._budget.account(self._bytes - before)
 
     def _cut(self, share_bytes: int) -> None:
         held, dropped = self._entries, 0

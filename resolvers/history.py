@@ -75,6 +75,12 @@ async def last_sequence(chat: Chat, viewer: Viewer, channel_id: object, argument
     return await chat.log.last_sequence(channel) if exists(chat, viewer, channel) else 0
 
 
+async def last_change(chat: Chat, viewer: Viewer, channel_id: object, argument: str = "id") -> int:
+    """The sequence of the channel's newest change as committed now, 0 when there is none. Raises as `last_sequence`."""
+    channel = input_rules.channel_id(channel_id, argument)
+    return await chat.log.changes.last_sequence(channel) if exists(chat, viewer, channel) else 0
+
+
 async def messages_page(
     chat: Chat,
     viewer: Viewer,

@@ -15,6 +15,7 @@ LANE_CHARACTERS_MAX = 64
 PROVIDER_CHARACTERS_MAX = 64
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 128
 TOKEN_COUNT_MAX = 2**31 - 1
+REVISION_MAX = 2**31 - 1
 FILTER_VALUES_MAX = 100
 
 # Cc (control characters, so NUL too), what `str.isspace` calls white space, and the slash.
@@ -57,14 +58,14 @@ def author(value: object) -> str:
     return _bounded("author", value, AUTHOR_CHARACTERS_MAX)
 
 
-def content(value: object, bytes_max: int) -> str:
+def content(value: object, bytes_max: int, argument: str = "content") -> str:
     """1 to `bytes_max` bytes of UTF-8."""
-    text = well_formed("content", value)
+    text = well_formed(argument, value)
     if not text:
-        raise BadUserInput("content", "must not be empty")
+        raise BadUserInput(argument, "must not be empty")
     # A code point takes at most four bytes, so most contents need no second encoding.
     if len(text) * 4 > bytes_max and len(text.encode()) > bytes_max:
-        raise BadUserInput("content", f"must be at most {bytes_max} bytes of UTF-8 long")
+        raise BadUserInput(argument, f"must be at most {bytes_max} bytes of UTF-8 long")
     return text
 
 
@@ -94,6 +95,22 @@ def token_count(value: object) -> int | None:
     return value
 
 
+def revision(value: object) -> int:
+    """0 to 2,147,483,647."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadUserInput("revision", "must be an integer")
+    if not 0 <= value <= REVISION_MAX:
+        raise BadUserInput("revision", f"must be between 0 and {REVISION_MAX}")
+    return value
+
+
+def flag(argument: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise BadUserInput(argument, "must be true or false")
+    return value
+
+
 def idempotency_key(value: object) -> str | None:
     """1 to 128 characters, or None."""
     return None if value is None else _bounded("idempotencyKey", value, IDEMPOTENCY_KEY_CHARACTERS_MAX)
@@ -110,6 +127,7 @@ def draft(
     tokens: object = None,
     key: object = None,
     sender: str | None = None,
+    complete: object = None,
 ) -> Draft:
     """A post that has passed every rule; the first broken one is raised."""
     return Draft(
@@ -121,6 +139,7 @@ def draft(
         token_count(tokens),
         idempotency_key(key),
         sender,
+        complete is None or flag("complete", complete),
     )
 
 

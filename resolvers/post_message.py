@@ -20,6 +20,7 @@ async def post_message(
     provider: object = None,
     token_count: object = None,
     idempotency_key: object = None,
+    complete: object = None,
     address: str | None = None,
 ) -> Message:
     """Appends a message to its channel and returns it as stored, or the first one its idempotency key named.
@@ -44,6 +45,7 @@ async def post_message(
         provider_name=provider,
         tokens=token_count,
         key=idempotency_key,
+        complete=complete,
         sender=viewer.author,
     )
     require_post(chat, viewer, draft.channel_id, draft.author)

@@ -12,8 +12,11 @@ from resolvers.chat import Chat
 from resolvers.rights import require_read
 
 
-def position_of(chat: Chat, channel_id: str, cursor: object, argument: str = "after") -> int:
-    """The position that a client's cursor stands for in this channel.
+def position_of(
+    chat: Chat, channel_id: str, cursor: object, argument: str = "after", *, epoch: str | None = None
+) -> int:
+    """The position that a client's cursor stands for in this channel; `epoch` is that of its messages, or the one
+    given.
 
     Raises:
         CursorInvalid: it is malformed, of another channel or of another epoch.
@@ -21,7 +24,7 @@ def position_of(chat: Chat, channel_id: str, cursor: object, argument: str = "af
     if not isinstance(cursor, str):
         raise CursorInvalid("is not a cursor of this server", argument)
     try:
-        return decode_cursor(cursor, chat.log.epoch, channel_id)
+        return decode_cursor(cursor, epoch or chat.log.epoch, channel_id)
     except ValueError as problem:
         raise CursorInvalid(str(problem), argument) from None
 
@@ -37,8 +40,10 @@ async def subscribe(
     render: Render,
     sink: Sink,
     client: Hashable = None,
+    changes: bool = False,
 ) -> Subscriber:
     """Adds a subscriber that is sent everything after the cursor `after`, then what is posted; None is the head.
+    With `changes` it is sent what is done to the channel's messages, and `after` is a position among that.
 
     `cohort` names what `render` makes of a message: subscribers of a channel with an equal cohort share the bytes,
     whatever their filters. `client` is who is counted for a filter or cohort that nobody else has, None nobody. The
@@ -55,8 +60,9 @@ async def subscribe(
     """
     channel = input_rules.channel_id(channel_id)
     require_read(chat, viewer, channel)
-    position = None if after is None else position_of(chat, channel, after)
-    subscriber = await chat.hub.subscribe(
+    hub, epoch = (chat.hubs.changes, chat.log.changes.epoch) if changes else (chat.hub, chat.log.epoch)
+    position = None if after is None else position_of(chat, channel, after, epoch=epoch)
+    subscriber = await hub.subscribe(
         channel,
         position,
         cohort=cohort,

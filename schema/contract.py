@@ -12,6 +12,15 @@ from strawberry.types import ExecutionContext
 
 from resolvers import history
 from resolvers.post_message import post_message
+from schema.changes import (
+    MessageChange,
+    append_to_message,
+    complete_message,
+    edit_message,
+    erase_author,
+    erase_message,
+    subscribe_changes,
+)
 from schema.revocations import (
     Revocation,
     RevocationConnection,
@@ -32,6 +41,7 @@ from schema.types import (
     as_filter,
     as_message,
     given,
+    selects,
 )
 
 ChannelId = Annotated[
@@ -56,12 +66,21 @@ IdempotencyKey = Annotated[
 ]
 
 
+Complete = Annotated[
+    bool | None, strawberry.argument(description="False: the message will grow, by `appendToMessage`.")
+]
+
+
 async def _channel(info: Info, id: ChannelId) -> Channel:
     # The head is read before any page of the same operation, so a client that subscribes after `headCursor` misses
     # nothing that the page did not show.
-    async with info.context.reading():
-        last_sequence = await history.last_sequence(info.context.chat, info.context.viewer, id)
-    return Channel(id=id, last_sequence=last_sequence)
+    # For the same reason the changes' head is read first of all.
+    context, last_change = info.context, 0
+    async with context.reading():
+        if selects(info, "changesCursor"):
+            last_change = await history.last_change(context.chat, context.viewer, id)
+        last_sequence = await history.last_sequence(context.chat, context.viewer, id)
+    return Channel(id=id, last_sequence=last_sequence, last_change=last_change)
 
 
 async def _channels(
@@ -70,10 +89,16 @@ async def _channels(
     context = info.context
     async with context.reading():
         page = await history.channels_page(context.chat, context.viewer, first=given(first), after=given(after))
+        ids = [head.channel_id for head in page.channels]
+        changed = await context.chat.log.changes.last_sequences(ids) if selects(info, "changesCursor") else {}
     edges = [
         ChannelEdge(
             cursor=head.channel_id,
-            node=Channel(id=strawberry.ID(head.channel_id), last_sequence=head.last_sequence),
+            node=Channel(
+                id=strawberry.ID(head.channel_id),
+                last_sequence=head.last_sequence,
+                last_change=changed.get(head.channel_id, 0),
+            ),
         )
         for head in page.channels
     ]
@@ -103,6 +128,7 @@ async def _post_message(
     provider: Label = strawberry.UNSET,
     token_count: TokenCount = strawberry.UNSET,
     idempotency_key: IdempotencyKey = strawberry.UNSET,
+    complete: Complete = True,
 ) -> Message:
     message = await post_message(
         info.context.chat,
@@ -114,6 +140,7 @@ async def _post_message(
         provider=given(provider),
         token_count=given(token_count),
         idempotency_key=given(idempotency_key),
+        complete=complete,
         address=info.context.address,
     )
     return as_message(message)
@@ -154,6 +181,29 @@ class Mutation:
         resolver=_post_message,
         description="Appends a message to a channel. When this returns, the message survives a crash of the server.",
     )
+    append_to_message: Message = strawberry.mutation(
+        resolver=append_to_message,
+        description="Appends a piece to a message that grows. A piece that comes again is answered with the message as "
+        "it is: send it again after any failure. MESSAGE_COMPLETE once somebody has completed the message.",
+    )
+    complete_message: Message = strawberry.mutation(
+        resolver=complete_message,
+        description="Lets a message grow no more. Whoever may post in the channel may do it: so a reader stops "
+        "an answer.",
+    )
+    edit_message: Message = strawberry.mutation(
+        resolver=edit_message, description="Gives a message another content. It keeps its place and its id."
+    )
+    erase_message: Message = strawberry.mutation(
+        resolver=erase_message,
+        description="Takes everything from a message but its number and its author, for good: from the log, from its "
+        "changes, and from what is still to be sent.",
+    )
+    erase_author: int = strawberry.mutation(
+        resolver=erase_author,
+        description="Erases every message of an author and takes the name from them; how many were erased. Needs "
+        "`manage` on every channel. It may be repeated.",
+    )
     revoke_access: Revocation = strawberry.mutation(
         resolver=revoke_access,
         description="Takes an author's access to a channel, or to every channel, away: his subscriptions end, and he "
@@ -171,6 +221,11 @@ class Subscription:
         resolver=_subscribe,
         description="With `after`: everything after that cursor, then what is posted; nothing is missed or sent twice. "
         "Without: what is posted from now on.",
+    )
+    changes: AsyncGenerator[MessageChange, None] = strawberry.subscription(
+        resolver=subscribe_changes,
+        description="What is done to the channel's messages, in order. With `after` (`changesCursor`, or a change's "
+        "cursor): everything after it, then what follows. Without: from now on.",
     )
 
 

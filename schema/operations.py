@@ -165,7 +165,7 @@ class Operations:
         Raises:
             RaqcoonError: the arguments are wrong, or what `resolvers.subscribe` raises.
         """
-        arguments, render = self._read_subscription(prepared, variables)
+        name, arguments, render = self._read_subscription(prepared, variables)
         wanted = arguments.get("filter") or {}
         return await subscribe(
             context.chat,
@@ -177,12 +177,13 @@ class Operations:
             render=render,
             sink=sink,
             client=context.client.who,
+            changes=name == "changes",
         )
 
     def _read_subscription(
         self, prepared: Prepared, variables: dict[str, Any] | None
-    ) -> tuple[dict[str, Any], SharedRender]:
-        """The arguments of the root field, and what makes its results.
+    ) -> tuple[str, dict[str, Any], SharedRender]:
+        """The root field and its arguments, and what makes its results.
 
         The executor ends here: it is a cycle, which must not grow old while the log is asked.
         """
@@ -205,7 +206,8 @@ class Operations:
             )
         except GraphQLError as error:
             raise _bad_input(error, prepared) from None
-        return arguments, self._renders.find(prepared, executor.variable_values, variables)
+        render = self._renders.find(prepared, executor.variable_values, variables)
+        return details.node.name.value, arguments, render
 
 
 def decode_result(result: dict[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,7 @@ class Posting:
                 provider=arguments.get("provider"),
                 token_count=arguments.get("tokenCount"),
                 idempotency_key=arguments.get("idempotencyKey"),
+                complete=arguments.get("complete"),
                 address=context.address,
             )
             values = selection.read(message)

@@ -49,6 +49,7 @@ class Kind(Enum):
     ID = auto()
     LAST_SEQUENCE = auto()
     HEAD_CURSOR = auto()
+    CHANGES_CURSOR = auto()
     PAGE_INFO = auto()
     EDGES = auto()
     CURSOR = auto()
@@ -68,6 +69,7 @@ _FIELDS: Mapping[tuple[str, str], Kind] = {
     ("Channel", "id"): Kind.ID,
     ("Channel", "lastSequence"): Kind.LAST_SEQUENCE,
     ("Channel", "headCursor"): Kind.HEAD_CURSOR,
+    ("Channel", "changesCursor"): Kind.CHANGES_CURSOR,
     ("Channel", "messages"): Kind.PAGE,
     ("ChannelConnection", "pageInfo"): Kind.PAGE_INFO,
     ("ChannelConnection", "edges"): Kind.EDGES,

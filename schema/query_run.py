@@ -79,6 +79,12 @@ class QueryRun:
         arguments = self._arguments(step, path)
         context = self._context
         last_sequence: int | None = None
+        last_change = 0
+        if any(below.kind is Kind.CHANGES_CURSOR for below in step.steps):
+            # First of all: a client that follows the changes from here on misses nothing that no page shows.
+            last_change = await self._read(
+                partial(history.last_change, context.chat, context.viewer, arguments["id"]), step, path
+            )
         if any(below.kind is Kind.PAGE for below in step.steps):
             # The head comes with the first page: it is read before that, in one go.
             try:
@@ -90,7 +96,7 @@ class QueryRun:
             last_sequence = await self._read(
                 partial(history.last_sequence, context.chat, context.viewer, channel_id), step, path
             )
-        return await self._channel_object(step.steps, channel_id, last_sequence, path)
+        return await self._channel_object(step.steps, channel_id, last_sequence, last_change, path)
 
     async def _channels(self, step: Step) -> dict[str, Any]:
         path: Path = [step.name]
@@ -108,6 +114,7 @@ class QueryRun:
             path,
         )
         heads = page.channels
+        changed = await self._changed(step, [head.channel_id for head in heads], path)
         start = heads[0].channel_id if heads else None
         found: dict[str, Any] = {}
         for below in step.steps:
@@ -115,21 +122,28 @@ class QueryRun:
                 found[below.name] = _page_info(below.steps, page.has_next, page.has_previous, start, page.end_cursor)
             elif below.kind is Kind.EDGES:
                 found[below.name] = [
-                    await self._channel_edge(below, head, [*path, below.name, index])
+                    await self._channel_edge(below, head, changed.get(head.channel_id, 0), [*path, below.name, index])
                     for index, head in enumerate(heads)
                 ]
             else:
                 found[below.name] = below.typename
         return found
 
-    async def _channel_edge(self, edges: Step, head: ChannelHead, path: Path) -> dict[str, Any]:
+    async def _changed(self, channels: Step, channel_ids: list[str], path: Path) -> dict[str, int]:
+        """The last changes of channels, before any of their pages is read, if they are asked for."""
+        nodes = [node for edges in channels.steps for node in edges.steps if node.kind is Kind.NODE]
+        if not any(below.kind is Kind.CHANGES_CURSOR for node in nodes for below in node.steps):
+            return {}
+        return await self._read(partial(self._context.chat.log.changes.last_sequences, channel_ids), channels, path)
+
+    async def _channel_edge(self, edges: Step, head: ChannelHead, last_change: int, path: Path) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for below in edges.steps:
             if below.kind is Kind.CURSOR:
                 found[below.name] = head.channel_id
             elif below.kind is Kind.NODE:
                 found[below.name] = await self._channel_object(
-                    below.steps, head.channel_id, head.last_sequence, [*path, below.name]
+                    below.steps, head.channel_id, head.last_sequence, last_change, [*path, below.name]
                 )
             else:
                 found[below.name] = below.typename
@@ -157,7 +171,7 @@ class QueryRun:
     # -- a channel and its pages -------------------------------------------------------------------------------
 
     async def _channel_object(
-        self, steps: Sequence[Step], channel_id: str, last_sequence: int | None, path: Path
+        self, steps: Sequence[Step], channel_id: str, last_sequence: int | None, last_change: int, path: Path
     ) -> dict[str, Any]:
         """`last_sequence` None: the first page tells it."""
         found: dict[str, Any] = {}
@@ -171,6 +185,9 @@ class QueryRun:
                     if last_sequence is None:
                         last_sequence = page.last_sequence
                     found[step.name] = await self._connection(step, page, [*path, step.name])
+                case Kind.CHANGES_CURSOR:
+                    epoch = self._context.chat.log.changes.epoch
+                    found[step.name] = encode_cursor(epoch, channel_id, last_change)
                 case Kind.LAST_SEQUENCE | Kind.HEAD_CURSOR:
                     found[step.name] = None  # Its place: the first page may still have to tell the value.
                     later.append(step)

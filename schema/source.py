@@ -1,10 +1,11 @@
-"""The subscription's source as an async generator, for Strawberry's own pipeline (`schema.subscribe`)."""
+"""The subscriptions' sources as async generators, for Strawberry's own pipeline (`schema.subscribe`)."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from typing import cast
+from collections.abc import AsyncGenerator
+from typing import Any
 
+from changes import MessageChange
 from delivery.sink import Batch, Sink
 from errors import RaqcoonError
 from messages import Message, MessageFilter
@@ -16,22 +17,22 @@ class _Slot(Sink):
     """A sink of one batch: it takes the next one when the generator has yielded the last."""
 
     def __init__(self) -> None:
-        self.messages: deque[Message] = deque()
+        self.entries: deque[Any] = deque()
         self.ended = False
         self.error: RaqcoonError | None = None
         self.filled = asyncio.Event()
         self.emptied = asyncio.Event()
 
     def write(self, batch: Batch) -> bool:
-        if self.messages:
+        if self.entries:
             return False
         if batch.entries:
-            self.messages.extend(cast(Sequence[Message], batch.entries))
+            self.entries.extend(batch.entries)
             self.filled.set()
         return True
 
     async def writable(self) -> None:
-        while self.messages:
+        while self.entries:
             self.emptied.clear()
             await self.emptied.wait()
 
@@ -41,11 +42,11 @@ class _Slot(Sink):
         self.filled.set()
 
 
-def _nothing(message: Message) -> bytes:
+def _nothing(entry: object) -> bytes:
     return b""
 
 
-async def message_source(
+def message_source(
     context: Context, channel_id: str, after: str | None, filter: MessageFilter | None
 ) -> AsyncGenerator[Message, None]:
     """Yields the messages of a subscription, in order; at most one batch of them waits here.
@@ -53,6 +54,17 @@ async def message_source(
     Raises:
         RaqcoonError: what `resolvers.subscribe` raises, or the reason for which the engine ended the subscription.
     """
+    return _source(context, channel_id, after, filter, changes=False)
+
+
+def change_source(context: Context, channel_id: str, after: str | None) -> AsyncGenerator[MessageChange, None]:
+    """As `message_source`, of what is done to the messages."""
+    return _source(context, channel_id, after, None, changes=True)
+
+
+async def _source(
+    context: Context, channel_id: str, after: str | None, filter: MessageFilter | None, *, changes: bool
+) -> AsyncGenerator[Any, None]:
     slot = _Slot()
     subscriber = await subscribe(
         context.chat,
@@ -63,11 +75,12 @@ async def message_source(
         cohort="source",
         render=_nothing,
         sink=slot,
+        changes=changes,
     )
     try:
         while True:
-            while slot.messages:
-                yield slot.messages.popleft()
+            while slot.entries:
+                yield slot.entries.popleft()
             slot.emptied.set()
             if slot.ended:
                 break

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Annotated, TypeVar, cast
 
 import strawberry
+from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode, SelectionSetNode
 from strawberry.relay import PageInfo
 
 import messages as domain
@@ -18,6 +19,7 @@ from schema.scalars import Cursor
 Info = strawberry.Info[Context, None]
 
 T = TypeVar("T")
+_NOTHING = SelectionSetNode(selections=())
 
 
 def given(value: T) -> T | None:
@@ -33,7 +35,7 @@ After = Annotated[Cursor | None, strawberry.argument(description="Only what foll
 Before = Annotated[Cursor | None, strawberry.argument(description="Only what precedes this position.")]
 
 
-@strawberry.type(description="One stored post. It never changes.")
+@strawberry.type(description="One stored post, as it stands when it is read. What is done to it later is a change.")
 class Message:
     id: strawberry.ID = strawberry.field(
         description="`<channelId>:<sequence>`: unique among all messages, to normalise caches by."
@@ -52,6 +54,13 @@ class Message:
     provider: str | None = strawberry.field(description="Where the content came from, null when it was not told.")
     token_count: int | None = strawberry.field(description="How many tokens the content took, null when not told.")
     timestamp: datetime = strawberry.field(description="When the log accepted the message, UTC.")
+    revision: int = strawberry.field(description="How many changes the message has had; 0 as posted.")
+    complete: bool = strawberry.field(description="False while it may still grow.")
+    edited_at: datetime | None = strawberry.field(description="When it was edited last, null when it was not.")
+    erased_at: datetime | None = strawberry.field(
+        description="When it was erased, null when it was not. Then content is empty; lane, provider and tokenCount "
+        "are null."
+    )
 
 
 def as_message(message: domain.Message) -> Message:
@@ -107,6 +116,29 @@ MESSAGE_BYTES = 500
 """About what a message's other fields are as JSON."""
 
 
+def _changes_cursor(root: strawberry.Parent["Channel"], info: Info) -> Cursor:
+    return Cursor(domain.encode_cursor(info.context.chat.log.changes.epoch, root.id, root.last_change))
+
+
+def selects(info: Info, name: str) -> bool:
+    """Whether a field of this name is selected anywhere below the one that is resolved."""
+    raw = info._raw_info
+    found: list[SelectionSetNode | None] = [node.selection_set for node in raw.field_nodes]
+    spread: set[str] = set()
+    while found:
+        for selection in (found.pop() or _NOTHING).selections:
+            if isinstance(selection, FragmentSpreadNode):
+                if selection.name.value not in spread:
+                    spread.add(selection.name.value)
+                    found.append(raw.fragments[selection.name.value].selection_set)
+                continue
+            if isinstance(selection, FieldNode) and selection.name.value == name:
+                return True
+            if isinstance(selection, FieldNode | InlineFragmentNode):
+                found.append(selection.selection_set)
+    return False
+
+
 async def _messages(
     root: strawberry.Parent["Channel"],
     info: Info,
@@ -156,6 +188,12 @@ class Channel:
         resolver=_head_cursor,
         description="The position of the newest message. It is valid when there is none yet: subscribe with it as "
         "`after` and nothing is missed.",
+    )
+    last_change: strawberry.Private[int] = 0
+    changes_cursor: Cursor = strawberry.field(
+        resolver=_changes_cursor,
+        description="The position of the newest change, read before any page of the same operation; valid when there "
+        "is none yet. Read it before the messages, and subscribe to `changes` with it as `after`.",
     )
     messages: MessageConnection = strawberry.field(
         resolver=_messages,

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import text
 
 from changes import ChangeDraft, MessageChangeKind
-from message_log.erasing import erase_author
 from message_log.growth import Growth, GrowthPolicy
 from message_log.sql import SqlMessageLog
 from messages import Draft
+from resolvers.erasing import erase_author
 from tests.message_log.conftest import NewLog
 from tests.message_log.recorder import Recorder, append, everything, post
 from tests.message_log.test_log_changes import all_changes, edit, erase, grow, piece

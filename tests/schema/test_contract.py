@@ -32,12 +32,30 @@ type Message {
   provider: String
   tokenCount: Int
   timestamp: DateTime!
+  revision: Int!
+  complete: Boolean!
+  editedAt: DateTime
+  erasedAt: DateTime
+}
+enum MessageChangeKind { APPENDED COMPLETED EDITED ERASED }
+type MessageChange {
+  cursor: Cursor!
+  sequence: Int!
+  channelId: ID!
+  messageId: ID!
+  kind: MessageChangeKind!
+  revision: Int!
+  piece: String
+  content: String
+  author: String!
+  timestamp: DateTime!
 }
 input MessageFilter { authors: [String!]  lanes: [String!]  providers: [String!] }
 type Channel {
   id: ID!
   lastSequence: Int!
   headCursor: Cursor!
+  changesCursor: Cursor!
   messages(first: Int, after: Cursor, last: Int, before: Cursor, filter: MessageFilter): MessageConnection!
 }
 type Query {
@@ -51,12 +69,18 @@ type RevocationEdge { cursor: String! node: Revocation! }
 type RevocationConnection { edges: [RevocationEdge!]! pageInfo: PageInfo! }
 type Mutation {
   postMessage(channelId: ID!, author: String!, content: String!, lane: String, provider: String,
-              tokenCount: Int, idempotencyKey: String): Message!
+              tokenCount: Int, idempotencyKey: String, complete: Boolean = true): Message!
+  appendToMessage(id: ID!, revision: Int!, piece: String!, tokenCount: Int, complete: Boolean = false): Message!
+  completeMessage(id: ID!): Message!
+  editMessage(id: ID!, content: String!, revision: Int): Message!
+  eraseMessage(id: ID!): Message!
+  eraseAuthor(author: String!): Int!
   revokeAccess(author: String!, channelId: ID, until: DateTime): Revocation!
   restoreAccess(author: String!, channelId: ID): Boolean!
 }
 type Subscription {
   messages(channelId: ID!, after: Cursor, filter: MessageFilter): Message!
+  changes(channelId: ID!, after: Cursor): MessageChange!
 }
 scalar Cursor
 scalar DateTime

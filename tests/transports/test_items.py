@@ -22,6 +22,10 @@ def test_item_has_the_earlier_members_then_the_new_ones() -> None:
         "id": "general:7",
         "sequence": 7,
         "cursor": MESSAGE.cursor,
+        "revision": 0,
+        "complete": True,
+        "edited_at": None,
+        "erased_at": None,
     }
 
 

@@ -63,6 +63,10 @@ async def test_message_posted_reaches_every_socket_of_the_channel_the_senders_to
             "token_count": 3,
             "id": "general:1",
             "sequence": 1,
+            "revision": 0,
+            "complete": True,
+            "edited_at": None,
+            "erased_at": None,
         }
         await elsewhere.send({"type": "message", "content": "mine"})
         assert (await elsewhere.expect())["data"]["content"] == "mine"

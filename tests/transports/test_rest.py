@@ -53,6 +53,10 @@ async def test_post_answers_the_item_as_stored(client: httpx.AsyncClient, chat: 
             "id": "c:1",
             "sequence": 1,
             "cursor": stored.cursor,
+            "revision": 0,
+            "complete": True,
+            "edited_at": None,
+            "erased_at": None,
         },
     }
 
@@ -315,6 +319,10 @@ async def test_openapi_describes_every_call_without_foreign_pages(client: httpx.
     assert calls == {
         ("/api/messages", "post"),
         ("/api/messages", "get"),
+        ("/api/messages/{message_id}", "patch"),
+        ("/api/messages/{message_id}", "delete"),
+        ("/api/messages/{message_id}/append", "post"),
+        ("/api/messages/{message_id}/complete", "post"),
         ("/api/channels", "get"),
         ("/api/summary", "get"),
         ("/api/health", "get"),

@@ -13,7 +13,7 @@ from starlette.types import Scope
 PREFLIGHT_SECONDS = 7200
 """How long a browser may remember a preflight's answer; browsers cap it at about this."""
 _EXPOSED = b"retry-after"
-_METHODS = b"GET, POST, OPTIONS"
+_METHODS = b"GET, POST, PATCH, DELETE, OPTIONS"
 _HEADERS_DEFAULT = (
     b"content-type, authorization, apollo-require-preflight, x-apollo-operation-name, idempotency-key, last-event-id"
 )

@@ -25,7 +25,7 @@ from resolvers.subscribe import subscribe
 from transports.gate.connections import Connections
 from transports.gate.limits import Limits
 from transports.graphql.frames import CloseCode
-from transports.shims.items import encode_message_frame
+from transports.shims.items import encode_change_frame, encode_message_frame
 from transports.sight.logs import ConnectionFigures, request_id_headers
 from transports.wire.json_codec import encode_json
 from transports.wire.sinks import make_plain_sink as default_make_plain_sink
@@ -100,6 +100,7 @@ class PlainConnection:
 
     __slots__ = (
         "__weakref__",
+        "_changes",
         "_channel_id",
         "_closed",
         "_endpoint",
@@ -121,6 +122,7 @@ class PlainConnection:
         self._channel_id = scope["path"].partition(PATH_PREFIX)[2]
         self._viewer: Viewer = ANYONE
         self._subscriber: Subscriber | None = None
+        self._changes: Subscriber | None = None
         self._expiry = Expiry()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -176,10 +178,14 @@ class PlainConnection:
         self._finish([], code, reason)
 
     async def _subscribe(self) -> None:
-        after = parse_qs(self._scope["query_string"].decode("latin-1"), keep_blank_values=True).get("after")
+        query = parse_qs(self._scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        after = query.get("after")
         sink = self._endpoint.make_sink(self._scope, self._send_if_open, self._ended)
         if not after and may_only_post(self._endpoint.chat, self._viewer, self._channel_id):
             return  # It is sent nothing, its own posts neither. A cursor says that it waits for messages.
+        if query.get("changes") == ["1"]:
+            # First: what is done to a message that is sent from now on must not have been missed.
+            await self._subscribe_changes(query.get("changes_after"))
         subscriber = await subscribe(
             self._endpoint.chat,
             self._viewer,
@@ -194,7 +200,26 @@ class PlainConnection:
             subscriber.close()
             return
         self._subscriber = subscriber
-        self.figures.subscriptions = 1
+        self.figures.subscriptions += 1
+
+    async def _subscribe_changes(self, after: list[str] | None) -> None:
+        """Sends what is done to the channel's messages too, from now on or after the position `changes_after`."""
+        subscriber = await subscribe(
+            self._endpoint.chat,
+            self._viewer,
+            channel_id=self._channel_id,
+            after=after[0] if after else None,
+            filter=None,
+            cohort=COHORT,
+            render=encode_change_frame,
+            sink=self._endpoint.make_sink(self._scope, self._send_if_open, self._ended),
+            changes=True,
+        )
+        if self._closed:
+            subscriber.close()
+            return
+        self._changes = subscriber
+        self.figures.subscriptions += 1
 
     def _open(self) -> None:
         """Lets go what had to wait until the handshake was answered."""
@@ -276,8 +301,9 @@ class PlainConnection:
         if self._closed:
             return
         self._closed = True
-        if self._subscriber is not None:
-            self._subscriber.close()
+        for subscriber in (self._subscriber, self._changes):
+            if subscriber is not None:
+                subscriber.close()
         task = asyncio.get_running_loop().create_task(self._send_end(errors, code, reason))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -298,6 +324,10 @@ class PlainConnection:
             self._subscriber.close()
             self.figures.delivered = self._subscriber.delivered
             self._subscriber = None  # Its sink holds `_ended`: a cycle, and with it the channel's tail.
+        if self._changes is not None:
+            self._changes.close()
+            self.figures.delivered += self._changes.delivered
+            self._changes = None
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

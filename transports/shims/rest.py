@@ -5,8 +5,8 @@ FastAPI describes every call for `/openapi.json`. The one that is called all the
 """
 
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,10 +22,12 @@ from errors import (
     InternalError,
     RaqcoonError,
     RetryLater,
+    RevisionConflict,
     Unauthenticated,
 )
-from messages import Viewer
+from messages import Message, Viewer
 from resolvers import history
+from resolvers.change_message import append_to_message, complete_message, edit_message, erase_message
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
 from transports.shims.items import message_item
@@ -76,6 +78,29 @@ class Post(BaseModel):
     idempotency_key: str | None = Field(
         None, description="1 to 128 characters; the header `Idempotency-Key` works too. A repeat posts nothing."
     )
+    complete: bool | None = Field(None, description="false: the message will grow, by `…/append`.", strict=True)
+
+
+class Edit(BaseModel):
+    """What a message says from now on."""
+
+    content: str = Field(description="The whole new content: 1 to 65,536 bytes of UTF-8, unless set otherwise.")
+    revision: Annotated[int | None, BeforeValidator(_number)] = Field(
+        None, description="The message's revision as the caller has seen it; left out, it is not compared."
+    )
+
+
+class Append(BaseModel):
+    """A piece that comes behind a message's content."""
+
+    revision: Annotated[int, BeforeValidator(_number)] = Field(
+        description="The message's revision as the caller has seen it; 409 if it has another."
+    )
+    piece: str = Field(description="What comes behind; at least one byte.")
+    token_count: Annotated[int | None, BeforeValidator(_number)] = Field(
+        None, description="How many tokens the whole content takes now; left out, it stays."
+    )
+    complete: bool | None = Field(None, description="true: nothing comes behind this piece.", strict=True)
 
 
 class Item(BaseModel):
@@ -91,6 +116,10 @@ class Item(BaseModel):
     id: str
     sequence: int = Field(description="Its number in its channel: 1, 2, 3 … without gaps.")
     cursor: str = Field(description="Pass it as `after`.")
+    revision: int = Field(description="How many changes it has had; 0 as posted.")
+    complete: bool = Field(description="false while it may still grow.")
+    edited_at: str | None = Field(description="When it was edited last; null when it was not.")
+    erased_at: str | None = Field(description="When it was erased; null when it was not.")
 
 
 class Posted(BaseModel):
@@ -122,6 +151,9 @@ class Health(BaseModel):
 
 
 _POST = TypeAdapter(Post)
+T = TypeVar("T")
+Change = Callable[[Chat, Viewer, str, Any, str | None], Awaitable[Message]]
+"""Changes a message: chat, viewer, the message's id, the body, the client's address."""
 
 
 class RestPost:
@@ -149,13 +181,16 @@ class RestPost:
             status, body, headers = error_answer(InternalError(), "body")
         await respond(send, status, _JSON, body, headers)
 
-    async def _post(self, scope: Scope, receive: Receive) -> tuple[int, bytes, Headers]:
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
         headers = request_headers(scope)
-        viewer = await self._authenticate(None, scope)
         declared = headers.get(b"content-type")
         if declared is not None and not _is_json(content_type(declared)[0]):
             raise BadUserInput("body", "must be application/json")
-        post = _read_post(await read_body(receive, headers, self._body_bytes_max))
+        return await read_body(receive, headers, self._body_bytes_max)
+
+    async def _post(self, scope: Scope, receive: Receive) -> tuple[int, bytes, Headers]:
+        viewer = await self._authenticate(None, scope)
+        post = _validated(_POST, await self._body(scope, receive))
         message = await post_message(
             self._chat,
             viewer,
@@ -166,19 +201,64 @@ class RestPost:
             provider=post.provider,
             token_count=post.token_count,
             idempotency_key=_idempotency_key(scope["headers"], post.idempotency_key),
+            complete=post.complete,
             address=client_address(scope),
         )
         return 200, encode_body({"success": True, "message": message_item(message)}), []
 
 
-def _read_post(body: bytes) -> Post:
-    """The post in a body. A lone surrogate escape is valid JSON that pydantic's parser refuses: its field is at fault.
+class RestChange(RestPost):
+    """A call that changes the message whose id is in the path, answered like a post."""
+
+    def __init__(self, post: RestPost, body: TypeAdapter[Any] | None, change: Change) -> None:
+        super().__init__(post._chat, body_bytes_max=post._body_bytes_max, authenticate=post._authenticate)
+        self._adapter = body
+        self._change = change
+
+    async def _post(self, scope: Scope, receive: Receive) -> tuple[int, bytes, Headers]:
+        viewer = await self._authenticate(None, scope)
+        body = None if self._adapter is None else _validated(self._adapter, await self._body(scope, receive))
+        message = await self._change(
+            self._chat, viewer, scope["path_params"]["message_id"], body, client_address(scope)
+        )
+        return 200, encode_body({"success": True, "message": message_item(message)}), []
+
+
+async def _edit(chat: Chat, viewer: Viewer, message_id: str, edit: Edit, address: str | None) -> Message:
+    return await edit_message(
+        chat, viewer, message_id=message_id, content=edit.content, revision=edit.revision, address=address
+    )
+
+
+async def _append(chat: Chat, viewer: Viewer, message_id: str, append: Append, address: str | None) -> Message:
+    return await append_to_message(
+        chat,
+        viewer,
+        message_id=message_id,
+        revision=append.revision,
+        piece=append.piece,
+        token_count=append.token_count,
+        complete=bool(append.complete),
+        address=address,
+    )
+
+
+async def _complete(chat: Chat, viewer: Viewer, message_id: str, _: None, address: str | None) -> Message:
+    return await complete_message(chat, viewer, message_id=message_id, address=address)
+
+
+async def _erase(chat: Chat, viewer: Viewer, message_id: str, _: None, address: str | None) -> Message:
+    return await erase_message(chat, viewer, message_id=message_id, address=address)
+
+
+def _validated(adapter: TypeAdapter[T], body: bytes) -> T:
+    """What is in a body. A lone surrogate escape is valid JSON that pydantic's parser refuses: its field is at fault.
 
     Raises:
         pydantic.ValidationError: it is none.
     """
     try:
-        return _POST.validate_json(body)
+        return adapter.validate_json(body)
     except ValidationError as error:
         if error.errors(include_url=False)[0]["type"] != "json_invalid":
             raise
@@ -186,7 +266,7 @@ def _read_post(body: bytes) -> Post:
             value = decode_json(body)
         except ValueError:
             raise error from None
-        return _POST.validate_python(value)
+        return adapter.validate_python(value)
 
 
 def _is_json(media_type: str) -> bool:
@@ -234,9 +314,11 @@ def error_answer(error: RaqcoonError, place: str) -> tuple[int, bytes, Headers]:
         headers.append(retry_after(error))
     elif isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
-    answer = {"detail": str(error), "code": error.code}
+    answer: dict[str, Any] = {"detail": str(error), "code": error.code}
     if isinstance(error, CursorExpired):
         answer["resume_cursor"] = error.resume_cursor
+    elif isinstance(error, RevisionConflict):
+        answer["revision"] = error.revision
     return error.http_status, encode_body(answer), headers
 
 
@@ -248,15 +330,6 @@ def build_rest(
 
     async def viewer(request: Request) -> Viewer:
         return await authenticate(None, request.scope)
-
-    class PostRoute(APIRoute):
-        """Described by its endpoint's signature, handled by `RestPost`."""
-
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            async def handle(request: Request) -> Response:
-                return _Through(post)
-
-            return handle
 
     # FastAPI's documentation pages load their scripts from a CDN; the description itself is here.
     app = FastAPI(
@@ -278,7 +351,9 @@ def build_rest(
     @app.exception_handler(405)
     async def no_such_method(request: Request, error: Exception) -> Response:
         # Starlette names the methods of the first route of a path only.
-        routes = (route for route in app.routes if isinstance(route, APIRoute) and route.path == request.url.path)
+        routes = (
+            route for route in app.routes if isinstance(route, APIRoute) and route.path_regex.match(request.url.path)
+        )
         allowed = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
         return _json(encode_body({"detail": "Method Not Allowed"}), 405, [(b"allow", allowed.encode())])
 
@@ -289,6 +364,14 @@ def build_rest(
 
     Asking = Annotated[Viewer, Depends(viewer)]
 
+    refusals: dict[int | str, dict[str, Any]] = {
+        401: {"description": "A valid token is required."},
+        403: {"description": "This may not be done here, or not under this name."},
+        413: {"description": "The body is too long."},
+        429: {"description": "Too many posts; see Retry-After."},
+        503: {"description": "The log cannot be reached, or the server is shutting down; see Retry-After."},
+    }
+
     async def describe_post(post: Post) -> None:
         """Appends a message to a channel and answers it as stored."""
 
@@ -298,16 +381,30 @@ def build_rest(
         methods=["POST"],
         response_model=Posted,
         name="post_message",
-        route_class_override=PostRoute,
-        responses={
-            401: {"description": "A valid token is required."},
-            403: {"description": "This may not be posted here, or not under this name."},
-            409: {"description": "The idempotency key was used for another message."},
-            413: {"description": "The body is too long."},
-            429: {"description": "Too many posts; see Retry-After."},
-            503: {"description": "The log cannot be reached, or the server is shutting down; see Retry-After."},
-        },
+        route_class_override=_route_to(post),
+        responses={**refusals, 409: {"description": "The idempotency key was used for another message."}},
     )
+
+    changes: tuple[tuple[str, str, str, TypeAdapter[Any] | None, Change], ...] = (
+        ("PATCH", "", "Gives a message another content.", TypeAdapter(Edit), _edit),
+        ("DELETE", "", "Erases a message: what stays is its number.", None, _erase),
+        ("POST", "/append", "Appends a piece to a message that grows.", TypeAdapter(Append), _append),
+        ("POST", "/complete", "Lets a message grow no more.", None, _complete),
+    )
+    for method, suffix, description, body, change in changes:
+        app.router.add_api_route(
+            f"{POST_PATH}/{{message_id}}{suffix}",
+            _described(body, description),
+            methods=[method],
+            response_model=Posted,
+            name=change.__name__.strip("_"),
+            description=description,
+            route_class_override=_route_to(RestChange(post, body, change)),
+            responses={
+                **refusals,
+                409: {"description": "The message has another revision (`revision`), or is complete."},
+            },
+        )
 
     @app.get("/api/messages", response_model=Messages)
     async def list_messages(
@@ -348,6 +445,33 @@ def build_rest(
         return _json(b'{"status":"ok"}')
 
     return app, post
+
+
+def _route_to(call: RestPost) -> type[APIRoute]:
+    """A route that is described by its endpoint's signature and handled by `call`."""
+
+    class Route(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            async def handle(request: Request) -> Response:
+                return _Through(call)
+
+            return handle
+
+    return Route
+
+
+def _described(body: TypeAdapter[Any] | None, description: str) -> Callable[..., Any]:
+    """An endpoint whose signature describes a call on a message."""
+
+    async def without_body(message_id: str) -> None: ...
+
+    async def with_body(message_id: str, change: Any) -> None: ...
+
+    endpoint = without_body if body is None else with_body
+    endpoint.__doc__ = description
+    if body is not None:
+        endpoint.__annotations__["change"] = body._type
+    return endpoint
 
 
 def _json(body: bytes, status: int = 200, headers: Headers | None = None) -> Response:

@@ -1,0 +1,47 @@
+"""Entries that are stated anew: what is kept of them, or on its way, must be what the log says by now.
+
+Whoever states an entry anew names its place and a function that makes the new one of what was kept, or None where that
+cannot be told from it: the log has to be asked then.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+
+from message_log.protocol import Entry
+
+Restated = Callable[[Entry], Entry | None]
+"""The entry as it stands now; the same object where it has not changed; None where it has to be read again."""
+Places = Collection[int] | None
+"""Sequences that were stated anew; None when it may be any."""
+
+
+class Watch:
+    """Notes what is stated anew while a stretch of entries is on its way from the log to subscribers."""
+
+    __slots__ = ("_notes",)
+
+    def __init__(self) -> None:
+        self._notes: list[tuple[Places, Restated]] = []
+
+    def note(self, places: Places, restated: Restated) -> None:
+        self._notes.append((places, restated))
+
+    def touches(self, first: int, last: int) -> bool:
+        """Whether something from `first` to `last` was stated anew since the watch began or was last applied."""
+        if not self._notes:
+            return False
+        return any(places is None or any(first <= place <= last for place in places) for places, _ in self._notes)
+
+    def apply(self, entries: Sequence[Entry]) -> Sequence[Entry] | None:
+        """The entries as they stand now; None when they have to be read again."""
+        notes, self._notes = self._notes, []
+        if not notes or not entries:
+            return entries
+        standing = {entry.sequence: entry for entry in entries}
+        for places, restated in notes:
+            for place in list(standing) if places is None else places:
+                if place in standing:
+                    now = restated(standing[place])
+                    if now is None:
+                        return None
+                    standing[place] = now
+        return list(standing.values())

@@ -1,0 +1,171 @@
+"""What may be done to a message after it was posted: append, complete, edit, erase. Every transport ends here.
+
+The author may do all of it to his own messages, whoever manages the channel to everybody's, and whoever may post in the
+channel may complete: that is how a reader stops an answer that grows.
+"""
+
+import time
+from typing import TypedDict
+
+from changes import ChangeDraft, MessageChangeKind
+from errors import BadUserInput, Unavailable
+from message_log.protocol import Appended
+from messages import Message, Viewer, parse_message_id
+from resolvers import erasing, input_rules
+from resolvers.chat import Chat
+from resolvers.rights import may_manage, require_manage, require_post
+
+
+async def append_to_message(
+    chat: Chat,
+    viewer: Viewer,
+    *,
+    message_id: object,
+    revision: object,
+    piece: object,
+    token_count: object = None,
+    complete: object = False,
+    address: str | None = None,
+) -> Message:
+    """Appends `piece` to a message of `revision`, completes it if that is asked for, and returns it as it is then.
+
+    A piece that comes again is answered with the message as it is, without a key: it may be sent again after any
+    failure. `token_count` takes the place of the message's, for it counts all of it.
+
+    Raises:
+        BadUserInput: an argument breaks its rule, no such message is held, or it would grow too long.
+        Forbidden: the viewer may not do this here, or not to this message.
+        RevisionConflict: the message has another revision.
+        MessageComplete: nothing can be appended to it any more.
+        RateLimited, Unavailable: as for a post.
+    """
+    channel_id, sequence = _place(message_id)
+    if revision is None:
+        raise BadUserInput("revision", "is required")
+    return await _change(
+        chat,
+        viewer,
+        ChangeDraft(
+            channel_id,
+            sequence,
+            MessageChangeKind.APPENDED,
+            revision=input_rules.revision(revision),
+            text=input_rules.content(piece, chat.content_bytes_max, "piece"),
+            token_count=input_rules.token_count(token_count),
+            complete=input_rules.flag("complete", complete),
+            content_bytes_max=chat.content_bytes_max,
+            **_asker(chat, viewer, channel_id),
+        ),
+        address,
+    )
+
+
+async def complete_message(chat: Chat, viewer: Viewer, *, message_id: object, address: str | None = None) -> Message:
+    """Lets a message grow no more; one that is complete is returned as it is.
+
+    Raises:
+        BadUserInput: no such message is held.
+        Forbidden: the viewer may not post to the channel.
+        RateLimited, Unavailable: as for a post.
+    """
+    channel_id, sequence = _place(message_id)
+    _asker(chat, viewer, channel_id)  # For its refusals alone: whoever may post here may complete what others post.
+    draft = ChangeDraft(channel_id, sequence, MessageChangeKind.COMPLETED, by=viewer.author)
+    return await _change(chat, viewer, draft, address)
+
+
+async def edit_message(
+    chat: Chat,
+    viewer: Viewer,
+    *,
+    message_id: object,
+    content: object,
+    revision: object = None,
+    address: str | None = None,
+) -> Message:
+    """Gives a message another content. With `revision` only if it is the message's.
+
+    Raises:
+        BadUserInput: an argument breaks its rule, no such message is held, or it was erased.
+        Forbidden, RevisionConflict, RateLimited, Unavailable: as for an append.
+    """
+    channel_id, sequence = _place(message_id)
+    draft = ChangeDraft(
+        channel_id,
+        sequence,
+        MessageChangeKind.EDITED,
+        revision=None if revision is None else input_rules.revision(revision),
+        text=input_rules.content(content, chat.content_bytes_max),
+        **_asker(chat, viewer, channel_id),
+    )
+    return await _change(chat, viewer, draft, address)
+
+
+async def erase_message(chat: Chat, viewer: Viewer, *, message_id: object, address: str | None = None) -> Message:
+    """Takes everything from a message but its number, for good; one that was erased is returned as it is.
+
+    Raises:
+        BadUserInput: no such message is held.
+        Forbidden, RateLimited, Unavailable: as for an append.
+    """
+    channel_id, sequence = _place(message_id)
+    draft = ChangeDraft(channel_id, sequence, MessageChangeKind.ERASED, **_asker(chat, viewer, channel_id))
+    return await _change(chat, viewer, draft, address)
+
+
+async def erase_author(chat: Chat, viewer: Viewer, *, author: object) -> int:
+    """Erases every message of an author and takes the name from them; returns how many were erased.
+
+    Raises:
+        BadUserInput: `author` breaks its rule.
+        Forbidden: the viewer does not manage every channel.
+        Unavailable: what was erased stays so; a repeat erases the rest.
+    """
+    name = input_rules.author(author)
+    require_manage(chat, viewer, None)
+    _require_accepting(chat)
+    erased = await erasing.erase_author(chat.log, name, by=viewer.author)
+    chat.hubs.forget_everything()
+    return erased
+
+
+class _Asker(TypedDict):
+    by: str | None
+    others: bool
+
+
+def _place(message_id: object) -> tuple[str, int]:
+    """The channel and sequence that an id names; one that is malformed names nothing."""
+    place = parse_message_id(input_rules.well_formed("id", message_id))
+    if place is None:
+        raise BadUserInput("id", "names no message that is held")
+    return input_rules.channel_id(place[0], "id"), place[1]
+
+
+def _asker(chat: Chat, viewer: Viewer, channel_id: str) -> _Asker:
+    """Who asks, and whether they may change what others have posted in the channel.
+
+    Raises:
+        Forbidden: they may change nothing there.
+    """
+    manages = may_manage(chat, viewer, channel_id)
+    if not manages:
+        require_post(chat, viewer, channel_id, viewer.author or "")
+    return {"by": viewer.author, "others": manages or viewer.author is None or viewer.posts_as_anyone}
+
+
+def _require_accepting(chat: Chat) -> None:
+    if not chat.accepting:
+        raise Unavailable("The server is shutting down and changes nothing; nothing was stored.")
+
+
+async def _change(chat: Chat, viewer: Viewer, draft: ChangeDraft, address: str | None) -> Message:
+    _require_accepting(chat)
+    # A change costs what a post costs, so it counts as one; where nobody is told from anybody, the address does.
+    rate, who = chat.post_rate, viewer.author or address or ""
+    if rate is not None:
+        rate.charge(who, address, time.monotonic())
+    changed: Appended = await chat.log.change(draft)
+    if rate is not None and not changed.created:
+        rate.give_back(who, address)
+    return changed.message
