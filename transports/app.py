@@ -151,10 +151,13 @@ def build_app(
     """
     origins = Origins(bound_host, allowed_origins)
     connections = Connections() if connections is None else connections
+    open_to_all = authenticate is anyone
     authenticate = admitting(chat, authenticate)
     chat.hubs.on_revoked = connections.revoked
     pages = Pages(installed_playground()) if pages is None else pages
-    rest, rest_post = build_rest(chat, body_bytes_max=limits.body_bytes, authenticate=authenticate)
+    rest, rest_post = build_rest(
+        chat, body_bytes_max=limits.body_bytes, authenticate=authenticate, open_to_all=open_to_all
+    )
     return App(
         chat,
         connections=connections,

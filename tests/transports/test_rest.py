@@ -333,6 +333,38 @@ async def test_openapi_describes_every_call_without_foreign_pages(client: httpx.
         assert (await client.get(path)).status_code == 404
 
 
+async def test_openapi_gives_limits_answers_and_ways_to_send_a_token(client: httpx.AsyncClient) -> None:
+    description = (await client.get("/openapi.json")).json()
+    parts, paths = description["components"], description["paths"]
+    members = parts["schemas"]["Post"]["properties"]
+    for name, longest in (("channel_id", 128), ("author", 128), ("content", 65_536)):
+        assert (members[name]["minLength"], members[name]["maxLength"]) == (1, longest)
+    for name, longest in (("lane", 64), ("provider", 64), ("idempotency_key", 128)):
+        assert members[name]["anyOf"][0]["maxLength"] == longest
+    assert members["token_count"]["anyOf"][0] == {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+    assert parts["schemas"]["Item"]["properties"]["sequence"]["maximum"] == 2**53 - 1
+    assert parts["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    assert {} in description["security"]
+    (header,) = paths["/api/messages"]["post"]["parameters"]
+    assert (header["name"], header["in"], header["schema"]["maxLength"]) == ("Idempotency-Key", "header", 128)
+    for path in ("/api/messages", "/api/channels", "/api/summary"):
+        call = paths[path]["get"]
+        assert {"401", "403", "429", "503"} <= call["responses"].keys()
+        assert "Retry-After" in call["responses"]["503"]["headers"]
+    assert "410" in paths["/api/messages"]["get"]["responses"]
+    names = {call["operationId"] for calls in paths.values() for call in calls.values()}
+    assert {"post_message", "list_messages", "list_channels", "get_summary", "get_health"} <= names
+
+
+async def test_openapi_of_a_server_with_tokens_asks_for_one() -> None:
+    async def authenticate(connection_params: Any, scope: Any) -> Viewer:
+        return ANYONE
+
+    async with in_process(authenticate=authenticate) as (_, client):
+        description = (await client.get("/openapi.json")).json()
+    assert description["security"] == [{"bearer": []}, {"cookie": []}]
+
+
 async def test_post_by_the_described_route_is_the_same_post(chat: Chat) -> None:
     app, _ = rest.build_rest(chat)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:

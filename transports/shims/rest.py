@@ -6,6 +6,7 @@ FastAPI describes every call for `/openapi.json`. The one that is called all the
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -25,12 +26,13 @@ from errors import (
     RevisionConflict,
     Unauthenticated,
 )
-from messages import Message, Viewer
-from resolvers import history
+from messages import SEQUENCE_MAX, Message, Viewer
+from resolvers import history, input_rules
 from resolvers.change_message import append_to_message, complete_message, edit_message, erase_message
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
 from transports.shims.items import message_item
+from transports.shims.openapi import CHANNEL_ID, NAME, described, or_null, refusals
 from transports.wire.http_exchange import (
     OURS_ALONE,
     Disconnected,
@@ -69,14 +71,32 @@ def _number(value: object) -> object:
 class Post(BaseModel):
     """A message to post."""
 
-    channel_id: str = Field(description="1 to 128 characters; no white space, no `/`, no control characters.")
-    author: str = Field(description="1 to 128 characters.")
-    content: str = Field(description="1 to 65,536 bytes of UTF-8, unless set otherwise.")
-    lane: str | None = Field(None, description="Up to 64 characters; the empty string is null.")
-    provider: str | None = Field(None, description="Up to 64 characters; the empty string is null.")
-    token_count: Annotated[int | None, BeforeValidator(_number)] = Field(None, description="0 to 2,147,483,647.")
+    channel_id: str = Field(
+        description="1 to 128 characters; no white space, no `/`, no control characters.", json_schema_extra=CHANNEL_ID
+    )
+    author: str = Field(description="1 to 128 characters.", json_schema_extra=NAME)
+    content: str = Field(
+        description="1 to 65,536 bytes of UTF-8, unless set otherwise.", json_schema_extra={"minLength": 1}
+    )
+    lane: str | None = Field(
+        None,
+        description="Up to 64 characters; the empty string is null.",
+        json_schema_extra=or_null(type="string", maxLength=input_rules.LANE_CHARACTERS_MAX),
+    )
+    provider: str | None = Field(
+        None,
+        description="Up to 64 characters; the empty string is null.",
+        json_schema_extra=or_null(type="string", maxLength=input_rules.PROVIDER_CHARACTERS_MAX),
+    )
+    token_count: Annotated[int | None, BeforeValidator(_number)] = Field(
+        None,
+        description="0 to 2,147,483,647.",
+        json_schema_extra=or_null(type="integer", minimum=0, maximum=input_rules.TOKEN_COUNT_MAX),
+    )
     idempotency_key: str | None = Field(
-        None, description="1 to 128 characters; the header `Idempotency-Key` works too. A repeat posts nothing."
+        None,
+        description="1 to 128 characters; the header `Idempotency-Key` works too. A repeat posts nothing.",
+        json_schema_extra=or_null(type="string", **NAME),
     )
     complete: bool | None = Field(None, description="false: the message will grow, by `…/append`.", strict=True)
 
@@ -84,9 +104,14 @@ class Post(BaseModel):
 class Edit(BaseModel):
     """What a message says from now on."""
 
-    content: str = Field(description="The whole new content: 1 to 65,536 bytes of UTF-8, unless set otherwise.")
+    content: str = Field(
+        description="The whole new content: 1 to 65,536 bytes of UTF-8, unless set otherwise.",
+        json_schema_extra={"minLength": 1},
+    )
     revision: Annotated[int | None, BeforeValidator(_number)] = Field(
-        None, description="The message's revision as the caller has seen it; left out, it is not compared."
+        None,
+        description="The message's revision as the caller has seen it; left out, it is not compared.",
+        json_schema_extra=or_null(type="integer", minimum=0),
     )
 
 
@@ -94,11 +119,14 @@ class Append(BaseModel):
     """A piece that comes behind a message's content."""
 
     revision: Annotated[int, BeforeValidator(_number)] = Field(
-        description="The message's revision as the caller has seen it; 409 if it has another."
+        description="The message's revision as the caller has seen it; 409 if it has another.",
+        json_schema_extra={"minimum": 0},
     )
-    piece: str = Field(description="What comes behind; at least one byte.")
+    piece: str = Field(description="What comes behind; at least one byte.", json_schema_extra={"minLength": 1})
     token_count: Annotated[int | None, BeforeValidator(_number)] = Field(
-        None, description="How many tokens the whole content takes now; left out, it stays."
+        None,
+        description="How many tokens the whole content takes now; left out, it stays.",
+        json_schema_extra=or_null(type="integer", minimum=0, maximum=input_rules.TOKEN_COUNT_MAX),
     )
     complete: bool | None = Field(None, description="true: nothing comes behind this piece.", strict=True)
 
@@ -109,12 +137,18 @@ class Item(BaseModel):
     channel_id: str
     author: str
     content: str
-    timestamp: str = Field(description="When the log accepted it, ISO 8601, UTC.")
+    timestamp: str = Field(
+        description="When the log accepted it, ISO 8601, UTC, with six digits of fraction.",
+        json_schema_extra={"format": "date-time"},
+    )
     lane: str | None
     provider: str | None
     token_count: int | None
     id: str
-    sequence: int = Field(description="Its number in its channel: 1, 2, 3 … without gaps.")
+    sequence: int = Field(
+        description="Its number in its channel: 1, 2, 3 … without gaps.",
+        json_schema_extra={"format": "int64", "minimum": 1, "maximum": SEQUENCE_MAX},
+    )
     cursor: str = Field(description="Pass it as `after`.")
     revision: int = Field(description="How many changes it has had; 0 as posted.")
     complete: bool = Field(description="false while it may still grow.")
@@ -136,8 +170,8 @@ class Channels(BaseModel):
 
 
 class Totals(BaseModel):
-    total_messages: int
-    total_tokens: int
+    total_messages: int = Field(json_schema_extra={"format": "int64", "minimum": 0})
+    total_tokens: int = Field(json_schema_extra={"format": "int64", "minimum": 0})
     by_provider: dict[str, int] = Field(description="Messages by provider; null is left out.")
     by_lane: dict[str, int] = Field(description="Messages by lane; null is left out.")
 
@@ -323,9 +357,16 @@ def error_answer(error: RaqcoonError, place: str) -> tuple[int, bytes, Headers]:
 
 
 def build_rest(
-    chat: Chat, *, body_bytes_max: int = 1024 * 1024, authenticate: Authenticate = anyone
+    chat: Chat,
+    *,
+    body_bytes_max: int = 1024 * 1024,
+    authenticate: Authenticate = anyone,
+    open_to_all: bool = True,
 ) -> tuple[FastAPI, RestPost]:
-    """The shim's application, and its way to post, which may be called past the application's routing."""
+    """The shim's application, and its way to post, which may be called past the application's routing.
+
+    `open_to_all` says in the description that no token is needed.
+    """
     post = RestPost(chat, body_bytes_max=body_bytes_max, authenticate=authenticate)
 
     async def viewer(request: Request) -> Viewer:
@@ -339,7 +380,9 @@ def build_rest(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
+    app.openapi = partial(described, app, chat, open_to_all=open_to_all)  # type: ignore[method-assign]
 
     @app.exception_handler(RaqcoonError)
     async def refused(request: Request, error: Exception) -> Response:
@@ -364,14 +407,6 @@ def build_rest(
 
     Asking = Annotated[Viewer, Depends(viewer)]
 
-    refusals: dict[int | str, dict[str, Any]] = {
-        401: {"description": "A valid token is required."},
-        403: {"description": "This may not be done here, or not under this name."},
-        413: {"description": "The body is too long."},
-        429: {"description": "Too many posts; see Retry-After."},
-        503: {"description": "The log cannot be reached, or the server is shutting down; see Retry-After."},
-    }
-
     async def describe_post(post: Post) -> None:
         """Appends a message to a channel and answers it as stored."""
 
@@ -382,7 +417,23 @@ def build_rest(
         response_model=Posted,
         name="post_message",
         route_class_override=_route_to(post),
-        responses={**refusals, 409: {"description": "The idempotency key was used for another message."}},
+        openapi_extra={
+            "parameters": [
+                {
+                    "name": "Idempotency-Key",
+                    "in": "header",
+                    "required": False,
+                    "description": "As the member `idempotency_key`; where both are given they must be equal.",
+                    "schema": {"type": "string", **NAME},
+                }
+            ]
+        },
+        responses=refusals(
+            status_403="This may not be posted here, or not under this name.",
+            status_409="The idempotency key was used for another message.",
+            status_413="The body is too long.",
+            status_429="Too many posts, or too many connections from this address.",
+        ),
     )
 
     changes: tuple[tuple[str, str, str, TypeAdapter[Any] | None, Change], ...] = (
@@ -397,19 +448,30 @@ def build_rest(
             _described(body, description),
             methods=[method],
             response_model=Posted,
-            name=change.__name__.strip("_"),
+            name=f"{change.__name__.strip('_')}_message",
             description=description,
             route_class_override=_route_to(RestChange(post, body, change)),
-            responses={
-                **refusals,
-                409: {"description": "The message has another revision (`revision`), or is complete."},
-            },
+            responses=refusals(
+                status_409="The message has another revision (`revision`), or is complete.",
+                status_413="The body is too long.",
+                status_429="Too many posts, or too many connections from this address.",
+            ),
         )
 
-    @app.get("/api/messages", response_model=Messages)
+    @app.get(
+        "/api/messages",
+        response_model=Messages,
+        responses=refusals(status_410="Retention has removed what follows the cursor."),
+    )
     async def list_messages(
         asking: Asking,
-        channel_id: Annotated[str | None, Query(description="Of one channel; left out, of all channels.")] = None,
+        channel_id: Annotated[
+            str | None,
+            Query(
+                description="Of one channel; left out, of all channels.",
+                json_schema_extra=or_null(type="string", **CHANNEL_ID),
+            ),
+        ] = None,
         after: Annotated[str | None, Query(description="What follows this cursor; with channel_id only.")] = None,
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
     ) -> Response:
@@ -422,13 +484,13 @@ def build_rest(
             found = await history.oldest_messages(chat, asking, limit=limit)
         return _json(encode_body({"messages": [message_item(message) for message in found]}))
 
-    @app.get("/api/channels", response_model=Channels)
+    @app.get("/api/channels", response_model=Channels, responses=refusals())
     async def list_channels(asking: Asking) -> Response:
         """The ids of all channels that were posted to, sorted."""
         return _json(encode_body({"channels": await history.all_channels(chat, asking)}))
 
-    @app.get("/api/summary", response_model=Summary)
-    async def summarise(asking: Asking) -> Response:
+    @app.get("/api/summary", response_model=Summary, responses=refusals())
+    async def get_summary(asking: Asking) -> Response:
         """How many messages and tokens there are."""
         totals = await history.summary(chat, asking)
         summary = {
@@ -440,7 +502,7 @@ def build_rest(
         return _json(encode_body({"summary": summary}))
 
     @app.get("/api/health", response_model=Health)
-    async def health() -> Response:
+    async def get_health() -> Response:
         """Whether the server runs at all."""
         return _json(b'{"status":"ok"}')
 
