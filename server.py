@@ -143,7 +143,7 @@ async def serve(settings: Settings) -> None:
     # Twice the time after which a slow subscriber is cut: who takes nothing is found by that, who is gone by this.
     limit_unacknowledged(listener, 2 * settings.slow_subscriber_timeout_seconds)
     host, port = listener.getsockname()[:2]
-    log = SqlMessageLog(settings.database_url)
+    log = SqlMessageLog(settings.database_url, notify_url=settings.notify_url)
     hubs = Hubs(
         log,
         max_cohorts=settings.max_cohorts,

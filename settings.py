@@ -36,6 +36,12 @@ class Settings(BaseSettings):
         "sqlite:///data/raqcoon.db",
         description="The message log: `sqlite:///path` (one server) or `postgresql://…` (any number of servers).",
     )
+    notify_url: str | None = Field(
+        None,
+        min_length=1,
+        description="PostgreSQL's own address, for `LISTEN` and `NOTIFY`, where `RAQCOON_DATABASE_URL` is a pooler in "
+        "transaction mode. Unset, the database URL.",
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Browser origins, separated by commas, that may use the server besides its own, "

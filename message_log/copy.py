@@ -122,6 +122,8 @@ def copy_log(source_url: str, target_url: str, *, progress: Progress | None = No
 
 
 def _open_source(url: str) -> Source:
+    if url.startswith(("postgresql:", "postgres:")):
+        return _SqlSource(dialect_of(url))
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):

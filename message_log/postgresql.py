@@ -17,8 +17,12 @@ but thousands a second would have to be pruned.)
 
 **Time limits.** Every wait ends: for a lock, a statement, a connection, a peer that is gone (keepalives and
 `tcp_user_timeout`); and a server that stalls in the middle of a transaction is thrown out of it, so that it cannot
-hold a channel. Connect directly or through a pooler in session mode: in transaction mode these settings get lost, and
-so do hints.
+hold a channel. On a connection of its own they are the session's. Where a pooler stands between, a session belongs to
+whoever comes next: then each transaction that writes sets them for itself, nothing is prepared, and hints need an
+address of their own, since LISTEN belongs to a session.
+
+**Fail-over.** Of several hosts a connection goes to the one that takes writes. One that stops taking them without
+closing its connections counts as lost.
 """
 
 import logging
@@ -33,11 +37,9 @@ from typing import Any, cast
 import orjson
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Text, bindparam, create_engine, func
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Text, bindparam, create_engine, func
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
 
 from changes import ChangeDraft
 from errors import StartupError
@@ -45,6 +47,7 @@ from message_log.batch import Batch, Key, Named, keys_of, merged, plan, split, t
 from message_log.changing import Changing
 from message_log.dialect import InDoubt
 from message_log.hints import Hints
+from message_log.postgresql_address import PostgresqlAddress
 from message_log.protocol import LogListener
 from messages import Draft
 
@@ -52,26 +55,19 @@ logger = logging.getLogger(__name__)
 
 Driver = psycopg.Connection[tuple[Any, ...]]
 
-_CONNECT_ARGUMENTS: dict[str, Any] = {
-    "application_name": "raqcoon",
-    "client_encoding": "utf8",
-    "connect_timeout": 2,  # seconds, libpq's least
-    "keepalives": 1,
-    "keepalives_idle": 2,
-    "keepalives_interval": 1,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 4_000,  # ms
-    "target_session_attrs": "read-write",  # with several hosts, the primary: replicas may be read stale
-}
-_SESSION = """
-SELECT set_config('lock_timeout', '2s', false),
-    set_config('statement_timeout', '4s', false),
-    set_config('idle_in_transaction_session_timeout', '5s', false),
-    set_config('default_transaction_isolation', 'read committed', false),
-    set_config('jit', 'off', false),
+_LIMITS = """
+SELECT set_config('lock_timeout', '2s', {local}),
+    set_config('statement_timeout', '4s', {local}),
+    set_config('idle_in_transaction_session_timeout', '5s', {local}),
+    set_config('jit', 'off', {local}),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
-        ELSE current_setting('synchronous_commit') END, false)
+        ELSE current_setting('synchronous_commit') END, {local})
 """
+_OF_SESSION = _LIMITS.format(local="false") + ", set_config('default_transaction_isolation', 'read committed', false)"
+_OF_TRANSACTION = _LIMITS.format(local="true")
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_READ_ONLY = "25006"
+"""What a primary answers to a write once it has become a standby."""
 _MIGRATION_LOCK = 0x7261_7163_6F6F_6E00  # "raqcoon", as a number: advisory locks have no names
 _FORGET_WRITERS = """
 DELETE FROM writers WHERE seen_at < (extract(epoch FROM clock_timestamp() - interval '1 day') * 1000000)::bigint
@@ -134,15 +130,14 @@ class PostgresqlDialect:
     exclusive = False
     bounds_bytes = True
 
-    def __init__(self, url: URL) -> None:
-        try:
-            _, arguments = PGDialect_psycopg().create_connect_args(url)  # type: ignore[no-untyped-call]
-        except (ArgumentError, ValueError) as error:
-            raise StartupError(f"the database URL cannot be used: {error}") from None
-        self._arguments = {**_CONNECT_ARGUMENTS, **arguments, "autocommit": True}
-        host = arguments.get("host") or "localhost"
-        port = f":{arguments['port']}" if arguments.get("port") else ""
-        self.location = f"postgresql://{host}{port}/{url.database or ''}"
+    def __init__(self, url: str, notify_url: str | None = None) -> None:
+        address = PostgresqlAddress(url)
+        self.location = address.location
+        self._arguments = address.arguments
+        self._notify_arguments = (
+            PostgresqlAddress(notify_url, "RAQCOON_NOTIFY_URL").arguments if notify_url else self._arguments
+        )
+        self._pooled = False
         self._writer_id = uuid.uuid4().hex
         self._commits = 0
         self._changing = Changing(_rows)
@@ -251,7 +246,9 @@ class PostgresqlDialect:
             for (channel_id,) in connection.execute(_KNOWN_CHANNELS, (wanted,)).fetchall():
                 counted[channel_id] += 0
         counts = sorted(counted.items())
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        connection.execute(_BEGIN)
+        if self._pooled:
+            connection.execute(_OF_TRANSACTION)
         connection.execute(_SIGN, (self._writer_id, self._commits))
         if not counts:
             return {}, {}
@@ -287,7 +284,13 @@ class PostgresqlDialect:
                 connection.rollback()
 
     def settle(self, driver: DBAPIConnection, commit: int) -> bool:
-        row = cast(Driver, driver).execute(_SETTLE, (self._writer_id,)).fetchone()
+        connection = cast(Driver, driver)
+        connection.execute(_BEGIN)
+        connection.execute(_OF_TRANSACTION)
+        row = connection.execute(_SETTLE, (self._writer_id,)).fetchone()
+        connection.execute("COMMIT")
+        # It was locked in a transaction that is committed now: where commits wait for a standby, that of the one in
+        # doubt, which came before, has got there too.
         return row is not None and row[0] == commit
 
     def prove(self, driver: DBAPIConnection) -> None:
@@ -314,19 +317,39 @@ class PostgresqlDialect:
         return ".".join(map(str, found))
 
     def hints(self, listener: LogListener, *, epoch: str, identity: str) -> Hints:
+        if self._pooled and self._notify_arguments is self._arguments:
+            logger.warning(
+                "a pooler stands before %s: unless it keeps sessions, hints are lost, and what other nodes store waits "
+                "for the sweep. Set RAQCOON_NOTIFY_URL to PostgreSQL's own address",
+                self.location,
+            )
+
         def connect() -> Awaitable[psycopg.AsyncConnection[Any]]:
-            return psycopg.AsyncConnection.connect(**self._arguments)
+            return psycopg.AsyncConnection.connect(**self._notify_arguments)
 
         return Hints(connect, listener, epoch=epoch, identity=identity)
 
     def _connect(self) -> Driver:
         connection: Driver = psycopg.connect(**self._arguments)
         try:
-            connection.execute(_SESSION)
+            self._pooled = _is_pooled(connection)
+            if self._pooled:
+                connection.prepare_threshold = None  # What one transaction prepares, the next one may not find.
+            else:
+                connection.execute(_OF_SESSION)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _is_pooled(connection: Driver) -> bool:
+    """Whether a pooler stands between, so that another transaction may be run by another session.
+
+    A server says at the start which process serves the connection; a pooler says something of its own.
+    """
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return row is None or row[0] != connection.info.backend_pid
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
@@ -351,4 +374,4 @@ def _ended_session(error: psycopg.Error) -> bool:
     """
     if error.sqlstate is None:
         return not isinstance(error, psycopg.DataError)  # refused by the driver, before it was sent
-    return error.diag.severity_nonlocalized in ("FATAL", "PANIC")
+    return error.diag.severity_nonlocalized in ("FATAL", "PANIC") or error.sqlstate == _READ_ONLY

@@ -71,21 +71,24 @@ def content_bytes(draft: Draft | ChangeDraft) -> int:
     return size
 
 
-def dialect_of(url: str) -> Dialect:
+def dialect_of(url: str, notify_url: str | None = None) -> Dialect:
     """What speaks to the database at `url`.
 
     Raises:
         StartupError: the URL cannot be read or names no database that is supported.
     """
+    scheme = url.partition("://")[0]
+    if scheme in ("postgresql", "postgres"):
+        return PostgresqlDialect(url, notify_url)
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise StartupError("the database URL cannot be read; write sqlite:///path or postgresql://host/name") from None
-    if parsed.drivername == "sqlite":
-        return SqliteDialect(parsed)
-    if parsed.drivername in ("postgresql", "postgres"):
-        return PostgresqlDialect(parsed)
-    raise StartupError(f"{parsed.drivername}:// is not supported; write sqlite:///path or postgresql://host/name")
+    if parsed.drivername != "sqlite":
+        raise StartupError(f"{scheme}:// is not supported; write sqlite:///path or postgresql://host/name")
+    if notify_url:
+        raise StartupError("RAQCOON_NOTIFY_URL is set, but the message log is a SQLite file: only PostgreSQL has hints")
+    return SqliteDialect(parsed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class SqlMessageLog:
 
     Args:
         url: `sqlite:///path` (relative), `sqlite:////path` (absolute) or `postgresql://user:password@host:port/name`.
+        notify_url: where LISTEN and NOTIFY go instead, when `url` names a pooler in transaction mode.
         now: the clock that stamps messages: an aware datetime.
         readers: threads, each with a connection, that answer everything but `append`.
         limits: bounds of a commit and of what waits for one.
@@ -120,10 +124,12 @@ class SqlMessageLog:
         self,
         url: str,
         *,
+        notify_url: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         readers: int = 4,
         limits: WriterLimits | None = None,
     ) -> None:
+        self._notify_url = notify_url
         self._dialect = self._speaks(url)
         self._now = now
         self._reader_threads = readers
@@ -136,7 +142,7 @@ class SqlMessageLog:
         self._identity = ""
 
     def _speaks(self, url: str) -> Dialect:
-        return dialect_of(url)
+        return dialect_of(url, self._notify_url)
 
     @property
     def epoch(self) -> str:

@@ -17,8 +17,10 @@ DRAIN_SECONDS = 4.0
 SUBSCRIBERS = 60
 
 
-async def test_drain_is_paced_and_ends_in_time_though_a_client_does_not_read(postgres_url: str, tmp_path: Path) -> None:
-    node = ServerProcess(tmp_path, database_url=postgres_url, drain_seconds=DRAIN_SECONDS, drain_sockets_per_second=40)
+async def test_drain_is_paced_and_ends_in_time_though_a_client_does_not_read(
+    database: dict[str, object], tmp_path: Path
+) -> None:
+    node = ServerProcess(tmp_path, **database, drain_seconds=DRAIN_SECONDS, drain_sockets_per_second=40)
     loop = asyncio.get_running_loop()
     ends: list[tuple[float, int | None]] = []
 

@@ -19,8 +19,10 @@ pytestmark = pytest.mark.timeout(120)
 NODE_PROGRAM = str(REPOSITORY / "tests" / "chaos" / "node_program.py")
 
 
-async def test_nodes_started_together_migrate_once_and_deliver_as_one(postgres_url: str, tmp_path: Path) -> None:
-    nodes = [ServerProcess(tmp_path, name, database_url=postgres_url) for name in "abc"]
+async def test_nodes_started_together_migrate_once_and_deliver_as_one(
+    database: dict[str, object], postgres_url: str, tmp_path: Path
+) -> None:
+    nodes = [ServerProcess(tmp_path, name, **database) for name in "abc"]
     async with running(*nodes), AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(ChatClient(node.url)) for node in nodes]
         start = {await client.head_cursor("general") for client in clients}
@@ -48,8 +50,10 @@ async def test_nodes_started_together_migrate_once_and_deliver_as_one(postgres_u
             assert each == sorted(each), "a publisher that waits for its answers is in order"
 
 
-async def test_client_that_moves_to_another_node_resumes_with_its_cursor(postgres_url: str, tmp_path: Path) -> None:
-    first, second = nodes = [ServerProcess(tmp_path, name, database_url=postgres_url) for name in "ab"]
+async def test_client_that_moves_to_another_node_resumes_with_its_cursor(
+    database: dict[str, object], tmp_path: Path
+) -> None:
+    first, second = nodes = [ServerProcess(tmp_path, name, **database) for name in "ab"]
     async with running(*nodes), ChatClient(first.url) as here, ChatClient(second.url) as there:
         mover = Subscriber("mover", "general", [first.socket_url], after=await here.head_cursor("general"))
         async with subscribed(mover):
@@ -67,11 +71,12 @@ async def test_client_that_moves_to_another_node_resumes_with_its_cursor(postgre
 
 
 @pytest.mark.parametrize("lost", ["hints", "the listening connections"])
-async def test_lost_hints_are_repaired_by_the_sweep(postgres_url: str, tmp_path: Path, lost: str) -> None:
+async def test_lost_hints_are_repaired_by_the_sweep(
+    database: dict[str, object], postgres_url: str, tmp_path: Path, lost: str
+) -> None:
     bugs = {"CHAOS_BUGS": "hints_lost"} if lost == "hints" else {}
     first, second = nodes = [
-        ServerProcess(tmp_path, name, command=(NODE_PROGRAM,), environment=bugs, database_url=postgres_url)
-        for name in "ab"
+        ServerProcess(tmp_path, name, command=(NODE_PROGRAM,), environment=bugs, **database) for name in "ab"
     ]
     async with running(*nodes), ChatClient(first.url) as here:
         subscriber = Subscriber("b", "general", [second.socket_url], after=await here.head_cursor("general"))
@@ -125,8 +130,8 @@ async def test_retention_tells_clients_that_come_too_late(log_url: str, tmp_path
         assert later.sequences == [16, 17, 18, 19, 20]
 
 
-async def test_cursors_that_fit_no_log_are_refused(postgres_url: str, tmp_path: Path) -> None:
-    node = ServerProcess(tmp_path, database_url=postgres_url)
+async def test_cursors_that_fit_no_log_are_refused(database: dict[str, object], tmp_path: Path) -> None:
+    node = ServerProcess(tmp_path, **database)
     async with running(node), ChatClient(node.url) as client:
         other = await client.head_cursor("other")
         for cursor in ("nonsense", other, encode_cursor("another epoch", "general", 0)):
@@ -143,10 +148,10 @@ async def test_cursors_that_fit_no_log_are_refused(postgres_url: str, tmp_path: 
             assert subscriber.errors[0]["extensions"]["code"] == "CURSOR_INVALID"
 
 
-async def test_copied_log_keeps_cursors_and_keys_of_clients(postgres_url: str, tmp_path: Path) -> None:
+async def test_copied_log_keeps_cursors_and_keys_of_clients(database: dict[str, object], tmp_path: Path) -> None:
     source = f"sqlite:///{tmp_path}/source.db"
     old = ServerProcess(tmp_path, "old", database_url=source)
-    new = ServerProcess(tmp_path, "new", database_url=postgres_url)
+    new = ServerProcess(tmp_path, "new", **database)
     async with running(old), ChatClient(old.url) as client:
         for i in range(1, 31):
             await client.post("general", str(i), key=f"key {i}")
@@ -160,7 +165,7 @@ async def test_copied_log_keeps_cursors_and_keys_of_clients(postgres_url: str, t
         str(REPOSITORY / "server.py"),
         "copy",
         source,
-        postgres_url,
+        str(database["database_url"]),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -176,7 +181,7 @@ async def test_copied_log_keeps_cursors_and_keys_of_clients(postgres_url: str, t
         assert mover.record == [(31, "31"), (32, "32")]
 
 
-async def test_earlier_servers_file_is_copied_and_served(postgres_url: str, tmp_path: Path) -> None:
+async def test_earlier_servers_file_is_copied_and_served(database: dict[str, object], tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "earlier.db") as earlier:
         earlier.execute(
             "CREATE TABLE messages (id INTEGER PRIMARY KEY, channel_id TEXT, author TEXT, content TEXT, "
@@ -192,11 +197,11 @@ async def test_earlier_servers_file_is_copied_and_served(postgres_url: str, tmp_
         str(REPOSITORY / "server.py"),
         "copy",
         f"sqlite:///{tmp_path}/earlier.db",
-        postgres_url,
+        str(database["database_url"]),
         stderr=asyncio.subprocess.DEVNULL,
     )
     assert await copying.wait() == 0
-    node = ServerProcess(tmp_path, database_url=postgres_url)
+    node = ServerProcess(tmp_path, **database)
     async with running(node), ChatClient(node.url) as client:
         assert await client.history("general") == [(1, "1"), (2, "3"), (3, "5"), (4, "7"), (5, "9")]
         assert await client.post("other", "next") == 6

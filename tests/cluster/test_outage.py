@@ -19,11 +19,11 @@ GROWTH_BYTES_MAX = 24 * 2**20
 
 @pytest.mark.parametrize("how", ["cut", "stall"])
 async def test_database_away_posts_are_refused_and_subscribers_stay(
-    postgres_url: str, tmp_path: Path, how: str
+    database: dict[str, object], tmp_path: Path, how: str
 ) -> None:
     codes: set[str] = set()
-    async with proxied(postgres_url) as proxy:
-        node = ServerProcess(tmp_path, database_url=proxy.url)
+    async with proxied(str(database["database_url"])) as proxy:
+        node = ServerProcess(tmp_path, **{**database, "database_url": proxy.url})
         async with running(node), ChatClient(node.url) as client:
             cursor = await client.head_cursor("general")
             subscriber = Subscriber("s", "general", [node.socket_url], after=cursor)

@@ -41,13 +41,12 @@ async def publish(name: str, clients: list[ChatClient], stop: asyncio.Event, ack
 
 
 @pytest.mark.timeout(240)
-async def test_rolling_restart_under_load_loses_and_repeats_nothing(postgres_url: str, tmp_path: Path) -> None:
+async def test_rolling_restart_under_load_loses_and_repeats_nothing(
+    database: dict[str, object], tmp_path: Path
+) -> None:
     await asyncio.to_thread(javascript.install, HERE)
     environment = javascript.environment()
-    nodes = [
-        ServerProcess(tmp_path, name, database_url=postgres_url, drain_seconds=3, drain_sockets_per_second=10)
-        for name in "abc"
-    ]
+    nodes = [ServerProcess(tmp_path, name, **database, drain_seconds=3, drain_sockets_per_second=10) for name in "abc"]
     async with running(*nodes), AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(ChatClient(node.url)) for node in nodes]
         task = {

@@ -146,7 +146,7 @@ class LosesOneCommit(PostgresqlDialect):
             raise InDoubt(self._commits + 1, super().append(driver, drafts, timestamp, epoch))
         self._commits += 1
         self.left_behind = psycopg.connect(**self._arguments)
-        self._begin(self.left_behind, drafts, epoch)
+        self._begin(self.left_behind, drafts, [], epoch)
         raise InDoubt(self._commits, Batch([]))
 
 
@@ -154,7 +154,7 @@ class LosesOneCommit(PostgresqlDialect):
 async def test_unknown_commit_is_settled_and_stored_once(postgres_url: str, lose: str) -> None:
     recorder = Recorder()
     log = SqlMessageLog(postgres_url)
-    log._dialect = dialect = LosesOneCommit(make_url(postgres_url))
+    log._dialect = dialect = LosesOneCommit(postgres_url)
     await log.open(recorder)
     await post(log, "first")
     dialect.lose = lose
@@ -173,7 +173,7 @@ async def test_unknown_commit_is_settled_and_stored_once(postgres_url: str, lose
 
 async def test_unknown_commit_that_cannot_be_settled_is_unavailable_in_seconds(postgres_url: str) -> None:
     log = SqlMessageLog(postgres_url)
-    log._dialect = dialect = LosesOneCommit(make_url(postgres_url))
+    log._dialect = dialect = LosesOneCommit(postgres_url)
     await log.open(Recorder())
     await post(log, "first")
     dialect.lose = "before the commit"
@@ -208,7 +208,7 @@ async def test_server_that_stalls_is_unavailable_in_seconds_then_recovers(
     postgres_url: str, admin: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table lock stands in for the stall: the writer's own limits are switched off, so only the watchdog is left."""
-    monkeypatch.setattr("message_log.postgresql._SESSION", "SELECT 1")
+    monkeypatch.setattr("message_log.postgresql._OF_SESSION", "SELECT 1")
     log = SqlMessageLog(postgres_url, limits=WriterLimits(timeout_seconds=0.5))
     await log.open(Recorder())
     await post(log, "first")
@@ -300,7 +300,7 @@ async def test_key_lookup_and_reads_use_indexes_in_a_large_table(
 
     keys = [("c1", "ada", str(i)) for i in range(1, 5000, 10)]
     assert "messages_by_key" in await plan(postgresql._EARLIER, postgresql._columns(keys))
-    read = queries.Queries(PostgresqlDialect(make_url(postgres_url)), "")._read
+    read = queries.Queries(PostgresqlDialect(postgres_url), "")._read
     parts = log._parts
     assert parts is not None
     compiled = read.compile(parts.engine)
