@@ -86,9 +86,9 @@ class Writer:
     """A thread that commits, and the event loop's side of it. Made and used on the loop, except for `_run`
     and what it calls.
 
-    A post costs one hand-over to the thread, and a whole batch costs one hand-over back: the callback that tells the
-    listener and then answers every post. Callbacks run in the order in which the thread schedules them, so the
-    listener hears of commits in commit order.
+    All posts of one step of the loop are handed to the thread together, and a whole batch costs one hand-over back: the
+    callback that tells the listener and then answers every post. Callbacks run in the order in which the thread
+    schedules them, so the listener hears of commits in commit order.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class Writer:
         self._forbids = forbids
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Post | _Job | None] = SimpleQueue()
+        self._of_this_step: list[_Post] = []
         self._waiting: deque[_Post] = deque()
         self._ticking = False
         self._messages = 0
@@ -146,7 +147,16 @@ class Writer:
         if not self._ticking:
             self._ticking = True
             self._loop.call_later(_TICK_SECONDS, self._tick)
-        self._queue.put(post)
+        if not self._of_this_step:
+            self._loop.call_soon(self._hand_over)
+        self._of_this_step.append(post)
+
+    def _hand_over(self) -> None:
+        """Gives the thread what one step of the loop has posted: woken by the first of many posts, it would wait for
+        the GIL until the last, and commit those apart that came in between."""
+        posts, self._of_this_step = self._of_this_step, []
+        for post in posts:
+            self._queue.put(post)
 
     async def run(self, work: Callable[[], T], *, timeout_seconds: float | None = None) -> T:
         """Runs short work in the thread, between two batches, so that nothing else writes at that time.
@@ -171,6 +181,7 @@ class Writer:
         """Commits what waits and ends the thread. Idempotent."""
         if not self._closed:
             self._closed = True
+            self._hand_over()
             self._queue.put(None)
         if self._thread.is_alive():
             await self._loop.run_in_executor(None, self._thread.join)

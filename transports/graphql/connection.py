@@ -148,6 +148,7 @@ class SocketConnection:
             return
         if prepared.kind == "subscription":
             await self._subscribe(operation, prepared, payload.variables)
+            await asyncio.sleep(0)  # It takes as long as some ten other frames, and so does being refused.
             return
         while len(self._tasks) >= self._endpoint.limits.operations:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
