@@ -42,6 +42,8 @@ class Hubs:
         """Told of revocations before the subscriptions that they end: connections are closed as wholes."""
         self._log = log
         self._sweep_interval_seconds = sweep_interval_seconds
+        self.on_moved: Callable[[str | None], None] | None = None
+        """Told the id of each channel that a commit of this process touches, None for all channels."""
         self._sweep: asyncio.Task[None] | None = None
         self._known: LRUCache[str, int] = LRUCache(KNOWN_CHANNELS)
         """The newest change of each channel that is counted in by whatever is kept."""
@@ -83,6 +85,11 @@ class Hubs:
         await self.changes.stop()
 
     def committed(self, commit: Commit) -> None:
+        if self.on_moved is not None:
+            for channel_id in {each.channel_id for each in commit.messages} | {
+                each.channel_id for each in commit.changes
+            }:
+                self.on_moved(channel_id)
         if commit.messages:
             self.messages.committed(commit.messages)
         if commit.changes:
@@ -97,6 +104,8 @@ class Hubs:
 
     def forget_everything(self) -> None:
         """Lets go of all that is kept: an author's name was taken from it. The log has what is left."""
+        if self.on_moved is not None:
+            self.on_moved(None)
         for hub in (self.messages, self.changes):
             for channel_id in hub.kept_channels:
                 hub.forget(channel_id)

@@ -1,10 +1,10 @@
 """What differs between the databases, and nothing else. `sqlite.py` and `postgresql.py` implement it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from changes import ChangeDraft
@@ -59,6 +59,9 @@ class Dialect(Protocol):
 
     def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
         """Whether `column` is one of `values`, as one parameter however many there are."""
+
+    def rows(self, connection: Connection, statement: Select[Any], parameters: Mapping[str, Any]) -> Iterable[Any]:
+        """The rows of a statement that reads, whose columns are what the driver makes of them."""
 
     def read_many(self, columns: Sequence[Column[Any]], text: Column[Any]) -> str | None:
         """A statement that reads on in many channels at once; None where one for each channel costs no round trip.

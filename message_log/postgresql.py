@@ -29,7 +29,7 @@ import logging
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
@@ -37,7 +37,7 @@ from typing import Any, cast
 import orjson
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Text, bindparam, create_engine, func
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, Text, bindparam, create_engine, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
@@ -191,6 +191,9 @@ class PostgresqlDialect:
             ) AS m
             WHERE bytes_before <= %s ORDER BY channel_id, sequence
         """
+
+    def rows(self, connection: Connection, statement: Select[Any], parameters: Mapping[str, Any]) -> Iterable[Any]:
+        return connection.execute(statement, parameters)
 
     def octets(self, column: ColumnElement[str]) -> ColumnElement[int]:
         return func.octet_length(column)

@@ -39,6 +39,8 @@ _COLUMNS = (
     messages.c.edited_at,
     messages.c.erased_at,
 )
+_AS_POSTED = [0, 1, None, None]
+"""The columns of a message's life while nothing was done to it."""
 _IN_CHANNEL = messages.c.channel_id == bindparam("channel_id")
 _IN_RANGE = _IN_CHANNEL & (messages.c.sequence > bindparam("after")) & (messages.c.sequence < bindparam("before"))
 _SEQUENCE = messages.c.sequence
@@ -130,7 +132,9 @@ class Queries:
         self._read_many = dialect.read_many(_COLUMNS, messages.c.content)
 
     def last_sequence(self, connection: Connection, channel_id: str) -> int:
-        return connection.scalar(_LAST_SEQUENCE, {"channel_id": channel_id}) or 0
+        for (sequence,) in self._dialect.rows(connection, _LAST_SEQUENCE, {"channel_id": channel_id}):
+            return int(sequence)
+        return 0
 
     def last_sequences(self, connection: Connection, channel_ids: Collection[str]) -> dict[str, int]:
         wanted = self._dialect.is_any(channels.c.channel_id, channel_ids)
@@ -181,7 +185,8 @@ class Queries:
         range_ = {"channel_id": channel_id, "after": after, "before": _BEYOND if before is None else before}
         if filter is not None and filter != MessageFilter():
             return self._filtered(connection, statement, range_, limit, backwards, filter, look_at_max)
-        found = list(self._messages(connection, connection.execute(statement, {**range_, "limit": limit + 1})))
+        rows = self._dialect.rows(connection, statement, {**range_, "limit": limit + 1})
+        found = list(self._messages(connection, rows))
         exhausted = len(found) <= limit
         del found[limit:]
         stopped_at = found[-1].sequence if found else None
@@ -208,7 +213,8 @@ class Queries:
         return StoredPage(head, found, (self.oldest_sequence(connection, channel_id), head_after))
 
     def oldest_sequence(self, connection: Connection, channel_id: str) -> int:
-        return int(connection.scalar(_OLDEST_SEQUENCE, {"channel_id": channel_id}))
+        [(sequence,)] = self._dialect.rows(connection, _OLDEST_SEQUENCE, {"channel_id": channel_id})
+        return int(sequence)
 
     def oldest_of_all(self, connection: Connection, limit: int, channel_ids: Collection[str] | None) -> list[Message]:
         statement = _OLDEST_OF_ALL
@@ -219,7 +225,7 @@ class Queries:
     def message(self, connection: Connection, channel_id: str, sequence: int) -> Message | None:
         if not 0 < sequence <= _BEYOND:
             return None
-        rows = connection.execute(_MESSAGE, {"channel_id": channel_id, "sequence": sequence})
+        rows = self._dialect.rows(connection, _MESSAGE, {"channel_id": channel_id, "sequence": sequence})
         return next(self._messages(connection, rows), None)
 
     def repeated(self, connection: Connection, draft: Draft) -> tuple[Message, bool] | None:
@@ -327,6 +333,10 @@ class Queries:
     def _messages(self, connection: Connection, rows: Iterable[Any]) -> Iterator[Message]:
         epoch = self._epoch
         for channel_id, sequence, author, content, lane, provider, token_count, timestamp, *life in rows:
+            accepted_at = from_microseconds(timestamp)
+            if life == _AS_POSTED:  # Nearly all are.
+                yield Message(channel_id, sequence, author, content, lane, provider, token_count, accepted_at, epoch)
+                continue
             message = Message(
                 channel_id,
                 sequence,
@@ -335,7 +345,7 @@ class Queries:
                 lane,
                 provider,
                 token_count,
-                from_microseconds(timestamp),
+                accepted_at,
                 epoch,
                 *lived(*life),
             )

@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     QueuePool,
+    Select,
     bindparam,
     create_engine,
     event,
@@ -25,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 
 from changes import ChangeDraft
 from errors import StartupError
@@ -157,6 +159,7 @@ class SqliteDialect:
             raise StartupError(f"the SQLite file {name} cannot be used: {error}") from None
         self.location = str(self.path)
         self._lock: FileLock | None = None
+        self._statements: dict[Select[Any], tuple[str, tuple[str, ...], Mapping[str, Any]]] = {}
         self._files = SqliteFiles(self.path, creates=self.creates)
         self._heads: dict[str, int] = {}
         """Last sequences as this process committed them. Only the writer's thread looks here."""
@@ -216,6 +219,22 @@ class SqliteDialect:
     def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
         listed = func.json_each(bindparam(None, _json(list(values)))).table_valued("value")
         return column.in_(select(listed.c.value))
+
+    def rows(self, connection: Connection, statement: Select[Any], parameters: Mapping[str, Any]) -> Iterable[Any]:
+        # By the driver: SQLAlchemy's way to a row costs as much as the row. Its errors are raised as SQLAlchemy's.
+        known = self._statements.get(statement)
+        if known is None:
+            compiled = statement.compile(dialect=connection.dialect)
+            # What is written into the statement, a limit of 1 say, is a parameter too.
+            known = self._statements[statement] = str(compiled), tuple(compiled.positiontup or ()), compiled.params
+        text, names, written = known
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        values = [parameters[name] if name in parameters else written[name] for name in names]
+        try:
+            return driver.execute(text, values).fetchall()
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(text, None, error, sqlite3.Error, dialect=connection.dialect) from error
 
     def octets(self, column: ColumnElement[str]) -> ColumnElement[int]:
         return func.length(sql_cast(column, BLOB))

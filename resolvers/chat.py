@@ -11,6 +11,7 @@ from message_log.protocol import Appended, MessageLog
 from messages import Draft
 from resolvers.fair_queue import FairQueue
 from resolvers.post_rate import PostRate
+from resolvers.recent_pages import RecentPages
 from resolvers.unsent import Unsent
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class Chat:
     """Where reads of history wait for each other."""
     unsent: Unsent = field(default_factory=Unsent)
     """What answers hold until their clients have taken them."""
+    recent_pages: RecentPages = field(default_factory=RecentPages)
+
+    def __post_init__(self) -> None:
+        self.hubs.on_moved = self.recent_pages.forget
 
     @property
     def hub(self) -> Hub:

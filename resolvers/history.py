@@ -13,6 +13,7 @@ from resolvers import input_rules
 from resolvers.budget import Budget
 from resolvers.chat import Chat
 from resolvers.readable_channels import readable_channels
+from resolvers.recent_pages import RecentPage
 from resolvers.rights import exists, reads_everything
 from resolvers.subscribe import position_of
 
@@ -36,6 +37,8 @@ class MessagePage:
     start_cursor: str | None
     end_cursor: str | None
     last_sequence: int = 0
+    recent: RecentPage | None = None
+    """Where what is made of the messages may be kept for those who ask for the same page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,24 +117,59 @@ async def messages_page(
         return MessagePage([], False, False, None, after)
     backwards = last is not None
     looks = LOOK_AT_MAX if filter is None or budget is None else budget.take_looks()
-    stored = await chat.log.page(
-        channel_id,
-        after=low,
-        before=high,
-        limit=limit,
-        backwards=backwards,
-        filter=filter,
-        look_at_max=looks,
-    )
+    keeps = chat.log.exclusive and filter is None
+    token = chat.recent_pages.begin(channel_id) if keeps else None
+    stored, recent = None, None
+    try:
+        stored = await chat.log.page(
+            channel_id,
+            after=low,
+            before=high,
+            limit=limit,
+            backwards=backwards,
+            filter=filter,
+            look_at_max=looks,
+        )
+    finally:
+        if keeps:
+            recent = chat.recent_pages.keep(channel_id, (low, high, limit, backwards), token, stored)
     if filter is not None and budget is not None:
         budget.looked(looks, stored.found.looked_at)
-    return _page(chat.log.epoch, channel_id, stored, low, high, limit, backwards, after=after, before=before)
+    return _page(chat.log.epoch, channel_id, stored, recent, low, high, limit, backwards, after=after, before=before)
+
+
+def recent_page(
+    chat: Chat,
+    viewer: Viewer,
+    channel_id: str,
+    *,
+    first: int | None = None,
+    after: str | None = None,
+    last: int | None = None,
+    before: str | None = None,
+) -> MessagePage | None:
+    """`messages_page` without a filter, where the page was read just now; None where it has to be read.
+
+    Raises as `messages_page`.
+    """
+    if not chat.log.exclusive or not exists(chat, viewer, channel_id):
+        return None
+    limit = page_size(first=first, last=last)
+    low = None if after is None else position_of(chat, channel_id, after, "after")
+    high = None if before is None else position_of(chat, channel_id, before, "before")
+    backwards = last is not None
+    recent = chat.recent_pages.find(channel_id, (low, high, limit, backwards))
+    if recent is None:
+        return None
+    stored = recent.stored
+    return _page(chat.log.epoch, channel_id, stored, recent, low, high, limit, backwards, after=after, before=before)
 
 
 def _page(
     epoch: str,
     channel_id: str,
     stored: StoredPage,
+    recent: RecentPage | None,
     low: int | None,
     high: int | None,
     limit: int,
@@ -162,7 +200,7 @@ def _page(
         has_next, has_previous, start = held_after, more or held_before, before if stopped is None else stopped
     else:
         has_next, has_previous, end = more or held_after, held_before, after if stopped is None else stopped
-    return MessagePage(found.messages, has_next, has_previous, start, end, stored.head)
+    return MessagePage(found.messages, has_next, has_previous, start, end, stored.head, recent)
 
 
 async def channels_page(

@@ -33,6 +33,11 @@ class Context:
         """Who waits, where clients take turns."""
         return Client((self.address, self.viewer.author), self.connection)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the client takes its answers: another may be made for it."""
+        return self.chat.unsent.has_room((self.address, self.viewer.author), self._held_bytes)
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
         """The time in which one read of history may be under way: one of an operation, some of a client.

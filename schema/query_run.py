@@ -208,6 +208,7 @@ class QueryRun:
         arguments = self._arguments(step, path)
         context = self._context
         first, last = arguments.get("first"), arguments.get("last")
+        after, before = arguments.get("after"), arguments.get("before")
         wanted = arguments.get("filter")
         try:
             filter = None
@@ -215,6 +216,12 @@ class QueryRun:
                 filter = input_rules.message_filter(wanted.get("authors"), wanted.get("lanes"), wanted.get("providers"))
             size = history.page_size(first=first, last=last)
             context.budget.take_page("first" if last is None else "last", size)
+            if filter is None:
+                recent = history.recent_page(
+                    context.chat, context.viewer, channel_id, first=first, after=after, last=last, before=before
+                )
+                if recent is not None and context.has_room:
+                    return recent
         except Exception as error:
             raise _failed(error, step, path) from None
         return await self._read(
@@ -224,9 +231,9 @@ class QueryRun:
                 context.viewer,
                 channel_id,
                 first=first,
-                after=arguments.get("after"),
+                after=after,
                 last=last,
-                before=arguments.get("before"),
+                before=before,
                 filter=filter,
                 budget=context.budget,
             ),
@@ -250,6 +257,13 @@ class QueryRun:
     async def _edges(self, connection: Step, edges: Step, page: MessagePage, path: Path) -> Fragment:
         json = edges.message
         assert json is not None
+        recent = page.recent
+        if recent is not None and (made := recent.made.get(json)) is not None:
+            try:
+                self._context.hold("messages", len(made))
+            except RaqcoonError as error:
+                raise _failed(error, connection, path) from None
+            return Fragment(made)
         expected = len(page.messages) * json.overhead_bytes
         if json.contents:
             expected += json.contents * sum(message.text_bytes for message in page.messages)
@@ -266,7 +280,10 @@ class QueryRun:
                 await self.pace.breathe()
         except RaqcoonError as error:
             raise _failed(error, connection, path) from None
-        return Fragment(b"[" + b",".join(parts) + b"]")
+        made = b"[" + b",".join(parts) + b"]"
+        if recent is not None:
+            recent.keep(json, made)
+        return Fragment(made)
 
     # -- what all of them need ---------------------------------------------------------------------------------
 

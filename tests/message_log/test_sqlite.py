@@ -18,6 +18,7 @@ from sqlalchemy import Connection, event
 from errors import StartupError, Unavailable
 from message_log import sqlite
 from message_log.sql import SqlMessageLog
+from message_log.sqlite import SqliteDialect
 from messages import Draft, Message, MessageFilter
 from tests.message_log.recorder import Recorder, append, everything, post
 
@@ -240,6 +241,10 @@ async def test_queries_walk_an_index_and_never_sort(sqlite_url: str) -> None:
     await log.oldest_sequence("c1")
     await log.oldest_of_all(limit=5)
     await log.channels(after="c0", limit=5)
+    dialect = log._dialect
+    assert isinstance(dialect, SqliteDialect)
+    # What is asked of the driver itself.
+    asked += [(text, [1] * len(names)) for text, names, _ in dialect._statements.values()]
     await log.close()
 
     assert len(asked) >= 13
