@@ -24,7 +24,7 @@ from pydantic_settings import SettingsError
 
 from delivery.hubs import Hubs
 from delivery.shares import CohortBounds
-from errors import StartupError
+from errors import StartupError, Unavailable
 from message_log.growth import Growth, GrowthPolicy
 from message_log.retention import Retention, RetentionPolicy
 from message_log.sql import SqlMessageLog
@@ -92,8 +92,44 @@ def _new_epoch(arguments: Sequence[str]) -> int:
     return new_epoch_command(arguments)
 
 
+def _erase(arguments: Sequence[str]) -> int:
+    import argparse
+
+    from tqdm import tqdm
+
+    from resolvers.erasing import erase_author
+
+    parser = argparse.ArgumentParser(
+        prog="server.py erase",
+        description="Erases every message of an author and takes the name from them. It may be interrupted and run "
+        "again. A SQLite log must not be served meanwhile: there, ask the server for `eraseAuthor`.",
+    )
+    parser.add_argument("--author", required=True, help="whose messages are erased")
+    parser.add_argument("--database-url", default=None, help="the log; by default RAQCOON_DATABASE_URL")
+    chosen = parser.parse_args(arguments)
+    url = chosen.database_url or parse_settings([]).database_url
+
+    async def erase() -> int:
+        log = SqlMessageLog(url)
+        await log.open(Hubs(log))
+        try:
+            with tqdm(unit=" messages") as bar:
+                return await erase_author(log, chosen.author, by=None, progress=lambda done: bar.update(done - bar.n))
+        finally:
+            await log.close()
+
+    try:
+        print(f"erased {asyncio.run(erase())} messages")
+    except Unavailable as error:
+        raise StartupError(f"erasing stopped, and may be run again: {error}") from error
+    except KeyboardInterrupt:
+        raise StartupError("erasing was interrupted, and may be run again") from None
+    return 0
+
+
 COMMANDS = {
     "copy": Command("SOURCE_URL TARGET_URL", "copy a whole log to another database", _copy),
+    "erase": Command("--author NAME", "erase every message of an author, and the name", _erase),
     "new-epoch": Command("DATABASE_URL", "make old cursors invalid, after restoring a backup", _new_epoch),
 }
 

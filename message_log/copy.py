@@ -21,11 +21,12 @@ from message_log.earlier import EarlierLog, is_earlier_log
 from message_log.migrate import migrate
 from message_log.source import Row, Source, SourceChannel
 from message_log.sql import dialect_of
-from message_log.tables import channels, log_info, messages, totals
+from message_log.tables import changes, channels, growing, log_info, messages, totals
 
 Progress = Callable[[int, int], None]
 """Told how many messages the target holds now, and how many there are to copy."""
 
+_FIXED = ("channel_id", "sequence", "timestamp")
 _COMPARED = ("channel_id", "sequence", "timestamp", "author", "lane", "provider", "token_count", "content")
 
 
@@ -79,9 +80,13 @@ class _SqlSource(_Database):
         snapshot = "BEGIN" if self._dialect.exclusive else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
         for channel_id in ids:
             self.connection.exec_driver_sql(snapshot)
-            last = self.connection.scalar(select(channels.c.last_sequence).where(channels.c.channel_id == channel_id))
+            heads = select(channels.c.last_sequence, channels.c.last_change).where(channels.c.channel_id == channel_id)
+            last, last_change = self.connection.execute(heads).one()
+            grow = self.connection.execute(select(growing).where(growing.c.channel_id == channel_id)).mappings()
             counted = self.connection.execute(select(totals).where(totals.c.channel_id == channel_id)).mappings()
-            yield SourceChannel(channel_id, last or 0, [dict(row) for row in counted])
+            yield SourceChannel(
+                channel_id, last, [dict(row) for row in counted], last_change, [dict(row) for row in grow]
+            )
             self.connection.exec_driver_sql("COMMIT")
 
     def rows(self, channel_id: str, after: int) -> Iterator[Row]:
@@ -94,6 +99,29 @@ class _SqlSource(_Database):
         while rows := self.connection.execute(page, {"after": after}).mappings().all():
             yield from map(dict, rows)
             after = rows[-1]["sequence"]
+
+    def changes(self, channel_id: str, after: int) -> Iterator[Row]:
+        page = (
+            select(changes)
+            .where(changes.c.channel_id == channel_id, changes.c.sequence > bindparam("after"))
+            .order_by(changes.c.sequence)
+            .limit(1000)
+        )
+        while rows := self.connection.execute(page, {"after": after}).mappings().all():
+            yield from map(dict, rows)
+            after = rows[-1]["sequence"]
+
+    def changed(self, channel_id: str, message_sequence: int) -> tuple[Row | None, list[Row]]:
+        here = messages.c.channel_id == channel_id, messages.c.sequence == message_sequence
+        row = self.connection.execute(select(messages).where(*here)).mappings().first()
+        there = changes.c.channel_id == channel_id, changes.c.message_sequence == message_sequence
+        made = self.connection.execute(select(changes).where(*there)).mappings()
+        return None if row is None else dict(row), [dict(change) for change in made]
+
+    def oldest_change(self, channel_id: str) -> int:
+        here = changes.c.channel_id == channel_id
+        oldest = self.connection.scalar(select(func.min(changes.c.sequence)).where(here))
+        return 2**63 - 1 if oldest is None else oldest
 
 
 def copy_log(source_url: str, target_url: str, *, progress: Progress | None = None, batch: int = 1000) -> int:
@@ -184,11 +212,48 @@ class _Copy:
                 self._connection.execute(insert(messages), chunk)
                 self._set_head(channel_id, chunk[-1]["sequence"])
             yield len(chunk)
+        self._copy_changes(channel)
         with _transaction(self._connection):  # the newest messages may have been removed at the source
             self._set_head(channel_id, channel.last_sequence)
             self._connection.execute(delete(totals).where(totals.c.channel_id == channel_id))
             if channel.totals:
                 self._connection.execute(insert(totals), channel.totals)
+
+    def _copy_changes(self, channel: SourceChannel) -> None:
+        """Brings over what was done to messages since the last time, and those messages as they stand now.
+
+        A change may have touched what was copied before: an erasure takes the text of earlier ones. So all changes of
+        every message that was touched are written anew. How far the target has come is noted last: a run that is
+        interrupted does it again.
+        """
+        channel_id = channel.channel_id
+        here = channels.c.channel_id == channel_id
+        known = self._connection.scalar(select(channels.c.last_change).where(here)) or 0
+        rows = self._source.changes(channel_id, known)
+        while chunk := list(islice(rows, self._batch)):
+            with _transaction(self._connection):
+                for sequence in dict.fromkeys(change["message_sequence"] for change in chunk):
+                    self._copy_changed(channel_id, sequence)
+        with _transaction(self._connection):
+            oldest = self._source.oldest_change(channel_id)
+            self._connection.execute(
+                delete(changes).where(changes.c.channel_id == channel_id, changes.c.sequence < oldest)
+            )
+            self._connection.execute(delete(growing).where(growing.c.channel_id == channel_id))
+            if channel.growing:
+                self._connection.execute(insert(growing), channel.growing)
+            self._connection.execute(update(channels).where(here).values(last_change=channel.last_change))
+
+    def _copy_changed(self, channel_id: str, sequence: int) -> None:
+        row, made = self._source.changed(channel_id, sequence)
+        there = changes.c.channel_id == channel_id, changes.c.message_sequence == sequence
+        self._connection.execute(delete(changes).where(*there))
+        if made:
+            self._connection.execute(insert(changes), made)
+        if row is not None:
+            here = messages.c.channel_id == channel_id, messages.c.sequence == sequence
+            self._connection.execute(delete(messages).where(*here))
+            self._connection.execute(insert(messages), row)
 
     def _require_same(self, channel: SourceChannel, head: int) -> None:
         """Refuses to go on behind a message that the source does not have, or has otherwise."""
@@ -198,7 +263,9 @@ class _Copy:
             found = self._connection.execute(here).mappings().first()
             source_row = next(self._source.rows(channel.channel_id, head - 1), None)
             if found is not None and source_row is not None and source_row["sequence"] == head:
-                went_on = any(found[name] != source_row[name] for name in _COMPARED)
+                # One that was edited or erased at the source since the last time is still the same message.
+                compared = _COMPARED if found["revision"] == source_row.get("revision", 0) else _FIXED
+                went_on = any(found[name] != source_row[name] for name in compared)
         if went_on:
             raise StartupError(
                 f"{self._location} has gone its own way: its channel {channel.channel_id!r} is not the source's"

@@ -77,6 +77,15 @@ class EarlierLog:
                 "content": "" if content is None else str(content),
             }
 
+    def changes(self, channel_id: str, after: int) -> Iterator[Row]:
+        return iter(())
+
+    def changed(self, channel_id: str, message_sequence: int) -> tuple[Row | None, list[Row]]:
+        return None, []
+
+    def oldest_change(self, channel_id: str) -> int:
+        return 1
+
     def _totals(self, channel_id: str) -> list[dict[str, Any]]:
         groups = self._connection.execute(
             "SELECT coalesce(provider, ''), coalesce(lane, ''), count(*), coalesce(sum(token_count), 0) "

@@ -1,7 +1,7 @@
 """What a log can be copied from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Row = dict[str, Any]
@@ -10,11 +10,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SourceChannel:
-    """A channel as it is at its source; `totals` are its rows of `tables.totals`."""
+    """A channel as it is at its source; `totals` and `growing` are its rows of those tables."""
 
     channel_id: str
     last_sequence: int
     totals: list[dict[str, Any]]
+    last_change: int = 0
+    growing: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Source(Protocol):
@@ -34,6 +36,15 @@ class Source(Protocol):
 
     def rows(self, channel_id: str, after: int) -> Iterator[Row]:
         """What the channel holds beyond the sequence `after`, ascending."""
+
+    def changes(self, channel_id: str, after: int) -> Iterator[Row]:
+        """The changes of the channel beyond the sequence `after`, ascending."""
+
+    def changed(self, channel_id: str, message_sequence: int) -> tuple[Row | None, list[Row]]:
+        """One message, None when it is not held, and all of its changes."""
+
+    def oldest_change(self, channel_id: str) -> int:
+        """The sequence of the oldest change that is held; beyond the last when none is."""
 
     def close(self) -> None:
         """Lets go of it. Idempotent."""

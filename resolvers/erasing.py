@@ -13,7 +13,7 @@ BATCH = 200
 """Messages erased at the same time: they are one or two commits, and posts are stored in between."""
 CHANNELS_PER_READ = 1000
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 """Told how many messages were erased by now."""
 
 

@@ -2,17 +2,19 @@
 
 import re
 import sqlite3
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from changes import ChangeDraft, MessageChangeKind
 from errors import StartupError
 from message_log.copy import copy_log
 from message_log.copy_command import copy_command
 from message_log.sql import SqlMessageLog
 from messages import Draft, Totals
 from tests.message_log.recorder import Recorder, append, everything, post
+from tests.message_log.test_log_changes import all_changes
 
 
 @pytest.fixture(params=["to sqlite", "to postgresql"])
@@ -48,10 +50,26 @@ async def fill(url: str) -> tuple[str, Totals]:
     return result
 
 
+async def live(url: str) -> None:
+    """Something happens to messages."""
+    log = SqlMessageLog(url)
+    await log.open(Recorder())
+    await log.append(Draft("general", "bot", "It", complete=False, idempotency_key="g"))
+    for number in range(9):
+        grow = ChangeDraft("general", 26, MessageChangeKind.APPENDED, revision=number, text=f" {number}" * 400)
+        await log.change(grow)
+    await log.change(ChangeDraft("general", 2, MessageChangeKind.EDITED, text="edited"))
+    await log.change(ChangeDraft("general", 3, MessageChangeKind.EDITED, text="erased soon"))
+    await log.close()
+
+
 async def held(url: str) -> dict[str, object]:
     log = SqlMessageLog(url)
     await log.open(Recorder())
     state: dict[str, object] = {channel_id: await everything(log, channel_id) for channel_id in CHANNELS}
+    state["changes"] = await all_changes(log)
+    state["last changes"] = await log.changes.last_sequences(CHANNELS)
+    state["growing"] = await log.growing_since(datetime.now(UTC) + timedelta(days=1), limit=10)
     state |= {"heads": await log.channels(limit=100), "totals": await log.totals(), "epoch": log.epoch}
     await log.close()
     return state
@@ -199,3 +217,19 @@ def test_copy_command_tells_what_it_did(tmp_path: Path, capsys: pytest.CaptureFi
     output = capsys.readouterr()
     assert output.out == "copied 5 messages\n"
     assert "5.00" in output.err
+
+
+async def test_copy_that_is_run_again_brings_over_what_was_changed_since(source_url: str, target_url: str) -> None:
+    await fill(source_url)
+    await live(source_url)
+    copy_log(source_url, target_url)
+    assert await held(target_url) == await held(source_url)
+    log = SqlMessageLog(source_url)
+    await log.open(Recorder())
+    await log.change(ChangeDraft("general", 26, MessageChangeKind.APPENDED, revision=9, text=".", complete=True))
+    await log.change(ChangeDraft("general", 3, MessageChangeKind.ERASED))
+    await log.change(ChangeDraft("general", 25, MessageChangeKind.EDITED, text="the newest but one"))
+    await log.close()
+    copy_log(source_url, target_url, batch=2)
+    assert await held(target_url) == await held(source_url)
+    assert "erased soon" not in str((await held(target_url))["changes"])
