@@ -3,23 +3,26 @@
     uv run python -m benchmarks.flood [--seconds 5] [--runs 3] [--only posts documents]
 
 500 subscribers are served 20 posts a second, another socket is pinged every 20 ms and another channel is posted to
-every 50 ms. Meanwhile a client at another address does one thing past its limit as often as it can. Server and load are
-pinned to a core each; the flood shares the load's, behind it. Prints a Markdown table.
+every 50 ms. Meanwhile a client at another address does one thing as often as it can, mostly past a limit. Server and
+load are pinned to a core each; the flood shares the load's, behind it. Prints a Markdown table: what others feel, for
+how long the server stood still at worst (`benchmarks.standstill`), and what it held more than before, then and later.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from statistics import median
 from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.flooder import KINDS, SUBSCRIPTIONS
+from benchmarks.floods import KINDS, SUBSCRIPTIONS
 from benchmarks.load_generator import Load, LoadFailed, run
-from benchmarks.machine import LOAD_CORE, describe, pinned
+from benchmarks.machine import LOAD_CORE, anonymous_bytes, describe, pinned
 from benchmarks.processes import Running, ServerFailed, raise_file_limit, running
 from benchmarks.servers import ROOT, SERVERS
 
@@ -29,32 +32,85 @@ LIMITS = {
     "RAQCOON_POSTS_PER_SECOND": "100",
     "RAQCOON_MAX_SUBSCRIPTIONS_PER_CONNECTION": str(SUBSCRIPTIONS),
 }
+GONE_SECONDS = 2.0
 FLOOD_NICENESS = 10
 """The load generator goes first on the core that both share: it is what measures."""
 
 
 def measure(kind: str, seconds: float) -> dict[str, Any]:
     """One report of the load generator; `refused_per_second` and `otherwise` are what the flood was told."""
-    limits = dict(LIMITS)
+    limits = {**LIMITS, **dict(KINDS[kind].settings if kind in KINDS else ())}
     held = 0
-    if kind == "filters":
-        limits["RAQCOON_MAX_SUBSCRIPTIONS_PER_CONNECTION"] = "1000"
     if kind == "connections":
         # The limit must leave room for the load. The flood holds as many at its own address, and then asks for more.
         held = SUBSCRIBERS + 50
         limits["RAQCOON_MAX_CONNECTIONS_PER_ADDRESS"] = str(held)
     load = Load(SUBSCRIBERS, rate=20, seconds=seconds, ping_interval_ms=20, post_probe_interval_ms=50)
     with running(replace(SERVERS["raqcoon"], environment=limits)) as target:
-        if kind == CALM:
-            return {**run(target, load), "refused_per_second": 0.0, "otherwise": 0}
-        flood = _start(target, kind, held)
+        standstill = _start_standstill(target)
+        flood = None if kind == CALM else _start(target, kind, held)
+        told = {"refused": 0, "otherwise": 0, "seconds": 1.0}
+        memory = Memory(target.pid)
         try:
             report = run(target, load)
-            told = json.loads(flood.communicate("", timeout=30)[0])
+            memory.look()
+            if flood is not None:
+                told = json.loads(flood.communicate("", timeout=30)[0])
+            stood = json.loads(standstill.communicate("", timeout=60)[0])
         finally:
-            flood.kill()
-            flood.wait()
-    return {**report, "refused_per_second": told["refused"] / told["seconds"], "otherwise": told["otherwise"]}
+            for process in (flood, standstill):
+                if process is not None:
+                    process.kill()
+                    process.wait()
+        left = memory.left_mib()
+    return {
+        **report,
+        "refused_per_second": told["refused"] / told["seconds"],
+        "otherwise": told["otherwise"],
+        "standstill_ms": stood["worst_ms"],
+        "grown_mib": memory.grown_mib,
+        "left_mib": left,
+    }
+
+
+class Memory:
+    """What a server has allocated beyond what it had before."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._before = anonymous_bytes(pid)
+        self.grown_mib = 0.0
+        self._over = threading.Event()
+        self._watching = threading.Thread(target=self._watch, daemon=True)
+        self._watching.start()
+
+    def look(self) -> None:
+        self.grown_mib = max(self.grown_mib, (anonymous_bytes(self._pid) - self._before) / 2**20)
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.1):
+            self.look()
+
+    def left_mib(self) -> float:
+        """What is left a moment after everybody has gone."""
+        self._over.set()
+        self._watching.join()
+        time.sleep(GONE_SECONDS)
+        return (anonymous_bytes(self._pid) - self._before) / 2**20
+
+
+def _start_standstill(target: Running) -> "subprocess.Popen[str]":
+    with pinned(LOAD_CORE):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.standstill", "--port", str(target.port), "--pid", str(target.pid)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    assert process.stdout is not None
+    process.stdout.readline()  # It has begun.
+    return process
 
 
 def _start(target: Running, kind: str, held: int) -> "subprocess.Popen[str]":
@@ -80,8 +136,10 @@ def _row(kind: str, reports: list[dict[str, Any]]) -> str:
     refused = "" if kind == CALM else f"{median(report['refused_per_second'] for report in reports):,.0f}"
     busy = median(report["server_cpu_share"] for report in reports)
     mark = "" if all(report["complete"] and not report["otherwise"] for report in reports) else " *"
-    label = kind if kind == CALM else KINDS[kind].limit
-    return f"| {label}{mark} | {refused} | {busy:.0%} | {' | '.join(times)} |"
+    label = kind if kind == CALM else KINDS[kind].label
+    worst = max(report["standstill_ms"] for report in reports)
+    grown, left = (median(report[figure] for report in reports) for figure in ("grown_mib", "left_mib"))
+    return f"| {label}{mark} | {refused} | {busy:.0%} | {' | '.join(times)} | {worst:.0f} | {grown:.0f} / {left:.0f} |"
 
 
 def main() -> int:
@@ -101,8 +159,9 @@ def main() -> int:
                 progress.write(f"{kind}: {failure}", file=sys.stderr)
                 return 1
     print(
-        "| flood on | refused/s | server's core | delivery p50 / p99 ms | ping p50 / p99 ms | post p50 / p99 ms |\n"
-        "|---|---:|---:|---:|---:|---:|"
+        "| flood on | requests/s | server's core | delivery p50 / p99 ms | ping p50 / p99 ms | post p50 / p99 ms "
+        "| standstill ms | MiB more, left |\n"
+        "|---|---:|---:|---:|---:|---:|---:|---:|"
     )
     for kind, measured in reports.items():
         print(_row(kind, measured))

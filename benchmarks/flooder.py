@@ -10,122 +10,14 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 
-from tests.transports.live_server import frame
+from benchmarks.floods import AT_ONCE, KINDS, Kind, handshake
 
 ADDRESS = "127.0.0.2"
 """Whoever is limited by address shall not be the load generator."""
 SECONDS_MAX = 300.0
 CONNECTIONS = 16
-SUBSCRIPTIONS = 10
-"""Live subscriptions of each connection, as many as the limit allows it."""
-BUSY_CHANNEL = "bench00000"
-"""Where the load's subscribers are."""
-FILTERS = 100
-"""Subscriptions that each connection opens, each with a filter of its own: as many as one client may have."""
-AT_ONCE = 8
-"""Requests under way on each connection."""
-
-
-def _post(path: str, body: bytes, *, length: int | None = None) -> bytes:
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body) if length is None else length}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-def _socket(path: str, protocol: str = "") -> bytes:
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{protocol}"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    ).encode()
-
-
-def _graphql(document: str) -> bytes:
-    return _post("/graphql", json.dumps({"query": document}).encode())
-
-
-def _subscribe(id_: int) -> bytes:
-    payload = {"query": 'subscription { messages(channelId: "flood") { sequence } }'}
-    return frame(json.dumps({"id": str(id_), "type": "subscribe", "payload": payload}))
-
-
-def _subscribe_filtered(id_: int) -> bytes:
-    """To the channel that everybody else hears, with a filter of its own that lets everything through."""
-    payload = {
-        "query": "subscription ($c: ID!, $f: MessageFilter) { messages(channelId: $c, filter: $f) { sequence } }",
-        "variables": {"c": BUSY_CHANNEL, "f": {"authors": ["bench", str(id_)]}},
-    }
-    return frame(json.dumps({"id": str(id_), "type": "subscribe", "payload": payload}))
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One way to flood: a request that is sent again and again, and the bytes by which its refusal is known."""
-
-    limit: str
-    refusal: bytes
-    request: Callable[[int], bytes]
-    answer: bytes = b""
-    """What every answer holds, a refusal or not; empty where only refusals come."""
-    opening: tuple[tuple[bytes, bytes], ...] = ()
-    """What is sent first on each connection, step by step, and what the answer to each step holds."""
-    once: bool = False
-    """The refusal ends the connection, and another one is opened."""
-
-
-KINDS = {
-    "posts": Kind(
-        "posts per second",
-        b"HTTP/1.1 429",
-        lambda n: _post("/api/messages", b'{"channel_id":"flood","author":"flood","content":"x"}'),
-        answer=b"HTTP/1.1 ",
-    ),
-    "documents": Kind(
-        "document tokens",
-        b"GRAPHQL_PARSE_FAILED",
-        lambda n: _graphql("{" + " ".join(f"a{n}x{each}: __typename" for each in range(400)) + "}"),
-    ),
-    "nesting": Kind("JSON nesting", b"HTTP/1.1 400", lambda n: _post("/graphql", b"[" * 20_000)),
-    "bodies": Kind("body bytes", b"HTTP/1.1 413", lambda n: _post("/graphql", b"{" * 1_000, length=2**21), once=True),
-    "frames": Kind(
-        "frame bytes",
-        b"\x03\xf1",  # close 1009
-        lambda n: b"\x81\xff" + (2**21).to_bytes(8, "big") + bytes(4) + b"x" * 1_000,
-        opening=((_socket("/api/ws/flood"), b"\r\n\r\n"),),
-        once=True,
-    ),
-    "subscriptions": Kind(
-        "subscriptions per connection",
-        b'"type":"error"',
-        lambda n: _subscribe(n + SUBSCRIPTIONS),
-        opening=(
-            (_socket("/graphql", "Sec-WebSocket-Protocol: graphql-transport-ws\r\n"), b"\r\n\r\n"),
-            (frame('{"type":"connection_init"}'), b"connection_ack"),
-            (b"".join(map(_subscribe, range(SUBSCRIPTIONS))) + frame('{"type":"ping"}'), b'"pong"'),
-        ),
-    ),
-    "filters": Kind(
-        "filters of one channel",
-        b"TOO_MANY_FILTERS",
-        lambda n: _subscribe_filtered(n + FILTERS),
-        opening=(
-            (_socket("/graphql", "Sec-WebSocket-Protocol: graphql-transport-ws\r\n"), b"\r\n\r\n"),
-            (frame('{"type":"connection_init"}'), b"connection_ack"),
-            (b"".join(map(_subscribe_filtered, range(FILTERS))) + frame('{"type":"ping"}'), b'"pong"'),
-        ),
-    ),
-    "connections": Kind(
-        "connections per address",
-        b"HTTP/1.1 429",
-        lambda n: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        once=True,
-    ),
-}
 
 
 class _Flood(asyncio.Protocol):
@@ -140,6 +32,7 @@ class _Flood(asyncio.Protocol):
         self._steps = iter(kind.opening)
         self._awaited = b""
         self._owed = 0
+        self._writable = True
         self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -161,7 +54,22 @@ class _Flood(asyncio.Protocol):
             self._transport.abort()
             return
         self._owed = 1 if self._kind.once else AT_ONCE
+        if not self._kind.refusal:
+            self._owed = 0
+            self._transport.set_write_buffer_limits(1_000_000)
+            self.resume_writing()
+            return
         self._transport.write(b"".join(self._kind.request(next(self._numbers)) for _ in range(self._owed)))
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if not self._kind.refusal and not self._awaited:
+            while self._writable and not self._over.is_set() and not self._transport.is_closing():
+                self._transport.write(self._kind.request(next(self._numbers)))
+                self._counts["refused"] += 1
 
     def data_received(self, data: bytes) -> None:
         self._seen += data
@@ -169,6 +77,9 @@ class _Flood(asyncio.Protocol):
             if self._awaited in self._seen:
                 self._seen = b""
                 self._go_on()
+            return
+        if not self._kind.refusal:
+            self._seen = b""
             return
         refused = self._seen.count(self._kind.refusal)
         answer = self._kind.answer or self._kind.refusal
@@ -194,7 +105,7 @@ async def flood(port: int, kind: Kind, held: int, over: asyncio.Event) -> dict[s
     numbers, counts = count(), {"refused": 0, "otherwise": 0}
     streams = [await asyncio.open_connection("127.0.0.1", port, local_addr=(ADDRESS, 0)) for _ in range(held)]
     for _, writer in streams:  # As sockets that wait for messages, so that they stay.
-        writer.write(_socket("/api/ws/quiet"))
+        writer.write(handshake("/api/ws/quiet"))
 
     async def again_and_again() -> None:
         while not over.is_set():

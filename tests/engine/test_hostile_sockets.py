@@ -1,85 +1,21 @@
-"""Clients that mean harm, against a real server: afterwards nothing of them is left, and meanwhile nobody noticed.
-
-Each test runs beside a probe: a subscriber in another channel that posts and waits for its own message. What it may
-wait is generous, for a machine that runs other tests too; without the guards of `transports/` it waited for seconds.
-"""
+"""Clients that mean harm, against a real server: afterwards nothing of them is left, and meanwhile nobody noticed."""
 
 import asyncio
 import contextlib
 import os
-import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.engine.attack import HELD_BYTES_MAX, attack
 from tests.engine.client import SUBSCRIBE, Client, connect
 from tests.engine.engine_server import EngineServer
 from tests.engine.kernel import go_deaf, holds_connection, send_queue_bytes
 from tests.transports.live_server import frame
 
 StartServer = Callable[..., Any]
-NOTICED_SECONDS = 1.0
-"""A probe that waits longer for its own message has noticed the attack."""
-HELD_BYTES_MAX = 12_000_000
-"""What one client may make the server hold while it is at it, what the probe's posts take included."""
-KEPT_BYTES_MAX = 32_000_000
-"""What the process may keep once it is over: page caches of the log's connections and the allocator's reserve, both
-bounded and filled by whoever comes first."""
-MUTATION = 'mutation { postMessage(channelId: "probe", author: "probe", content: "x") { sequence } }'
-
-
-class Probe:
-    """Another client of the server, and how long it waited at worst."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.worst_seconds = 0.0
-        self.rounds = 0
-
-    async def run(self) -> None:
-        while True:
-            started = time.monotonic()
-            await self.client.send(self.client.operation("post", MUTATION))
-            seen = set()
-            while seen != {"next", "complete", "message"}:
-                received = await self.client.next_frame()
-                seen.add("message" if received["id"] == "1" else received["type"])
-            self.worst_seconds = max(self.worst_seconds, time.monotonic() - started)
-            self.rounds += 1
-            await asyncio.sleep(0.02)
-
-
-@contextlib.asynccontextmanager
-async def attack(server: EngineServer) -> AsyncIterator[Probe]:
-    """The time of an attack; when it is over the server must be as it was before, and the probe content."""
-    client = await Client.open(server.port)
-    await client.send(client.operation("1", SUBSCRIBE, channel="probe", after=None))
-    probe = Probe(client)
-    await client.settle()
-    probing = asyncio.create_task(probe.run())
-    while probe.rounds < 20:
-        await asyncio.sleep(0.01)
-    before = await server.metrics()
-    memory, files = server.memory_bytes, server.open_files
-    probe.worst_seconds = 0.0
-    yield probe
-    after = await server.until_empty(1)
-    await server.until(lambda seen: seen["raqcoon_tasks"] <= before["raqcoon_tasks"] + 3)
-    rounds = probe.rounds
-    while probe.rounds < rounds + 5:
-        assert not probing.done(), probing
-        await asyncio.sleep(0.01)
-    probing.cancel()
-    await asyncio.gather(probing, return_exceptions=True)
-    assert after["raqcoon_channels"] == 1
-    assert server.open_files <= files + 2
-    assert server.memory_bytes - memory < KEPT_BYTES_MAX
-    assert probe.worst_seconds < NOTICED_SECONDS, probe.worst_seconds
-    client.sock.close()
-    await server.until_empty()
-    assert "Traceback" not in server.log()
 
 
 async def test_subscribe_and_complete_as_fast_as_it_goes(start_server: StartServer) -> None:

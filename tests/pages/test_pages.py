@@ -1,5 +1,6 @@
 """What the pages are served with: policies, caching, and no trace of foreign or inline code."""
 
+import asyncio
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -125,6 +126,17 @@ async def test_console_asset_unchanged_is_answered_304(unbuilt: Pages) -> None:
 async def test_console_path_outside_its_folder_is_not_found(unbuilt: Pages, path: str) -> None:
     async with client_of(unbuilt) as client:
         assert (await client.get(path)).status_code == 404
+
+
+async def test_file_asked_for_again_and_again_is_read_once(built: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path) or read_bytes(path))  # type: ignore[func-returns-value]
+    async with client_of(built) as client:
+        answers = await asyncio.gather(*(client.get("/playground/index-C0FFEE.js") for _ in range(50)))
+        answers += await asyncio.gather(*(client.get("/graphql") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(reads) == 2
 
 
 async def test_pages_other_methods_are_refused(built: Pages) -> None:

@@ -4,6 +4,7 @@ The server lets a full collection happen once in 25 million allocations. What ha
 connection does, and then becomes cyclic garbage, stays until that.
 """
 
+import asyncio
 import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -80,6 +81,17 @@ async def keep_alive(chat: Chat, port: int) -> None:
         live_on()
 
 
+async def sent_ahead(chat: Chat, port: int) -> None:
+    """A stream with requests behind it, which will never be answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    query = "subscription%7Bmessages(channelId:%22general%22)%7Bcontent%7D%7D"
+    stream = f"GET /graphql?query={query} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n"
+    writer.write(stream.encode() + b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n" * 50)
+    await reader.readuntil(b":\n")
+    live_on()
+    writer.transport.abort()
+
+
 async def event_stream(chat: Chat, port: int) -> None:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         query = 'subscription { messages(channelId: "general") { content } }'
@@ -128,6 +140,7 @@ async def served() -> AsyncIterator[tuple[Chat, int, Callable[[], bool]]]:
         pytest.param(lambda chat, port: reset(plain(chat, port)), id="plain-websocket-reset"),
         pytest.param(keep_alive, id="http"),
         pytest.param(event_stream, id="event-stream"),
+        pytest.param(sent_ahead, id="sent-ahead"),
     ],
 )
 async def test_closed_connection_leaves_no_cyclic_garbage(

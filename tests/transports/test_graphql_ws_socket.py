@@ -79,7 +79,35 @@ async def test_subprotocol_other_closes_4406(subprotocol: str | None) -> None:
     async with graphql_server() as (_, port):
         opened = await open_socket(port, subprotocol)
         assert "sec-websocket-protocol" not in opened.head.lower()
-        assert await opened.expect_close() == Closed(4406, "Subprotocol not acceptable")
+        closed = await opened.expect_close()
+        assert closed.code == 4406
+        assert closed.reason is not None
+        assert "graphql-transport-ws" in closed.reason
+        assert len(closed.reason) <= 123
+
+
+async def test_subprotocol_other_is_logged_once_for_its_address(caplog: pytest.LogCaptureFixture) -> None:
+    async with graphql_server() as (_, port):
+        for offered in ("graphql-ws", "graphql-ws", "x" * 5_000):
+            await (await open_socket(port, offered)).expect_close()
+    told = [record.getMessage() for record in caplog.records if "4406" in record.getMessage()]
+    assert len(told) == 1
+    assert "'graphql-ws'" in told[0]
+    assert "graphql-transport-ws" in told[0]
+
+
+async def test_subprotocol_offered_is_logged_short_and_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async with graphql_server() as (_, port):
+        await (await open_socket(port, "x" * 5_000)).expect_close()
+    (told,) = [record.getMessage() for record in caplog.records if "4406" in record.getMessage()]
+    assert len(told) < 300
+    assert "\n" not in told
+
+
+async def test_handshake_with_a_browsers_cookies_is_accepted() -> None:
+    async with graphql_server() as (_, port):
+        opened = await open_socket(port, headers={"Cookie": "a=" + "b" * 8_000})
+        await opened.close()
 
 
 async def test_subprotocol_among_others_is_chosen() -> None:

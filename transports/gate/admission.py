@@ -41,7 +41,7 @@ class Admission:
             return 503, f"This server has its maximum of {self._max_connections} connections."
         if host is not None and self._max_per_address is not None:
             address = limited_by(host)
-            if self._by_address[address] >= self._max_per_address and not self._trusts(host):
+            if self._by_address[address] >= self._max_per_address and not self.trusts(host):
                 self.refused += 1
                 return 429, f"This address has its maximum of {self._max_per_address} connections."
             self._by_address[address] += 1
@@ -57,5 +57,6 @@ class Admission:
             if self._by_address[address] <= 0:
                 del self._by_address[address]
 
-    def _trusts(self, host: str) -> bool:
-        return self._proxies is not None and self._proxies.trusts(host)
+    def trusts(self, host: str | None) -> bool:
+        """Whether connections from there are a trusted proxy's, and so many clients'."""
+        return host is not None and self._proxies is not None and self._proxies.trusts(host)

@@ -1,5 +1,8 @@
 """graphql-transport-ws as an ASGI application: the handshake, then one `SocketConnection` for as long as it lives."""
 
+import logging
+
+from cachetools import TTLCache
 from starlette.types import Receive, Scope, Send
 
 from resolvers.chat import Chat
@@ -11,6 +14,14 @@ from transports.graphql.frames import SUBPROTOCOL, CloseCode
 from transports.sight.logs import request_id_headers
 from transports.wire.sinks import make_sink as default_make_sink
 from transports.wire.sockets import Allow, Authenticate, anyone, client_address, everywhere, refuse, transmit
+
+logger = logging.getLogger(__name__)
+
+TOLD_EVERY_SECONDS = 60.0
+TOLD_ADDRESSES_MAX = 1_000
+OFFERED_CHARACTERS_MAX = 100
+_WRONG_SUBPROTOCOL = f"Subprotocol not acceptable: ask for {SUBPROTOCOL} (graphql-ws is an older one, not served)"
+"""A close reason has at most 123 bytes."""
 
 
 class GraphQLWebSocket:
@@ -45,6 +56,19 @@ class GraphQLWebSocket:
         self.allow = allow
         self.make_sink = make_sink
         self.limits = limits
+        self._told_of: TTLCache[str | None, bool] = TTLCache(TOLD_ADDRESSES_MAX, TOLD_EVERY_SECONDS)
+
+    def _tell_of_subprotocols(self, scope: Scope, address: str | None) -> None:
+        """Logs what a client offered, once an address in a while: its own page often shows nothing of the close."""
+        if address in self._told_of:
+            return
+        self._told_of[address] = True
+        offered = ", ".join(scope.get("subprotocols", ()))
+        logger.warning(
+            "closed a WebSocket with 4406: this server speaks %s, and its client offered %s",
+            SUBPROTOCOL,
+            repr(offered[:OFFERED_CHARACTERS_MAX]) if offered else "no subprotocol",
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
@@ -60,9 +84,10 @@ class GraphQLWebSocket:
             await refuse(scope, send, *refusal)
             return
         if SUBPROTOCOL not in scope.get("subprotocols", ()):
+            self._tell_of_subprotocols(scope, address)
             code = int(CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE)
             await transmit(send, {"type": "websocket.accept"})
-            await transmit(send, {"type": "websocket.close", "code": code, "reason": "Subprotocol not acceptable"})
+            await transmit(send, {"type": "websocket.close", "code": code, "reason": _WRONG_SUBPROTOCOL})
             return
         connection = SocketConnection(self, scope, send)
         self.connections.add(connection, address)

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import HTMLResponse
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from strawberry.http.ides import get_graphql_ide_html
+
+from transports.pages.files import File, Files
 
 _CONSOLE = Path(__file__).parent / "console"
 _YEAR_SECONDS = 365 * 24 * 60 * 60
@@ -75,19 +75,6 @@ def _stock_page() -> HTMLResponse:
     return HTMLResponse(html, headers={**_headers(sources), "Cache-Control": REVALIDATED})
 
 
-class _Assets(StaticFiles):
-    """Static files that all carry the same headers."""
-
-    def __init__(self, directory: Path, headers: Mapping[str, str]) -> None:
-        super().__init__(directory=directory)
-        self._headers = headers
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers.update(self._headers)
-        return response
-
-
 class Pages:
     """Handlers of the console and the playground.
 
@@ -97,28 +84,27 @@ class Pages:
 
     def __init__(self, playground_directory: Path | None = None) -> None:
         directory = playground_directory or Path("no-such-directory")
-        self._playground_page = directory / "index.html"
+        page = directory / "index.html"
         self._playground_assets = directory / "playground"
-        self.playground_is_built = self._playground_page.is_file() and self._playground_assets.is_dir()
-        self._stock_page = None if self.playground_is_built else _stock_page()
+        self.playground_is_built = page.is_file() and self._playground_assets.is_dir()
+        self._playground: ASGIApp = (
+            File(page, {**_PLAYGROUND_HEADERS, "Cache-Control": REVALIDATED})
+            if self.playground_is_built
+            else _stock_page()
+        )
 
     def routes(self) -> list[BaseRoute]:
         """Routes of `/`, `/console/…` and, when the playground is built, `/playground/…`; GET and HEAD only."""
+        headers = {**_CONSOLE_HEADERS, "Cache-Control": REVALIDATED}
         routes: list[BaseRoute] = [
-            Route("/", self._console, include_in_schema=False),
-            Mount("/console", _Assets(_CONSOLE, {**_CONSOLE_HEADERS, "Cache-Control": REVALIDATED})),
+            Route("/", File(_CONSOLE / "index.html", headers), include_in_schema=False),
+            Mount("/console", Files(_CONSOLE, headers)),
         ]
         if self.playground_is_built:
-            assets = _Assets(self._playground_assets, {**_PLAYGROUND_HEADERS, "Cache-Control": IMMUTABLE})
+            assets = Files(self._playground_assets, {**_PLAYGROUND_HEADERS, "Cache-Control": IMMUTABLE})
             routes.append(Mount("/playground", assets))
         return routes
 
     async def playground(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a browser's `GET /graphql` (or HEAD) with the playground's page."""
-        page = self._stock_page or FileResponse(
-            self._playground_page, headers={**_PLAYGROUND_HEADERS, "Cache-Control": REVALIDATED}
-        )
-        await page(scope, receive, send)
-
-    async def _console(self, request: Request) -> Response:
-        return FileResponse(_CONSOLE / "index.html", headers={**_CONSOLE_HEADERS, "Cache-Control": REVALIDATED})
+        await self._playground(scope, receive, send)

@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 
 from resolvers.chat import Chat
+from transports.serving.connection_set import ConnectionSet
 from transports.serving.keepalive import Keepalive
 from transports.serving.websocket_protocol import WebSocketProtocol
 
@@ -65,8 +66,10 @@ class DrainingServer(uvicorn.Server):
         self._on_started = on_started
         self._drain_seconds = pace.drain_seconds
         self._drain_sockets_per_second = pace.drain_sockets_per_second
+        connections = ConnectionSet()
+        self.server_state.connections = connections  # type: ignore[assignment]
         self.keepalive = Keepalive(
-            self.server_state.connections,
+            connections,
             slow_timeout_seconds=pace.slow_subscriber_timeout_seconds,
             ping_seconds=pace.keepalive_seconds,
         )

@@ -16,6 +16,7 @@ import logging
 from asyncio.transports import BaseTransport
 from collections.abc import Callable
 from random import randrange
+from time import perf_counter
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -27,6 +28,7 @@ from delivery.sink import Holder
 from transports.gate.admission import Admission
 from transports.serving.lean_waiting import Gate, Inbox
 from transports.serving.socket_options import limit_unsent
+from transports.serving.turns import ROUND_SECONDS, turns_of
 from transports.wire.sinks import DIRECT
 
 logger = logging.getLogger(__name__)
@@ -34,9 +36,8 @@ logger = logging.getLogger(__name__)
 FRAGMENTS_MAX = 256
 """Fragments of a message that are kept apart; then they are joined, so that empty ones weigh nothing."""
 PONG_BYTES_MAX = 127
-SLICE_BYTES = 8 * 1024
-"""What is parsed of one connection before others get a turn. uvloop reads 256 kB at once: 40,000 small frames, which
-would hold the event loop for half a second."""
+SLICE_BYTES = 2 * 1024
+"""What is parsed of one connection before the clock is looked at: 340 of the shortest frames."""
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -87,6 +88,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         "server",
         "tasks",
         "transport",
+        "turns",
         "unparsed",
         "writable",
     )
@@ -101,6 +103,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.queue = Inbox()  # type: ignore[assignment]
         self.writable = Gate()  # type: ignore[assignment]
         self.admission = None
+        self.turns = turns_of(kwargs["server_state"])
         self.paused_since = None
         self.pong_owed: bytes | None = None
         self.unparsed = b""
@@ -210,36 +213,53 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         event = await super().receive()
         if self.unparsed and not self.read_paused:
             self.transport.pause_reading()
-            self.loop.call_soon(self._parse_more)
+            self._ask_for_turn()
         return event
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
-        if self.unparsed:
+        if not self.handshake_initiated:
+            super().data_received(data)  # The handshake, which HTTP's protocol hands on whole.
+        elif self.unparsed:
             self.unparsed += data
-        elif len(data) <= SLICE_BYTES:
+        elif len(data) <= SLICE_BYTES and self.turns.has_time():
+            began = perf_counter()
             super().data_received(data)
+            self.turns.note(perf_counter() - began)
         else:
             self.unparsed = data
             self.transport.pause_reading()
-            self._parse_more()
+            self._ask_for_turn()
+
+    def _ask_for_turn(self, *, rest: bool = False) -> None:
+        host = self.client[0] if self.client else None
+        # A trusted proxy's connections are many clients'.
+        behind_proxy = self.admission is not None and self.admission.trusts(host)
+        self.turns.ask(self if behind_proxy else host, self._parse_more, rest=rest)
 
     def _parse_more(self) -> None:
-        """Parses a slice of what was read in one piece; the next one once the application has taken what it held."""
-        if not self.unparsed or self.disconnected:
-            return
-        data, self.unparsed = self.unparsed[:SLICE_BYTES], self.unparsed[SLICE_BYTES:]
-        try:
-            super().data_received(data)
-        except Exception:
-            # A defect. uvloop closes the transport where it has called this itself; a callback is only logged.
-            logger.exception("a WebSocket's bytes could not be handled; it is cut")
-            self.abort()
-            return
+        """Parses what was read in one piece, slice by slice, for as long as there is time and until the application has
+        something to take."""
+        data, start = self.unparsed, 0
+        until = perf_counter() + ROUND_SECONDS - self.turns.spent_seconds
+        while start < len(data):
+            if self.disconnected:
+                return
+            piece, start = data[start : start + SLICE_BYTES], start + SLICE_BYTES
+            try:
+                super().data_received(piece)
+            except Exception:
+                # A defect. uvloop closes the transport where it has called this itself; a callback is only logged.
+                logger.exception("a WebSocket's bytes could not be handled; it is cut")
+                self.abort()
+                return
+            if self.read_paused or self.transport.is_closing() or perf_counter() > until:
+                break
+        self.unparsed = data[start:]
         if self.read_paused or self.transport.is_closing():
             return  # `receive` goes on.
         if self.unparsed:
-            self.loop.call_soon(self._parse_more)
+            self._ask_for_turn(rest=True)
         else:
             self.transport.resume_reading()
 

@@ -1,0 +1,145 @@
+"""The floods of `benchmarks.flood`, a row of its table each. To add one, add a `Kind` to `KINDS`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.transports.live_server import frame
+
+SUBSCRIPTIONS = 10
+"""Live subscriptions of each connection, as many as the limit allows it."""
+BUSY_CHANNEL = "bench00000"
+"""Where the load's subscribers are."""
+FILTERS = 100
+"""Subscriptions that each connection opens, each with a filter of its own: as many as one client may have."""
+AT_ONCE = 8
+"""Requests under way on each connection."""
+
+
+def _post(path: str, body: bytes, *, length: int | None = None) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body) if length is None else length}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def handshake(path: str, protocol: str = "") -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{protocol}"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
+def _graphql(document: str) -> bytes:
+    return _post("/graphql", json.dumps({"query": document}).encode())
+
+
+def _subscribe(id_: int) -> bytes:
+    payload = {"query": 'subscription { messages(channelId: "flood") { sequence } }'}
+    return frame(json.dumps({"id": str(id_), "type": "subscribe", "payload": payload}))
+
+
+def _subscribe_filtered(id_: int) -> bytes:
+    """To the channel that everybody else hears, with a filter of its own that lets everything through."""
+    payload = {
+        "query": "subscription ($c: ID!, $f: MessageFilter) { messages(channelId: $c, filter: $f) { sequence } }",
+        "variables": {"c": BUSY_CHANNEL, "f": {"authors": ["bench", str(id_)]}},
+    }
+    return frame(json.dumps({"id": str(id_), "type": "subscribe", "payload": payload}))
+
+
+FRAGMENT = frame("a")
+CHUNKED = b"POST /api/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to flood: a request that is sent again and again, and the bytes by which its answer is known."""
+
+    label: str
+    """What the row is called: the limit that is met, or what is done where no limit refuses it."""
+    refusal: bytes
+    """By what a refusal is known; where nothing is refused, by what an answer is. Empty where nobody waits for one:
+    then it is sent again as fast as the server takes it."""
+    request: Callable[[int], bytes]
+    answer: bytes = b""
+    """What every answer holds, a refusal or not; empty where only refusals come."""
+    opening: tuple[tuple[bytes, bytes], ...] = ()
+    """What is sent first on each connection, step by step, and what the answer to each step holds."""
+    once: bool = False
+    """The refusal ends the connection, and another one is opened."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Settings of the server that this flood needs."""
+
+
+KINDS = {
+    "posts": Kind(
+        "posts per second",
+        b"HTTP/1.1 429",
+        lambda n: _post("/api/messages", b'{"channel_id":"flood","author":"flood","content":"x"}'),
+        answer=b"HTTP/1.1 ",
+    ),
+    "documents": Kind(
+        "document tokens",
+        b"GRAPHQL_PARSE_FAILED",
+        lambda n: _graphql("{" + " ".join(f"a{n}x{each}: __typename" for each in range(400)) + "}"),
+    ),
+    "nesting": Kind("JSON nesting", b"HTTP/1.1 400", lambda n: _post("/graphql", b"[" * 20_000)),
+    "bodies": Kind("body bytes", b"HTTP/1.1 413", lambda n: _post("/graphql", b"{" * 1_000, length=2**21), once=True),
+    "frames": Kind(
+        "frame bytes",
+        b"\x03\xf1",  # close 1009
+        lambda n: b"\x81\xff" + (2**21).to_bytes(8, "big") + bytes(4) + b"x" * 1_000,
+        opening=((handshake("/api/ws/flood"), b"\r\n\r\n"),),
+        once=True,
+    ),
+    "subscriptions": Kind(
+        "subscriptions per connection",
+        b'"type":"error"',
+        lambda n: _subscribe(n + SUBSCRIPTIONS),
+        opening=(
+            (handshake("/graphql", "Sec-WebSocket-Protocol: graphql-transport-ws\r\n"), b"\r\n\r\n"),
+            (frame('{"type":"connection_init"}'), b"connection_ack"),
+            (b"".join(map(_subscribe, range(SUBSCRIPTIONS))) + frame('{"type":"ping"}'), b'"pong"'),
+        ),
+    ),
+    "filters": Kind(
+        "filters of one channel",
+        b"TOO_MANY_FILTERS",
+        lambda n: _subscribe_filtered(n + FILTERS),
+        opening=(
+            (handshake("/graphql", "Sec-WebSocket-Protocol: graphql-transport-ws\r\n"), b"\r\n\r\n"),
+            (frame('{"type":"connection_init"}'), b"connection_ack"),
+            (b"".join(map(_subscribe_filtered, range(FILTERS))) + frame('{"type":"ping"}'), b'"pong"'),
+        ),
+        settings=(("RAQCOON_MAX_SUBSCRIPTIONS_PER_CONNECTION", "1000"),),
+    ),
+    "connections": Kind(
+        "connections per address",
+        b"HTTP/1.1 429",
+        lambda n: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        once=True,
+    ),
+    "ahead": Kind(
+        "requests sent ahead, answers not read",
+        b"",
+        lambda n: b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000,
+    ),
+    "trailers": Kind(
+        "trailers without end",
+        b"HTTP/1.1 400",
+        lambda n: CHUNKED + b"1\r\na\r\n0\r\n" + (b"x: " + b"y" * 1_000 + b"\r\n") * 100,
+        once=True,
+    ),
+    "chunks": Kind("chunks of one byte", b"", lambda n: CHUNKED + b"1\r\na\r\n" * 40_000 + b"0\r\n\r\n"),
+    "fragments": Kind(
+        "WebSocket fragments of one byte",
+        b"",
+        lambda n: (b"\x01" + FRAGMENT[1:]) + (b"\x00" + FRAGMENT[1:]) * 20_000 + (b"\x80" + FRAGMENT[1:]),
+        opening=((handshake("/api/ws/flood"), b"\r\n\r\n"),),
+    ),
+    "metrics": Kind("`/metrics`", b"HTTP/1.1 200", lambda n: b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    "files": Kind("static files", b"HTTP/1.1 200", lambda n: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    "healthz": Kind("`/healthz`", b"HTTP/1.1 200", lambda n: b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+}

@@ -1,0 +1,116 @@
+"""The frame of an attack: what everybody else notices of it meanwhile, and that nothing of it is left afterwards.
+
+An attack runs beside a probe: a subscriber in another channel that posts and waits for its own message. What it may
+wait is generous, for a machine that runs other tests too; without the guards of `transports/` it waited for seconds.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from tests.engine.client import SUBSCRIBE, Client
+from tests.engine.engine_server import EngineServer
+from tests.server_process import REPOSITORY
+
+STANDSTILL_MS_MAX = 50.0
+"""For how long the server may stand still for anything that one client sends."""
+NOTICED_SECONDS = 1.0
+"""A probe that waits longer for its own message has noticed the attack."""
+HELD_BYTES_MAX = 12_000_000
+"""What one client may make the server hold while it is at it, what the probe's posts take included."""
+KEPT_BYTES_MAX = 32_000_000
+"""What the process may keep once it is over: page caches of the log's connections and the allocator's reserve, both
+bounded and filled by whoever comes first."""
+MUTATION = 'mutation { postMessage(channelId: "probe", author: "probe", content: "x") { sequence } }'
+
+
+class Probe:
+    """Another client of the server, and how long it waited at worst."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.worst_seconds = 0.0
+        self.rounds = 0
+
+    async def run(self) -> None:
+        while True:
+            started = time.monotonic()
+            await self.client.send(self.client.operation("post", MUTATION))
+            seen = set()
+            while seen != {"next", "complete", "message"}:
+                received = await self.client.next_frame()
+                seen.add("message" if received["id"] == "1" else received["type"])
+            self.worst_seconds = max(self.worst_seconds, time.monotonic() - started)
+            self.rounds += 1
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def attack(server: EngineServer) -> AsyncIterator[Probe]:
+    """The time of an attack; when it is over the server must be as it was before, and the probe content."""
+    client = await Client.open(server.port)
+    await client.send(client.operation("1", SUBSCRIBE, channel="probe", after=None))
+    probe = Probe(client)
+    await client.settle()
+    probing = asyncio.create_task(probe.run())
+    while probe.rounds < 20:
+        await asyncio.sleep(0.01)
+    before = await server.metrics()
+    memory, files = server.memory_bytes, server.open_files
+    probe.worst_seconds = 0.0
+    yield probe
+    after = await server.until_empty(1)
+    await server.until(lambda seen: seen["raqcoon_tasks"] <= before["raqcoon_tasks"] + 3)
+    rounds = probe.rounds
+    while probe.rounds < rounds + 5:
+        assert not probing.done(), probing
+        await asyncio.sleep(0.01)
+    probing.cancel()
+    await asyncio.gather(probing, return_exceptions=True)
+    assert after["raqcoon_channels"] == 1
+    assert server.open_files <= files + 2
+    assert server.memory_bytes - memory < KEPT_BYTES_MAX
+    assert probe.worst_seconds < NOTICED_SECONDS, probe.worst_seconds
+    client.sock.close()
+    await server.until_empty()
+    assert "Traceback" not in server.log()
+
+
+@contextlib.asynccontextmanager
+async def standstill(server: EngineServer) -> AsyncIterator[Callable[[], Awaitable[float]]]:
+    """Measures for how many ms the server stood still at worst, by `benchmarks.standstill`; ends when it is asked."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.standstill", "--port", str(server.port), "--pid", str(server.pid)),
+        cwd=REPOSITORY,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        await process.stdout.readline()  # It has begun.
+
+        async def worst_ms() -> float:
+            said, _ = await process.communicate(b"")
+            return float(json.loads(said)["worst_ms"])
+
+        yield worst_ms
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def longest_standstill_ms(server: EngineServer, work: Callable[[], Awaitable[None]], attempts: int = 3) -> float:
+    """The longest standstill during an attack. Of several attempts the best counts, since a machine that runs other
+    tests too adds to each what is not the server's doing."""
+    best = float("inf")
+    for _ in range(attempts):
+        async with standstill(server) as worst_ms:
+            await work()
+            best = min(best, await worst_ms())
+        if best <= STANDSTILL_MS_MAX:
+            break
+    return best

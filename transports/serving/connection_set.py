@@ -1,0 +1,46 @@
+"""uvicorn's set of open connections, kept in parts, so that nobody has to go through all of them in one step."""
+
+from collections.abc import Iterator, MutableSet
+from typing import Any
+
+PARTS = 128
+"""With 50,000 connections a part has 400."""
+
+
+class ConnectionSet(MutableSet[Any]):
+    """Has what uvicorn asks of `ServerState.connections`; going through it copies a part at a time."""
+
+    def __init__(self) -> None:
+        self._parts: list[set[Any]] = [set() for _ in range(PARTS)]
+        self._size = 0
+
+    def parts(self) -> Iterator[list[Any]]:
+        """The connections of each part, as they are when its turn comes."""
+        for part in self._parts:
+            yield list(part)
+
+    def add(self, value: Any) -> None:
+        part = self._part(value)
+        self._size -= len(part)
+        part.add(value)
+        self._size += len(part)
+
+    def discard(self, value: Any) -> None:
+        part = self._part(value)
+        self._size -= len(part)
+        part.discard(value)
+        self._size += len(part)
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._part(value)
+
+    def __iter__(self) -> Iterator[Any]:
+        for part in self._parts:
+            yield from part
+
+    def __len__(self) -> int:
+        return self._size
+
+    def _part(self, value: object) -> set[Any]:
+        # Objects of one size lie at multiples of it, so the address alone would fill a few parts only.
+        return self._parts[hash((id(value),)) % PARTS]

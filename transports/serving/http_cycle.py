@@ -1,0 +1,49 @@
+"""One request and its answer: uvicorn's cycle, which goes on when the client has said all that it will say."""
+
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+if TYPE_CHECKING:
+    from transports.serving.http_reader import HttpReader
+
+
+class Cycle(RequestResponseCycle):
+    """What differs from uvicorn's `RequestResponseCycle` (0.54), and why:
+
+    - A client that half-closes after a whole request gets its answer (RFC 9112 section 9.6). Where the answer's length
+      is not known, as of an event stream, it is gone: nobody can tell it from one that is.
+    - Taking a body makes its connection read on from what it holds already; uvicorn would only resume its transport.
+    """
+
+    connection: "HttpReader | None"
+    """Whose request it is; None once that is answered or lost, so that nothing is held in a cycle of references."""
+    body_taken: bool = False
+    """The application has been given the last of the body."""
+    half_closed: bool = False
+
+    async def receive(self) -> Any:
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self._is_over():
+            if self.connection is not None:
+                self.connection.read_on()
+            await self.message_event.wait()
+            self.message_event.clear()
+        if self._is_over():
+            return {"type": "http.disconnect"}
+        event = {"type": "http.request", "body": bytes(self.body), "more_body": self.more_body}
+        self.body = bytearray()
+        self.body_taken = not self.more_body
+        return event
+
+    def _is_over(self) -> bool:
+        if self.disconnected or self.response_complete:
+            return True
+        return self.half_closed and self.body_taken and bool(self.chunked_encoding)
+
+    def half_close(self) -> None:
+        """The client will send nothing more after this request, which is whole, or those that are held behind it."""
+        self.half_closed = True
+        self.message_event.set()

@@ -1,0 +1,77 @@
+"""Turns for parsing what clients send: what all connections together may take of one round of the event loop.
+
+What a read costs is up to the client. 256 kB of WebSocket fragments of one byte are 37,000 frames, and a thousand
+connections may each have sent a little of that. So each connection parses a slice at a time; once the slices of a round
+have taken `ROUND_SECONDS`, what was read waits, and addresses take turns, however many connections they have.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable
+from time import perf_counter
+
+from uvicorn.server import ServerState
+
+ROUND_SECONDS = 0.002
+"""Time for parsing in one round of the event loop, before whoever asks has to wait."""
+REQUEST_SECONDS = 0.0001
+"""What a request that was parsed will cost by and by, at least. It is counted when it begins, so that a thousand do not
+begin in one round."""
+_NAME = "raqcoon_turns"
+
+Waiting = dict[Hashable, deque[Callable[[], None]]]
+
+
+class Turns:
+    """Shared by the connections of one server: `turns_of`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fresh: Waiting = {}
+        self._rests: Waiting = {}
+        self._next_round: asyncio.Handle | None = None
+        self.spent_seconds = 0.0
+        """What this round has cost so far. Whoever parses without asking adds to it by `note`."""
+
+    def has_time(self) -> bool:
+        """Whether something may be parsed now, without asking for a turn."""
+        return self.spent_seconds < ROUND_SECONDS
+
+    def note(self, seconds: float) -> None:
+        """Counts what was done without a turn."""
+        self.spent_seconds += seconds
+        if self._next_round is None:
+            self._next_round = self._loop.call_soon(self._take_round)
+
+    def ask(self, client: Hashable, work: Callable[[], None], *, rest: bool = False) -> None:
+        """Has `work` called in a turn of that client: soon, and never within this call.
+
+        It must not raise, and does a slice of what there is. For the `rest` it asks again, and waits for all others.
+        """
+        (self._rests if rest else self._fresh).setdefault(client, deque()).append(work)
+        if self._next_round is None:
+            self._next_round = self._loop.call_soon(self._take_round)
+
+    def _take_round(self) -> None:
+        self._next_round = None
+        self.spent_seconds = 0.0
+        while self.spent_seconds < ROUND_SECONDS and (waiting := self._fresh or self._rests):
+            client = next(iter(waiting))
+            works = waiting.pop(client)
+            work = works.popleft()
+            if works:
+                waiting[client] = works  # Behind all others.
+            began = perf_counter()
+            work()
+            self.spent_seconds += perf_counter() - began
+        if self._next_round is None and (self._fresh or self._rests or self.spent_seconds):
+            self._next_round = self._loop.call_soon(self._take_round)
+
+
+def turns_of(server_state: ServerState) -> Turns:
+    """The turns that all connections of a server share."""
+    turns = getattr(server_state, _NAME, None)
+    if turns is None:
+        turns = Turns()
+        setattr(server_state, _NAME, turns)
+    return turns
