@@ -1,8 +1,9 @@
 """Two nodes on one PostgreSQL, beside one node and SQLite, in one run.
 
-    uv run python -m benchmarks.nodes [--seconds 5] [--runs 3]
+    uv run python -m benchmarks.nodes [--seconds 5] [--runs 3] [--together]
 
-Prints Markdown tables and writes `benchmarks/results/nodes.json`.
+Prints Markdown tables and writes `benchmarks/results/nodes.json`. With `--together` it measures only what a second
+and a third node cost one PostgreSQL, in two to three minutes, and writes nothing.
 """
 
 import argparse
@@ -184,11 +185,35 @@ async def measure(seconds: float, runs: int) -> dict[str, Any]:
     return {"machine": describe(), "seconds": seconds, "runs": runs, "rows": rows, "rounds": rounds, "sweep": sweep}
 
 
+async def measure_together(seconds: float, runs: int) -> None:
+    """One node beside two, posted to at the first; one beside three, posted to at all. Prints medians and ratios."""
+    steps: list[dict[str, Any]] = [
+        {"kind": "PostgreSQL", "nodes": nodes, "channels": 100, "spread": nodes == 3} for nodes in (1, 2, 3)
+    ]
+    rounds: list[list[dict[str, Any]]] = [[] for _ in steps]
+    with own_postgres() as postgres, tempfile.TemporaryDirectory(dir=REPOSITORY / "benchmarks") as directory:
+        nodes = Nodes(postgres, Path(directory), seconds)
+        for number in tqdm([number for _ in range(runs) for number in range(len(steps))], unit="run"):
+            rounds[number].append(await nodes.measure(**steps[number]))
+    print(table([middle(each) for each in rounds], "log") + "\n")
+    one = rounds[0]
+    for each in rounds[1:]:
+        ratios = [more["posts_per_second"] / alone["posts_per_second"] for more, alone in zip(each, one, strict=True)]
+        print(
+            f"{each[0]['nodes']} nodes to one, posts/s: {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f} in {runs} rounds of {seconds:g} s)"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nodes", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
     parser.add_argument("--runs", type=int, default=3, help="rounds; the tables show medians")
+    parser.add_argument("--together", action="store_true", help="only what more nodes cost")
     chosen = parser.parse_args()
+    if chosen.together:
+        asyncio.run(measure_together(chosen.seconds, chosen.runs))
+        return
     outcome = asyncio.run(measure(chosen.seconds, chosen.runs))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(outcome, indent=1) + "\n")

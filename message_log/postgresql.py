@@ -40,6 +40,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, Text, bindparam, create_engine, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 
 from changes import ChangeDraft
 from errors import StartupError
@@ -72,11 +73,9 @@ _MIGRATION_LOCK = 0x7261_7163_6F6F_6E00  # "raqcoon", as a number: advisory lock
 _FORGET_WRITERS = """
 DELETE FROM writers WHERE seen_at < (extract(epoch FROM clock_timestamp() - interval '1 day') * 1000000)::bigint
 """
-# A physical copy, and so a standby that takes over, has the same three.
-_IDENTITY = """
-SELECT (SELECT system_identifier FROM pg_control_system()), d.oid, 'channels'::regclass::oid
-FROM pg_database AS d WHERE d.datname = current_database()
-"""
+# A physical copy, and so a standby that takes over, has the same.
+_IDENTITY = "SELECT d.oid, 'channels'::regclass::oid FROM pg_database AS d WHERE d.datname = current_database()"
+_SYSTEM = "SELECT system_identifier FROM pg_control_system()"
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 _SIGN = f"""
@@ -316,8 +315,10 @@ class PostgresqlDialect:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def identify(self, connection: Connection) -> str:
-        found = connection.exec_driver_sql(_IDENTITY).one()
-        return ".".join(map(str, found))
+        parts = [*connection.exec_driver_sql(_IDENTITY).one()]
+        with suppress(DBAPIError):  # What is only like PostgreSQL may not have it; oids tell nearly as much.
+            parts.insert(0, connection.exec_driver_sql(_SYSTEM).scalar())
+        return ".".join(map(str, parts))
 
     def hints(self, listener: LogListener, *, epoch: str, identity: str) -> Hints:
         if self._pooled and self._notify_arguments is self._arguments:

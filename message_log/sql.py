@@ -446,8 +446,8 @@ class SqlMessageLog:
                 self._dialect.begin_migration(connection)
                 epoch = migrate(connection, self._dialect.location)
                 self._dialect.tidy(connection)
-                self._identity = self._dialect.identify(connection)
                 connection.exec_driver_sql("COMMIT")
+                self._identity = self._dialect.identify(connection)
                 # A process that was killed may have left what it had erased.
                 driver = connection.connection.driver_connection
                 assert driver is not None

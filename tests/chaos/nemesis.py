@@ -220,10 +220,15 @@ class Nemesis:
         with contextlib.suppress(psycopg.Error, OSError):  # PostgreSQL may be away
             async with await psycopg.AsyncConnection.connect(self._database_url, autocommit=True) as connection:
                 epoch, heads = await self._known(connection)
-                identity = await (await connection.execute(postgresql._IDENTITY)).fetchone()
-                assert identity is not None
-                name = log_name(epoch, ".".join(map(str, identity)))
-                others = (log_name("another epoch", ".".join(map(str, identity))), log_name(epoch, "a copy"), name[:-1])
+                parts = [
+                    part
+                    for statement in (postgresql._SYSTEM, postgresql._IDENTITY)
+                    for row in await (await connection.execute(statement)).fetchall()
+                    for part in row
+                ]
+                identity = ".".join(map(str, parts))
+                name = log_name(epoch, identity)
+                others = (log_name("another epoch", identity), log_name(epoch, "a copy"), name[:-1])
                 for _ in range(20):
                     epoch, heads = await self._known(connection)
                     forged = [

@@ -84,7 +84,7 @@ async def run(
         await stack.enter_async_context(running(*nodes))
         clients = {node.name: await stack.enter_async_context(ChatClient(node.url)) for node in nodes}
         book = Book()
-        epoch = await _epoch(url)
+        epoch = await epoch_of(url)
         subscribers = [
             listener(
                 f"{channel_id}{i}",
@@ -116,9 +116,9 @@ async def run(
         # Through one node only, so that the others' subscribers depend on what nodes tell each other.
         for channel_id in CHANNELS:
             await last.post(channel_id, 1, node="a")
-        log = await _stored(url)
+        log = await stored(url)
         heads = {entry.channel_id: entry.sequence for entry in log}
-        await _arrive(subscribers, heads, arrival_seconds)
+        await arrive(subscribers, heads, arrival_seconds)
         for subscriber in subscribers:
             book.add(lambda at, who=subscriber: Ended(at, who.channel_id, who.name))  # type: ignore[misc]
         people = [*publishers, burst, last]
@@ -142,7 +142,7 @@ async def run(
         )
 
 
-async def _arrive(subscribers: Sequence[Subscriber], heads: dict[str, int], seconds: float) -> None:
+async def arrive(subscribers: Sequence[Subscriber], heads: dict[str, int], seconds: float) -> None:
     """Waits until every subscriber has heard everything, or has had its time."""
 
     async def all_of_them() -> None:
@@ -158,14 +158,14 @@ async def _arrive(subscribers: Sequence[Subscriber], heads: dict[str, int], seco
     await asyncio.sleep(0.5)  # what comes twice would come now
 
 
-async def _epoch(url: str) -> str:
+async def epoch_of(url: str) -> str:
     async with await psycopg.AsyncConnection.connect(url) as connection:
         row = await (await connection.execute("SELECT epoch FROM log_info")).fetchone()
     assert row is not None
     return str(row[0])
 
 
-async def _stored(url: str) -> list[Stored]:
+async def stored(url: str) -> list[Stored]:
     async with await psycopg.AsyncConnection.connect(url) as connection:
         rows = await connection.execute("SELECT channel_id, sequence, content FROM messages ORDER BY 1, 2")
         return [Stored(channel_id, sequence, named(text)) for channel_id, sequence, text in await rows.fetchall()]
