@@ -12,7 +12,7 @@ from websockets.protocol import State
 from tests.transports.graphql_ws_client import graphql_server, open_acknowledged, post, settle, subscription
 from tests.transports.live_server import Closed, RawSocket, frame, serve
 from transports.serving.websocket_protocol import WebSocketProtocol
-from transports.wire.sinks import DIRECT
+from transports.wire.sinks import DIRECT, text_frame_header
 
 
 class Holder:
@@ -184,24 +184,55 @@ async def test_members_of_a_block_see_their_own_operation_ids() -> None:
             await each.close()
 
 
+class Belated(WebSocketProtocol):
+    """Tells its application of the end of a connection only when it may, as where the application is busy."""
+
+    __slots__ = ()
+    newest: "Belated"
+    may_tell: asyncio.Event
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        Belated.newest = self
+
+    async def receive(self) -> Any:
+        event = await super().receive()
+        if self.close_sent or self.conn.state in (State.CLOSING, State.CLOSED):
+            await Belated.may_tell.wait()
+        return event
+
+    @property
+    def waiting_bytes(self) -> int:
+        return int(self.transport.get_write_buffer_size())
+
+
 @pytest.mark.parametrize("sent", [CLOSE_FRAME, UNMASKED, INVALID_UTF_8, frame("no JSON")])
 async def test_nothing_follows_the_close_frame_though_messages_never_stop(sent: bytes) -> None:
-    async with graphql_server() as (chat, port):
-        other = await open_acknowledged(port)
-        await other.send(subscription("other"))
-        for _ in range(5):
-            opened = await open_acknowledged(port)
-            await opened.send(subscription("1"), subscription("2"))
-            await settle(opened)
-            opened.writer.write(sent)
-            for _ in range(20):
-                await post(chat, "x")
-            while isinstance(received := await opened.receive(), dict):
-                assert received["type"] == "next"
-            assert received.code in (1000, 1002, 1007, 4400)
-            assert await opened.reader.read() == b"", "frames after the close frame"
-            opened.writer.close()
-        await other.close()
+    """It waits in the buffer, behind messages: a transport that closes then still takes what is written to it."""
+    Belated.may_tell = asyncio.Event()
+    async with graphql_server(ws=Belated) as (chat, port):
+        opened = await open_acknowledged(port)
+        connection = Belated.newest
+        await opened.send(subscription("1"), subscription("2"))
+        await settle(opened)
+        opened.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        filler = json.dumps({"type": "next", "id": "x" * 8_000}).encode()
+        while not connection.waiting_bytes:  # The kernel takes megabytes first, and nobody reads in this step.
+            connection.transport.write(text_frame_header(len(filler)) + filler)
+        assert connection.paused_since is None, "a buffer that is full takes no frames anyway"
+        opened.writer.write(sent)
+        while connection.conn.state is State.OPEN and not connection.close_sent:
+            await asyncio.sleep(0)
+        assert connection.waiting_bytes
+        for _ in range(20):
+            await post(chat, "y")
+        Belated.may_tell.set()
+        opened.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        while isinstance(received := await opened.receive(), dict):
+            assert received["type"] == "next"
+        assert received.code in (1000, 1002, 1007, 4400)
+        assert await opened.reader.read() == b"", "frames after the close frame"
+        opened.writer.close()
 
 
 async def test_bytes_that_a_defect_makes_unbearable_cut_their_connection(caplog: pytest.LogCaptureFixture) -> None:
