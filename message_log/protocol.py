@@ -170,6 +170,8 @@ class HistoryPage:
     looked_at: int = 0
 
 
+TOTALS_NAMES_MAX = 1_000
+"""Providers, and lanes, that totals tell apart."""
 LOOK_AT_MAX = 10_000
 """How many messages a filtered page of history looks at."""
 
@@ -329,8 +331,11 @@ class MessageLog(Protocol):
     async def oldest_sequence(self, channel_id: str) -> int:
         """The sequence of the oldest message still held; the head + 1 when none is."""
 
-    async def oldest_of_all(self, *, limit: int, channel_ids: Collection[str] | None = None) -> list[Message]:
-        """The oldest messages of all channels, or of those named, by (timestamp, channel_id, sequence).
+    async def oldest_of_all(
+        self, *, limit: int, channel_ids: Collection[str] | None = None, after: Message | None = None
+    ) -> list[Message]:
+        """The oldest messages of all channels, or of those named, by (timestamp, channel_id, sequence); with `after`,
+        of those that follow it in this order.
 
         At most `limit`. Over named channels the time it takes grows with what they and their neighbours hold.
         """
@@ -349,7 +354,10 @@ class MessageLog(Protocol):
         """Channels that were posted to, by code point order of their ids, ids > `after`, at most `limit`."""
 
     async def totals(self, channel_ids: Collection[str] | None = None) -> Totals:
-        """Totals over all channels, or over those named. Never counts the messages themselves."""
+        """Totals over all channels, or over those named. Never counts the messages themselves.
+
+        Of providers and of lanes, the `TOTALS_NAMES_MAX` with the most messages.
+        """
 
     async def ready(self) -> bool:
         """Whether the log answers now (it is asked, within a second). Never raises."""

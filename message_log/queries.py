@@ -5,20 +5,19 @@ Every statement over messages walks the primary key (or, over all channels, the 
 stretch of it; a test holds the query plans to that.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Select, bindparam, func, select, tuple_
 
 from changes import apply_change, changes_epoch
-from message_log.batch import from_microseconds, lived
+from message_log.batch import from_microseconds, lived, to_microseconds
 from message_log.change_queries import COLUMNS as CHANGE_COLUMNS
 from message_log.change_queries import as_changes
 from message_log.dialect import Dialect
 from message_log.posted import posted_digest, same_post
-from message_log.protocol import LOOK_AT_MAX, HistoryPage, StoredPage
+from message_log.protocol import LOOK_AT_MAX, TOTALS_NAMES_MAX, HistoryPage, StoredPage
 from message_log.tables import changes, channels, messages, totals
 from messages import ChannelHead, Draft, Message, MessageFilter, Totals
 
@@ -108,9 +107,16 @@ _AUTHORS = (
     .limit(bindparam("limit"))
 )
 _TIMES = select(_SEQUENCE, messages.c.timestamp).where(_IN_RANGE).order_by(_SEQUENCE).limit(bindparam("limit"))
-_TOTALS = select(totals.c.provider, totals.c.lane, func.sum(totals.c.messages), func.sum(totals.c.tokens)).group_by(
-    totals.c.provider, totals.c.lane
-)
+_TOTALS = select(func.sum(totals.c.messages), func.sum(totals.c.tokens))
+
+
+def _by(name: Column[str]) -> Any:
+    """Messages by a name, the most first."""
+    count = func.sum(totals.c.messages)
+    return select(name, count).where(name != "").group_by(name).order_by(count.desc(), name).limit(TOTALS_NAMES_MAX)
+
+
+_BY_PROVIDER, _BY_LANE = _by(totals.c.provider), _by(totals.c.lane)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +222,17 @@ class Queries:
         [(sequence,)] = self._dialect.rows(connection, _OLDEST_SEQUENCE, {"channel_id": channel_id})
         return int(sequence)
 
-    def oldest_of_all(self, connection: Connection, limit: int, channel_ids: Collection[str] | None) -> list[Message]:
+    def oldest_of_all(
+        self, connection: Connection, limit: int, channel_ids: Collection[str] | None, after: Message | None = None
+    ) -> list[Message]:
         statement = _OLDEST_OF_ALL
         if channel_ids is not None:
             statement = statement.where(self._dialect.is_any(messages.c.channel_id, channel_ids))
+        if after is not None:
+            place = tuple_(messages.c.timestamp, messages.c.channel_id, messages.c.sequence)
+            statement = statement.where(
+                place > tuple_(to_microseconds(after.timestamp), after.channel_id, after.sequence)
+            )
         return list(self._messages(connection, connection.execute(statement, {"limit": limit})))
 
     def message(self, connection: Connection, channel_id: str, sequence: int) -> Message | None:
@@ -269,20 +282,19 @@ class Queries:
         return found, (rows[-1].channel_id, rows[-1].sequence) if rows else None
 
     def totals(self, connection: Connection, channel_ids: Collection[str] | None) -> Totals:
-        statement = _TOTALS
-        if channel_ids is not None:
-            statement = statement.where(self._dialect.is_any(totals.c.channel_id, channel_ids))
-        posted, tokens = 0, 0
-        by_provider: Counter[str] = Counter()
-        by_lane: Counter[str] = Counter()
-        for provider, lane, count, token_sum in connection.execute(statement):
-            posted += int(count)
-            tokens += int(token_sum)
-            by_provider[provider] += int(count)
-            by_lane[lane] += int(count)
-        by_provider.pop("", None)
-        by_lane.pop("", None)
-        return Totals(posted, tokens, dict(sorted(by_provider.items())), dict(sorted(by_lane.items())))
+        def of_those(statement: Any) -> Any:
+            if channel_ids is None:
+                return statement
+            return statement.where(self._dialect.is_any(totals.c.channel_id, channel_ids))
+
+        posted, tokens = connection.execute(of_those(_TOTALS)).one()
+        by_provider, by_lane = (
+            {name: int(count) for name, count in connection.execute(of_those(statement))}
+            for statement in (_BY_PROVIDER, _BY_LANE)
+        )
+        return Totals(
+            int(posted or 0), int(tokens or 0), dict(sorted(by_provider.items())), dict(sorted(by_lane.items()))
+        )
 
     def _filtered(
         self,

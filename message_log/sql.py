@@ -300,9 +300,11 @@ class SqlMessageLog:
     async def oldest_sequence(self, channel_id: str) -> int:
         return await self._ask(lambda queries, connection: queries.oldest_sequence(connection, channel_id))
 
-    async def oldest_of_all(self, *, limit: int, channel_ids: Collection[str] | None = None) -> list[Message]:
+    async def oldest_of_all(
+        self, *, limit: int, channel_ids: Collection[str] | None = None, after: Message | None = None
+    ) -> list[Message]:
         wanted = None if channel_ids is None else list(channel_ids)
-        return await self._ask(lambda queries, connection: queries.oldest_of_all(connection, limit, wanted))
+        return await self._ask(lambda queries, connection: queries.oldest_of_all(connection, limit, wanted, after))
 
     async def message(self, channel_id: str, sequence: int) -> Message | None:
         return await self._ask(lambda queries, connection: queries.message(connection, channel_id, sequence))

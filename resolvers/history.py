@@ -19,6 +19,8 @@ from resolvers.subscribe import position_of
 
 PAGE_DEFAULT = 50
 PAGE_MAX = 200
+STRETCH_BYTES = 128 * 1024
+"""Contents that `messages_after` returns at once, and one message more."""
 _NO_TOTALS = Totals(0, 0, {}, {})
 
 
@@ -242,9 +244,10 @@ async def message_by_id(chat: Chat, viewer: Viewer, message_id: str) -> Message 
 
 
 async def messages_after(
-    chat: Chat, viewer: Viewer, channel_id: object, *, after: str | None, limit: int
+    chat: Chat, viewer: Viewer, channel_id: object, *, after: str | None, limit: int, max_bytes: int = STRETCH_BYTES
 ) -> list[Message]:
-    """The oldest `limit` messages of a channel after a cursor, ascending.
+    """The oldest `limit` messages of a channel after a cursor, ascending; it ends after the one with which their
+    contents exceed `max_bytes`.
 
     Raises:
         BadUserInput: `channel_id` breaks its rule.
@@ -256,7 +259,7 @@ async def messages_after(
         if low:
             raise CursorInvalid("is past the channel's newest message")
         return []
-    found = (await chat.log.history(channel, after=low, limit=limit)).messages
+    found = await chat.log.read(channel, after=low or 0, limit=limit, max_bytes=max_bytes)
     if low is not None and (not found or found[0].sequence != low + 1):
         if low > await chat.log.last_sequence(channel):
             raise CursorInvalid("is past the channel's newest message")
@@ -265,12 +268,13 @@ async def messages_after(
     return found
 
 
-async def oldest_messages(chat: Chat, viewer: Viewer, *, limit: int) -> list[Message]:
-    """The oldest `limit` messages of all channels the viewer may read, by (timestamp, channel_id, sequence)."""
+async def oldest_messages(chat: Chat, viewer: Viewer, *, limit: int, after: Message | None = None) -> list[Message]:
+    """The oldest `limit` messages of all channels the viewer may read, by (timestamp, channel_id, sequence), of those
+    that follow `after` in this order."""
     if reads_everything(chat, viewer):
-        return await chat.log.oldest_of_all(limit=limit)
+        return await chat.log.oldest_of_all(limit=limit, after=after)
     channels = await all_channels(chat, viewer)
-    return await chat.log.oldest_of_all(limit=limit, channel_ids=channels) if channels else []
+    return await chat.log.oldest_of_all(limit=limit, channel_ids=channels, after=after) if channels else []
 
 
 async def summary(chat: Chat, viewer: Viewer) -> Totals:

@@ -216,11 +216,17 @@ class MemoryLog:
         held = self._held.get(channel_id)
         return held[0].sequence if held else self._heads.get(channel_id, 0) + 1
 
-    async def oldest_of_all(self, *, limit: int, channel_ids: Collection[str] | None = None) -> list[Message]:
+    async def oldest_of_all(
+        self, *, limit: int, channel_ids: Collection[str] | None = None, after: Message | None = None
+    ) -> list[Message]:
         await self._answer()
         held = self._held if channel_ids is None else {id_: self._held.get(id_, []) for id_ in set(channel_ids)}
         everything = [message for messages in held.values() for message in messages]
-        return sorted(everything, key=lambda m: (m.timestamp, m.channel_id, m.sequence))[:limit]
+
+        def place(message: Message) -> tuple[datetime, str, int]:
+            return message.timestamp, message.channel_id, message.sequence
+
+        return sorted((m for m in everything if after is None or place(m) > place(after)), key=place)[:limit]
 
     async def message(self, channel_id: str, sequence: int) -> Message | None:
         await self._answer()

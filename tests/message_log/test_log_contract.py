@@ -311,3 +311,15 @@ async def test_read_many_reads_on_in_each_channel_within_the_bounds(log: SqlMess
     assert await log.read_many({}, limit=4, max_bytes=1_500) == {}
     (first,) = (await log.read_many({"long": 0}, limit=4, max_bytes=1))["long"]
     assert first.sequence == 1
+
+
+async def test_totals_tell_only_the_largest_lanes_and_providers_apart(new_log: NewLog) -> None:
+    log = new_log()
+    await log.open(Recorder())
+    drafts = [Draft("c", "ada", "x", f"lane{number:04}", f"provider{number:04}") for number in range(1_003)]
+    await append(log, *drafts, *drafts[3:], Draft("c", "ada", "x"))
+    totals = await log.totals()
+    await log.close()
+    assert totals.messages == 2_004
+    for names, prefix in ((totals.messages_by_lane, "lane"), (totals.messages_by_provider, "provider")):
+        assert list(names.items()) == [(f"{prefix}{number:04}", 2) for number in range(3, 1_003)]

@@ -32,6 +32,7 @@ from resolvers.change_message import append_to_message, complete_message, edit_m
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
 from transports.shims.items import message_item
+from transports.shims.listing import Listed, Listing
 from transports.shims.openapi import CHANNEL_ID, NAME, described, or_null, refusals
 from transports.wire.http_exchange import (
     OURS_ALONE,
@@ -53,6 +54,8 @@ logger = logging.getLogger(__name__)
 POST_PATH = "/api/messages"
 LIMIT_DEFAULT = 200
 LIMIT_MAX = 1000
+CHANNELS_MAX = 10_000
+"""Channels that a call may name as its limit; without one it lists all of them."""
 _JSON = b"application/json"
 _FIELDS = {
     "channelId": "channel_id",
@@ -464,6 +467,7 @@ def build_rest(
         responses=refusals(status_410="Retention has removed what follows the cursor."),
     )
     async def list_messages(
+        request: Request,
         asking: Asking,
         channel_id: Annotated[
             str | None,
@@ -476,22 +480,27 @@ def build_rest(
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
     ) -> Response:
         """The oldest messages, ascending: of a channel by sequence, of all by (timestamp, channel_id, sequence)."""
+        listing = Listing(chat, asking, request.scope)
         if channel_id is not None:
-            found = await history.messages_after(chat, asking, channel_id, after=after, limit=limit)
-        elif after is not None:
+            return await Listed.of("messages", listing.of_channel(channel_id, after, limit))
+        if after is not None:
             raise BadUserInput("after", "must not be given without channel_id")
-        else:
-            found = await history.oldest_messages(chat, asking, limit=limit)
-        return _json(encode_body({"messages": [message_item(message) for message in found]}))
+        return await Listed.of("messages", listing.of_all(limit))
 
     @app.get("/api/channels", response_model=Channels, responses=refusals())
-    async def list_channels(asking: Asking) -> Response:
-        """The ids of all channels that were posted to, sorted."""
-        return _json(encode_body({"channels": await history.all_channels(chat, asking)}))
+    async def list_channels(
+        request: Request,
+        asking: Asking,
+        after: Annotated[str | None, Query(description="Only channels whose ids follow this, by code point.")] = None,
+        limit: Annotated[int | None, Query(ge=1, le=CHANNELS_MAX, description="Left out, all of them.")] = None,
+    ) -> Response:
+        """The ids of the channels that were posted to, sorted."""
+        start = None if after is None else input_rules.well_formed("after", after)
+        return await Listed.of("channels", Listing(chat, asking, request.scope).of_channels(start, limit))
 
     @app.get("/api/summary", response_model=Summary, responses=refusals())
     async def get_summary(asking: Asking) -> Response:
-        """How many messages and tokens there are."""
+        """How many messages and tokens there are. Of providers, and of lanes, the 1,000 with the most messages."""
         totals = await history.summary(chat, asking)
         summary = {
             "total_messages": totals.messages,
