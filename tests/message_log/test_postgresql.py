@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -19,6 +19,7 @@ from message_log.sql import SqlMessageLog
 from message_log.writer import WriterLimits
 from messages import Draft
 from tests.message_log.recorder import Recorder, append, everything, post
+from tests.server_process import free_port
 
 
 @pytest.fixture
@@ -311,4 +312,36 @@ async def test_key_lookup_and_reads_use_indexes_in_a_large_table(
     assert parts.queries._read_many is not None
     assert "messages_pkey" in await plan(parts.queries._read_many, many)
     assert "Seq Scan" not in await plan(parts.queries._read_many, many)
+    await log.close()
+
+
+async def test_url_of_several_hosts_finds_the_one_that_takes_writes(postgres_url: str) -> None:
+    parsed = make_url(postgres_url)
+    there = parsed.query.get("host") or parsed.host
+    hosts = (f"127.0.0.1:{free_port()}", f"{there}:{parsed.port or 5432}")
+    several = parsed.set(host=None, port=None, query={"host": hosts})
+    here, there_too = Recorder(), Recorder()
+    logs = [SqlMessageLog(several.render_as_string(hide_password=False)) for _ in range(2)]
+    for log, recorder in zip(logs, (here, there_too), strict=True):
+        await log.open(recorder)
+        async with asyncio.timeout(10):
+            await recorder.gap.wait()  # It listens.
+    async with asyncio.timeout(10):
+        while not there_too.from_elsewhere:
+            await post(logs[0], "x")
+            await asyncio.sleep(0.01)
+    assert "127.0.0.1" in logs[0].location
+    for log in logs:
+        await log.close()
+
+
+async def test_server_that_stops_taking_writes_is_left_for_the_one_that_takes_them(postgres_url: str) -> None:
+    log = SqlMessageLog(postgres_url)
+    await log.open(Recorder())
+    await post(log, "first")
+    parts = log._parts
+    assert parts is not None
+    with parts.committer._driver() as driver:
+        cast(psycopg.Connection[Any], driver).execute("SET default_transaction_read_only = on")
+    assert [message.sequence for message in await post(log, "second")] == [2]
     await log.close()
