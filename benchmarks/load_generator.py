@@ -40,6 +40,8 @@ class Load:
     drain_seconds: float = 30
     ping_interval_ms: float = 0
     post_probe_interval_ms: float = 0
+    post_by_socket: bool = False
+    """Posts are operations of graphql-transport-ws sockets, one socket a publisher."""
 
 
 def subscriptions(count: int) -> list[str]:
@@ -85,6 +87,7 @@ def run(running: Running, load: Load) -> dict[str, Any]:
         *("--settle-seconds", str(load.settle_seconds), "--drain-seconds", str(load.drain_seconds)),
         *("--ping-interval-ms", str(load.ping_interval_ms)),
         *("--post-probe-interval-ms", str(load.post_probe_interval_ms)),
+        *("--post-by-socket", str(int(load.post_by_socket))),
         *_dialect_arguments(running, load),
     ]
     busy, server_cpu = CpuClock.now(), process_cpu_seconds(running.pid)

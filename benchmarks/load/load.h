@@ -29,6 +29,7 @@ struct options {
     const char *selections[SELECTIONS_MAX]; /* subscribe payloads (JSON) with %CHANNEL% */
     int selection_count;
     const char *post_path, *post_body; /* %CHANNEL%, %CONTENT% */
+    int post_by_socket;        /* posts are operations of graphql-transport-ws sockets, one each publisher */
     int subscribers, channels, publishers;
     double rate;               /* posts per second in all; 0: closed loop, each publisher waits for its answer */
     double seconds;
@@ -82,6 +83,8 @@ struct frame {
 };
 /* The whole frame at the front of the bytes; returns the bytes it takes, 0 when it is not whole yet. */
 size_t frame_parse(const char *data, size_t length, struct frame *frame);
+/* A client's frame, masked with zeros: it is masked by the letter, and costs nobody anything. malloc'ed. */
+char *frame_make(uint8_t opcode, const char *payload, size_t length, size_t *size);
 bool frame_send(struct connection *connection, uint8_t opcode, const char *payload, size_t length);
 struct answer {
     int status;

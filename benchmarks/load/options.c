@@ -24,7 +24,8 @@ static const char usage[] =
     "  --subscribers N  --channels N  --publishers N  --rate POSTS_PER_SECOND (0: closed loop)\n"
     "  --seconds S  --posts N (0: no limit)  --content-bytes N  --connect-window N\n"
     "  --settle-seconds S  --connect-timeout S  --warm-up-timeout S  --drain-seconds S\n"
-    "  --ping-interval-ms MS  --post-probe-interval-ms MS (0: no probe)\n";
+    "  --ping-interval-ms MS  --post-probe-interval-ms MS (0: no probe)\n"
+    "  --post-by-socket 0|1 (1: posts are operations of graphql-transport-ws sockets)\n";
 
 static double number(const char *name, const char *text, double lowest, double highest)
 {
@@ -60,6 +61,7 @@ void options_parse(int argc, char **argv)
             {"--publishers", 1, PUBLISHERS_MAX, NULL, &options.publishers},
             {"--content-bytes", MARKER_BYTES, 8192, NULL, &options.content_bytes},
             {"--connect-window", 1, 4096, NULL, &options.connect_window},
+            {"--post-by-socket", 0, 1, NULL, &options.post_by_socket},
             {"--rate", 0, 1e6, &options.rate, NULL},
             {"--seconds", 0, 86400, &options.seconds, NULL},
             {"--settle-seconds", 0, 3600, &options.settle_seconds, NULL},

@@ -1,4 +1,5 @@
-/* Publishers: keep-alive HTTP posts, one in flight each, as fast as answers come or at a fixed rate. */
+/* Publishers: keep-alive HTTP posts, or operations over WebSockets, one in flight each, as fast as answers come or at a
+ * fixed rate. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,8 @@ struct publisher {
     struct connection connection;
     int number;
     bool in_flight, warm_up, probe;
+    enum { SOCKET_UPGRADING, SOCKET_GREETING, SOCKET_READY } socket; /* how far its WebSocket is; not looked at over HTTP */
+    bool refused;                               /* the result before the operation's `complete` was an error */
     int channel;
     int64_t sent_ns, posted_ns;
     char *request; /* made once; the channel's digits and the marker are written into it for each post */
@@ -34,6 +37,23 @@ static void make_request(struct publisher *publisher)
     char *content = malloc((size_t)options.content_bytes + 1);
     memset(content, '.', (size_t)options.content_bytes);
     content[options.content_bytes] = 0;
+    if (options.post_by_socket) {
+        static const char head[] = "{\"id\":\"p\",\"type\":\"subscribe\",\"payload\":";
+        char *message;
+        if (asprintf(&message, "%s%.*s%s%s}", head, (int)(place - body), body, content,
+                place + sizeof content_place - 1) < 0)
+            fail("out of memory");
+        publisher->request = frame_make(1, message, strlen(message), &publisher->length);
+        size_t before = publisher->length - strlen(message);
+        publisher->marker_at = before + sizeof head - 1 + (size_t)(place - body);
+        for (char *at = message; (at = strstr(at, channel_digits)) && publisher->channel_places < 8; at++)
+            publisher->channel_at[publisher->channel_places++] = before + (size_t)(at - message) + 5;
+        free(message);
+        free(path);
+        free(body);
+        free(content);
+        return;
+    }
     size_t body_length = strlen(body) - (sizeof content_place - 1) + (size_t)options.content_bytes;
     if (asprintf(&publisher->request,
             "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
@@ -120,6 +140,68 @@ static void answered(struct publisher *publisher, const struct answer *answer)
         publishers_tick(read_ns);
 }
 
+static void socket_open(struct publisher *publisher)
+{
+    char request[512];
+    int length = snprintf(request, sizeof request,
+        "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n", options.post_path, options.port);
+    publisher->socket = SOCKET_UPGRADING;
+    connection_send(&publisher->connection, request, (size_t)length);
+}
+
+static void socket_frame(struct publisher *publisher, const struct frame *frame)
+{
+    static const char reply[] = "{\"type\":\"pong\"}";
+    if (frame->opcode == 9)
+        frame_send(&publisher->connection, 10, frame->payload, frame->length);
+    else if (frame->opcode == 8)
+        fail("the server closed a publisher's socket: %.*s", (int)frame->length - 2, frame->payload + 2);
+    else if (publisher->socket == SOCKET_GREETING && contains(frame->payload, frame->length, "\"connection_ack\""))
+        publisher->socket = SOCKET_READY;
+    else if (contains(frame->payload, frame->length, "\"type\":\"next\""))
+        publisher->refused = contains(frame->payload, frame->length, "\"errors\"");
+    else if (contains(frame->payload, frame->length, "\"type\":\"complete\"")
+             || contains(frame->payload, frame->length, "\"type\":\"error\""))
+        answered(publisher, &(struct answer){
+            publisher->refused || contains(frame->payload, frame->length, "\"type\":\"error\"") ? 400 : 200,
+            frame->payload, frame->length});
+    else if (contains(frame->payload, frame->length, "\"ping\""))
+        frame_send(&publisher->connection, 1, reply, sizeof reply - 1);
+}
+
+static void socket_ready(struct connection *connection)
+{
+    static const char init[] = "{\"type\":\"connection_init\"}";
+    struct publisher *publisher = (struct publisher *)connection;
+    char *data;
+    ssize_t length = connection_read(connection, &data);
+    if (length < 0)
+        fail("the server dropped a publisher's socket after %llu posts", (unsigned long long)posting.accepted);
+    size_t at = 0, used = 1;
+    while (used && (ssize_t)at < length) {
+        const char *from = data + at;
+        size_t rest = (size_t)length - at;
+        struct frame frame;
+        if (publisher->socket == SOCKET_UPGRADING) {
+            const char *end = memmem(from, rest, "\r\n\r\n", 4);
+            if (end && strncmp(from, "HTTP/1.1 101", 12))
+                fail("a publisher's socket was refused: %.100s", from);
+            used = end ? (size_t)(end - from) + 4 : 0;
+            if (end) {
+                frame_send(connection, 1, init, sizeof init - 1);
+                publisher->socket = SOCKET_GREETING;
+            }
+        } else if ((used = frame_parse(from, rest, &frame))) {
+            socket_frame(publisher, &frame);
+        }
+        at += used;
+    }
+    if (length > 0 && at < (size_t)length)
+        connection_hold(connection, data + at, (size_t)length - at);
+}
+
 static void publisher_ready(struct connection *connection)
 {
     struct publisher *publisher = (struct publisher *)connection;
@@ -144,9 +226,18 @@ static void publisher_ready(struct connection *connection)
 static void publisher_open(struct publisher *publisher, int number)
 {
     publisher->number = number;
-    publisher->connection.ready = publisher_ready;
+    publisher->connection.ready = options.post_by_socket ? socket_ready : publisher_ready;
     make_request(publisher);
     connection_open(&publisher->connection, options.subscribers, true);
+    if (!options.post_by_socket)
+        return;
+    socket_open(publisher);
+    int64_t limit_ns = now_ns() + (int64_t)(options.connect_timeout_seconds * 1e9);
+    while (publisher->socket != SOCKET_READY) {
+        if (now_ns() > limit_ns)
+            fail("no acknowledgement for a publisher's socket");
+        loop_once(limit_ns);
+    }
 }
 
 void publishers_connect(void)

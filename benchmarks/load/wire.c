@@ -33,25 +33,32 @@ size_t frame_parse(const char *data, size_t length, struct frame *frame)
     return head + payload;
 }
 
-/* A client's frame, masked with zeros: it is masked by the letter, and costs nobody anything. */
-bool frame_send(struct connection *connection, uint8_t opcode, const char *payload, size_t length)
+char *frame_make(uint8_t opcode, const char *payload, size_t length, size_t *size)
 {
-    static char out[1 << 16];
-    size_t head = 2;
-    if (length > sizeof out - 8)
+    size_t head = length < 126 ? 2 : 4;
+    if (length >= 1 << 16)
         fail("a frame of %zu bytes is too long", length);
+    char *out = calloc(1, head + 4 + length);
+    if (!out)
+        fail("out of memory");
     out[0] = (char)(0x80 | opcode);
-    if (length < 126) {
-        out[1] = (char)(0x80 | length);
-    } else {
-        out[1] = (char)(0x80 | 126);
+    out[1] = (char)(0x80 | (length < 126 ? length : 126));
+    if (head == 4) {
         out[2] = (char)(length >> 8);
         out[3] = (char)length;
-        head = 4;
     }
-    memset(out + head, 0, 4);
     memcpy(out + head + 4, payload, length);
-    return connection_send(connection, out, head + 4 + length);
+    *size = head + 4 + length;
+    return out;
+}
+
+bool frame_send(struct connection *connection, uint8_t opcode, const char *payload, size_t length)
+{
+    size_t size;
+    char *frame = frame_make(opcode, payload, length, &size);
+    bool sent = connection_send(connection, frame, size);
+    free(frame);
+    return sent;
 }
 
 const char *header_value(const char *data, size_t length, const char *name)

@@ -44,6 +44,14 @@ def test_load_on_sound_server_counts_every_delivery(key: str) -> None:
     assert report["rss_idle_kib"] > 0
 
 
+def test_load_that_posts_by_sockets_counts_every_delivery() -> None:
+    load = Load(4, publishers=3, channels=2, posts=60, seconds=30, post_by_socket=True)
+    report = _measure(SERVERS["raqcoon"], load)
+    assert report["complete"], report["problems"]
+    assert report["posts"] == 60
+    assert report["deliveries"] == 60 * 2
+
+
 def test_load_with_rate_posts_at_that_rate() -> None:
     report = _measure(SERVERS["floor"], Load(5, rate=40, seconds=1))
     assert report["complete"], report["problems"]
