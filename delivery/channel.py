@@ -55,9 +55,11 @@ latency. The wait doubles each time it brings something, and falls to the least 
 whose sweeps take nearly all the time between two entries would fall behind by waiting, and wait for being behind."""
 GATHER_ENTRIES = 64
 """As many entries make the writes cheap enough: with them a sweep does not wait for more."""
-EARLY_SECONDS = 0.008
+EARLY_SECONDS = 0.02
 """How long an entry of this or another process waits for one before it that has not come: hints gather for 3 ms, and
-each process sends its own. Past it the log is read. A hint that came without its entry is read for at once."""
+each process sends its own. Past it the log is read. Nobody waits so long but for a hint that was lost; a shorter wait
+would make nodes that are busy, and so late with their hints, busier with reads. A hint that came without its entry is
+read for at once."""
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Waits between reads of a log that does not answer; the last one repeats."""
 
