@@ -217,6 +217,8 @@ class Viewer:
     manage: ChannelPatterns = EVERY_CHANNEL
     expires_at: float | None = None
     posts_as_anyone: bool = False
+    key: str | None = field(default=None, compare=False)
+    """The fingerprint of the key that signed their token."""
 
     def may_read(self, channel_id: str) -> bool:
         return self.read.match(channel_id)

@@ -39,7 +39,7 @@ from transports.app import build_app
 from transports.gate.addresses import TrustedProxies
 from transports.gate.admission import Admission
 from transports.gate.connections import Connections
-from transports.gate.identity import build_identity
+from transports.gate.identity import JwtIdentity, build_identity
 from transports.gate.limits import Limits
 from transports.gate.origins import is_loopback
 from transports.pages.pages import Pages, installed_playground
@@ -48,7 +48,7 @@ from transports.serving.http_protocol import HttpProtocol
 from transports.serving.socket_options import limit_unacknowledged, limit_unsent
 from transports.serving.websocket_protocol import WebSocketProtocol
 from transports.sight.logs import log_handler
-from transports.wire.sockets import Authenticate, anyone
+from transports.wire.sockets import anyone
 
 logger = logging.getLogger("raqcoon")
 
@@ -127,9 +127,25 @@ def _erase(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _with_revocations(name: str) -> Callable[[Sequence[str]], int]:
+    def run(arguments: Sequence[str]) -> int:
+        from message_log import revocation_commands
+        from resolvers import input_rules
+        from resolvers.revocations import end_of
+
+        rules = revocation_commands.Rules(input_rules.author, input_rules.channel_id, end_of)
+        command = getattr(revocation_commands, f"{name}_command")
+        return int(command(arguments, rules, parse_settings([]).database_url))
+
+    return run
+
+
 COMMANDS = {
     "copy": Command("SOURCE_URL TARGET_URL", "copy a whole log to another database", _copy),
     "erase": Command("--author NAME", "erase every message of an author, and the name", _erase),
+    "revoke": Command("AUTHOR [--channel C] [--until T]", "take an author's access away", _with_revocations("revoke")),
+    "restore": Command("AUTHOR [--channel C]", "give it back", _with_revocations("restore")),
+    "revocations": Command("", "list whose access is revoked", _with_revocations("revocations")),
     "new-epoch": Command("DATABASE_URL", "make old cursors invalid, after restoring a backup", _new_epoch),
 }
 
@@ -198,7 +214,7 @@ async def serve(settings: Settings) -> None:
         growth = Growth(log, settings.part(GrowthPolicy))
         growth.start()
         stack.push_async_callback(growth.stop)
-        authenticate = await _authentication(settings)
+        identity = await _identity(settings)
         proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
         max_connections = settings.max_connections
         if open_files is not None and max_connections > open_files - OWN_FILES:
@@ -210,6 +226,10 @@ async def serve(settings: Settings) -> None:
             content_bytes_max=settings.content_bytes_max,
             post_rate=None if settings.posts_per_second is None else PostRate(settings.posts_per_second),
         )
+        connections = Connections(max_connections=max_connections, max_per_address=settings.max_connections_per_address)
+        if identity is not None:
+            identity.watch(connections.expel)
+            stack.push_async_callback(identity.stop)
         pages = Pages(installed_playground())
         app = build_app(
             chat,
@@ -223,11 +243,8 @@ async def serve(settings: Settings) -> None:
             limits=settings.part(Limits),
             metrics=settings.metrics,
             pages=pages,
-            # By the addresses that trusted proxies tell; `Admission` counts what stands before this server.
-            connections=Connections(
-                max_connections=max_connections, max_per_address=settings.max_connections_per_address
-            ),
-            authenticate=authenticate,
+            connections=connections,
+            authenticate=anyone if identity is None else identity.authenticate,
             proxies=proxies,
         )
         admission = Admission(
@@ -271,8 +288,8 @@ async def serve(settings: Settings) -> None:
         await server.serve(sockets=[listener])
 
 
-async def _authentication(settings: Settings) -> Authenticate:
-    """Who a client is by these settings; warns where it may be anybody from anywhere.
+async def _identity(settings: Settings) -> JwtIdentity | None:
+    """Who tells clients apart by these settings, None for nobody; warns where it may be anybody from anywhere.
 
     Raises:
         StartupError: the keys are not given, or cannot be used.
@@ -285,9 +302,11 @@ async def _authentication(settings: Settings) -> Authenticate:
             audience=settings.jwt_audience,
             cookie=settings.jwt_cookie,
             required_claims=settings.jwt_required_claims,
+            jwks_refresh_seconds=settings.jwt_jwks_refresh_seconds,
+            weak_secret_allowed=settings.jwt_allow_weak_secret,
         )
         await identity.load()
-        return identity.authenticate
+        return identity
     if settings.jwt_secret is not None or settings.jwt_jwks is not None:
         logger.warning(
             "RAQCOON_JWT_* is set and not used: RAQCOON_AUTH is none. Set RAQCOON_AUTH=jwt to ask for tokens"
@@ -300,7 +319,7 @@ async def _authentication(settings: Settings) -> Authenticate:
         )
     else:
         logger.info("without RAQCOON_AUTH=jwt everybody on this machine may read, post and manage everything")
-    return anyone
+    return None
 
 
 def _persisted_queries(settings: Settings) -> PersistedQueries:

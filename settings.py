@@ -64,6 +64,15 @@ class Settings(BaseSettings):
     jwt_cookie: str = Field(
         "raqcoon_token", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the cookie that may carry the token."
     )
+    jwt_jwks_refresh_seconds: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        description="How often the public keys are read again: what a key that has gone signed ends.",
+    )
+    jwt_allow_weak_secret: bool = Field(
+        False, description="Start with a secret of less than 16 bytes, which can be guessed."
+    )
     jwt_required_claims: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Claims, separated by commas, that tokens must carry, e.g. `exp,channels`; `channels` stands for "

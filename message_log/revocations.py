@@ -6,10 +6,10 @@ when it has moved, so a change acts everywhere whether or not anybody was told o
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -116,10 +116,10 @@ def revoke(connection: Connection, revocation: Revocation, now: datetime) -> int
         "revoked_by": revocation.revoked_by,
     }
     with _changed(connection):
-        connection.execute(delete(revocations).where(revocations.c.until <= to_microseconds(now)))
+        _forget_ended(connection, now)
         insert = (sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert)(revocations)
         connection.execute(insert.values(row).on_conflict_do_update(index_elements=["author", "channel_id"], set_=row))
-        held = connection.scalar(select(func.count()).select_from(revocations)) or 0
+        held = connection.scalar(select(func.count()).select_from(revocations).where(_in_force(now))) or 0
         if held > REVOCATIONS_MAX:
             raise BadUserInput("author", f"is one too many: at most {REVOCATIONS_MAX} revocations are in force at once")
         return version(connection)
@@ -131,9 +131,10 @@ def restore(connection: Connection, author: str, channel_id: str | None, now: da
         revocations.c.channel_id == (_EVERY if channel_id is None else channel_id)
     )
     with _changed(connection):
-        connection.execute(delete(revocations).where(revocations.c.until <= to_microseconds(now)))
-        found = connection.execute(delete(revocations).where(named)).rowcount > 0
-        return version(connection), found
+        _forget_ended(connection, now)
+        found = connection.scalar(select(func.count()).select_from(revocations).where(named, _in_force(now)))
+        connection.execute(delete(revocations).where(named))
+        return version(connection), bool(found)
 
 
 def version(connection: Connection) -> int:
@@ -155,6 +156,15 @@ def read(connection: Connection) -> tuple[int, Sequence[Revocation]]:
         )
         for row in rows
     ]
+
+
+def _in_force(now: datetime) -> ColumnElement[bool]:
+    return or_(revocations.c.until.is_(None), revocations.c.until > to_microseconds(now))
+
+
+def _forget_ended(connection: Connection, now: datetime) -> None:
+    # A day late: the clock of one node may be ahead, and what it takes for ended must not be let go on the others.
+    connection.execute(delete(revocations).where(revocations.c.until <= to_microseconds(now - timedelta(days=1))))
 
 
 class _changed:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from transports.gate.identity import (
     find_token,
 )
 from transports.gate.jwt_keys import KeySet, SharedSecret
+from transports.sight.logs import TextFormatter
 
 COOKIE = b"raqcoon_token"
 LONGEST = "x" * PATTERN_CHARACTERS_MAX
@@ -349,3 +351,53 @@ async def test_refusal_tells_the_log_why_without_the_token(
 def test_identity_needs_a_secret_or_keys(given: dict[str, str]) -> None:
     with pytest.raises(StartupError, match="RAQCOON_JWT_SECRET"):
         build_identity(**given)  # type: ignore[arg-type]
+
+
+# -- what the log tells --------------------------------------------------------------------------------------------
+
+
+async def test_refused_tokens_write_no_line_of_their_own_and_only_some_each_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [1_000_000.0]
+    identity = JwtIdentity(SharedSecret(SECRET), now=lambda: now[0])
+    forged = json.dumps({"alg": "HS256", "crit": ["x\n2026-01-01 ERROR the end"], "kid": "\n\u2028\x1b[31m"})
+    header = base64.urlsafe_b64encode(forged.encode()).decode().rstrip("=")
+    with caplog.at_level("INFO"):
+        for _ in range(50):
+            await refused(identity, f"{header}.e30.x")
+        lines = [record.getMessage() for record in caplog.records]
+        assert 0 < len(lines) <= 10
+        assert not any(character in line for line in lines for character in "\n\r\u2028\x1b")
+        now[0] += 60
+        await refused(identity, "x")
+        assert "40 more were not told" in caplog.records[-1].getMessage()
+
+
+def test_log_line_stays_one_line_whatever_a_client_sent() -> None:
+    record = logging.LogRecord("raqcoon", logging.INFO, "", 0, "a\nb\r\u2028\x1b %s", ("c\td\n",), None)
+    assert "\n" not in TextFormatter().format(record)
+    assert TextFormatter().format(record).endswith("a\\nb\\r\\u2028\\x1b c\td\\n")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"headers": {"Authorization": "Bearer t"}},
+        {"headers": {"authorization": "t"}},
+        {"Headers": {"AUTHORIZATION": "bearer t"}, "x": 1},
+    ],
+)
+def test_token_may_lie_in_headers_of_the_connection_params(params: dict[str, Any]) -> None:
+    assert find_token(params, scope("websocket"), COOKIE) == b"t"
+
+
+@pytest.mark.parametrize("params", [{"headers": {"authorization": 7}}, {"headers": {"authorization": None}}])
+def test_what_is_no_text_in_headers_of_the_connection_params_is_refused(params: dict[str, Any]) -> None:
+    with pytest.raises(Unauthenticated):
+        find_token(params, scope("websocket"), COOKIE)
+
+
+@pytest.mark.parametrize("params", [{"headers": ["authorization"]}, {"headers": None}, {"headers": {"x": "y"}}])
+def test_headers_without_a_token_are_passed_over(params: dict[str, Any]) -> None:
+    assert find_token(params, scope("websocket", authorization="Bearer t"), COOKIE) == b"t"

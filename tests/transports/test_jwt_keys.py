@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import jwt
@@ -13,6 +15,7 @@ import pytest
 from errors import StartupError, Unauthenticated, Unavailable
 from tests.transports.tokens import SigningKey, key_set
 from transports.gate.jwt_keys import REFRESH_SECONDS, RETRY_SECONDS, KeySet, SharedSecret, public_keys
+from transports.gate.key_fetch import fetch
 
 RSA = SigningKey("RS256", "rsa")
 EC = SigningKey("ES256", "ec")
@@ -59,12 +62,18 @@ async def test_secret_is_for_hs256_only(alg: Any) -> None:
         await SharedSecret("s" * 32).find({"alg": alg})
 
 
-async def test_secret_that_can_be_guessed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_secret_that_can_be_guessed_is_refused_or_told(caplog: pytest.LogCaptureFixture) -> None:
     SharedSecret("s" * 32)
     assert not caplog.records
-    SharedSecret("secret")
-    assert "6 bytes" in caplog.text
-    assert "secret" not in caplog.text.replace("JWT_SECRET", "")
+    SharedSecret("not so secret...")
+    assert "16 BYTES" in caplog.text
+    for secret in ("x", "secret", "s" * 15):
+        with pytest.raises(StartupError, match="can be guessed"):
+            SharedSecret(secret)
+    caplog.clear()
+    SharedSecret("hidden", weak_allowed=True)
+    assert "6 BYTES" in caplog.text
+    assert "hidden" not in caplog.text
 
 
 async def test_key_is_found_by_its_id_and_only_for_its_algorithm(file: Path) -> None:
@@ -226,3 +235,75 @@ async def test_key_set_of_any_length_is_not_read(clock: Clock) -> None:
             await keys.find({"alg": "ES256"})
     finally:
         endpoint.stop()
+
+
+class Dripping(Endpoint):
+    """Sends its answer byte by byte, and never comes to an end."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(b"")
+        gone = self.gone = Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(handler) -> None:
+                with suppress(OSError):
+                    for byte in answer + b" " * 100_000:
+                        handler.wfile.write(bytes([byte]))
+                        if gone.wait(0.02):
+                            return
+
+            def log_message(handler, *_: Any) -> None:
+                pass
+
+        self.RequestHandlerClass = Handler
+
+    def stop(self) -> None:
+        self.gone.set()
+        super().stop()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["status", "head", "body"]
+)
+async def test_key_set_that_drips_is_given_up_at_its_deadline(answer: bytes) -> None:
+    endpoint = Dripping(answer)
+    began_at = time.monotonic()
+    try:
+        with pytest.raises(OSError, match=r"longer than 1 s"):
+            await asyncio.to_thread(fetch, endpoint.url, 1.0)
+        assert time.monotonic() - began_at < 5
+    finally:
+        endpoint.stop()
+
+
+async def test_what_is_no_http_is_an_error_like_any_other(clock: Clock) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"no HTTP\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        keys = KeySet(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", clock=clock)
+        await keys.load()
+        with pytest.raises(Unavailable):
+            await keys.find({"alg": "ES256"})
+
+
+async def test_key_that_is_withdrawn_is_told_in_the_background_without_any_client(file: Path) -> None:
+    keys = KeySet(str(file), refresh_seconds=0.02)
+    await keys.load()
+    rsa = await keys.find({"alg": "RS256", "kid": "rsa"})
+    ec = await keys.find({"alg": "ES256", "kid": "ec"})
+    told: asyncio.Queue[set[str]] = asyncio.Queue()
+    keys.watch(lambda trusted: told.put_nowait(set(trusted)))
+    write(file, key_set(EC, NEW))
+    trusted = await told.get()
+    assert ec.fingerprint in trusted
+    assert rsa.fingerprint not in trusted
+    write(file, '{"keys": []}')
+    assert await told.get() == set(), "a set that is empty withdraws them all"
+    write(file, key_set(EC))
+    while not keys._keys:
+        await asyncio.sleep(0.01)
+    assert told.empty(), "a key that came is no reason to end anything"
+    await keys.stop()

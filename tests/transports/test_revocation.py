@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +17,8 @@ from tests.transports.graphql_ws_client import SUBSCRIBE, operation
 from tests.transports.http_client import over_a_socket
 from tests.transports.live_server import Closed, RawSocket
 from tests.transports.test_event_streams import MULTIPART, SSE, Stream
-from tests.transports.tokens import SECRET, token
+from tests.transports.tokens import SECRET, SigningKey, key_set, token
+from transports.gate.connections import Connections
 from transports.gate.identity import build_identity
 
 REVOKE = """mutation ($author: String!, $channel: ID, $until: DateTime) {
@@ -343,3 +345,46 @@ async def test_subscription_that_is_being_set_up_while_its_author_is_revoked_nev
         assert (await eve.expect())["payload"][0]["extensions"]["code"] == "FORBIDDEN"
         assert server.chat.hub.channels == {}
         await eve.close()
+
+
+# -- a key that is withdrawn ---------------------------------------------------------------------------------------
+
+
+async def test_withdrawn_key_ends_what_it_signed_and_nothing_else(tmp_path: Path) -> None:
+    old, new = SigningKey("ES256", "old"), SigningKey("ES256", "new")
+    path = tmp_path / "jwks.json"
+    path.write_text(key_set(old, new))
+    identity = build_identity(jwks=str(path), jwks_refresh_seconds=0.05)
+    await identity.load()
+    connections = Connections()
+    async with over_a_socket(authenticate=identity.authenticate, connections=connections) as (chat, client, _):
+        identity.watch(connections.expel)
+        server = Server(chat, client)
+
+        async def graphql(key: SigningKey) -> RawSocket:
+            opened = await RawSocket.open(server.port, "/graphql", subprotocol="graphql-transport-ws")
+            params = {"headers": {"Authorization": f"Bearer {key.token()}"}}
+            await opened.send({"type": "connection_init", "payload": params})
+            assert await opened.expect() == {"type": "connection_ack"}
+            await opened.send(operation("1", SUBSCRIBE, channel="general"))
+            await ping(opened)
+            return opened
+
+        with_old, with_new = await graphql(old), await graphql(new)
+        plain = await RawSocket.open(server.port, "/api/ws/general", headers={"Authorization": f"Bearer {old.token()}"})
+        headers = {**SSE, "authorization": f"Bearer {old.token()}"}
+        request = {"query": SUBSCRIBE, "variables": {"channel": "general"}}
+        async with client.stream("POST", "/graphql", json=request, headers=headers) as response:
+            path.write_text(key_set(new))
+            rest = await Stream(response).rest()
+        assert b"UNAUTHENTICATED" in rest
+        assert (await with_old.expect())["payload"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+        assert await with_old.expect_close() == Closed(4403, "Forbidden")
+        assert (await plain.expect())["code"] == "UNAUTHENTICATED"
+        assert (await plain.expect_close()).code == 4403
+        refused = await client.get("/api/channels", headers={"authorization": f"Bearer {old.token()}"})
+        assert refused.status_code == 401
+        await fill(chat, "general", 1)
+        assert (await with_new.expect())["type"] == "next"
+        await with_new.close()
+        await identity.stop()

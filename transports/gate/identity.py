@@ -1,8 +1,9 @@
 """Who a client is: a JSON Web Token becomes a `Viewer` (design 2.5, `RAQCOON_AUTH=jwt`).
 
-A token is looked for, first found first taken, in the payload of `connection_init` (`Authorization` or `token`), in
-the `Authorization` header, in the query of a plain WebSocket (`?token=`, for browsers, which cannot set headers there)
-and in a cookie. One that is found and is no good is not made up for by another.
+A token is looked for, first found first taken, in the payload of `connection_init` (`Authorization` or `token`, or
+`Authorization` in `headers`), in the `Authorization` header, in the query of a plain WebSocket (`?token=`, for
+browsers, which cannot set headers there) and in a cookie. One that is found and is no good is not made up for by
+another.
 
 | claim      | means                                                                                           |
 |------------|-------------------------------------------------------------------------------------------------|
@@ -21,7 +22,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qs
@@ -30,12 +32,13 @@ import jwt
 from cachetools import LRUCache
 from starlette.types import Scope
 
-from errors import BadUserInput, StartupError, Unauthenticated
+from errors import BadUserInput, RaqcoonError, StartupError, Unauthenticated
 from messages import Viewer
 from patterns import EVERY_CHANNEL, ChannelPatterns
 from resolvers import input_rules
-from transports.gate.jwt_keys import Keys, KeySet, SharedSecret
+from transports.gate.jwt_keys import REFRESH_SECONDS, Keys, KeySet, SharedSecret
 from transports.shims.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
+from transports.sight.per_minute import PerMinute
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,8 @@ VIEWER_BYTES, EXPRESSION_BYTES = 600, 1_000
 """What a viewer weighs beside its token, and what each pattern that is neither a name nor a prefix adds."""
 EXPRESSIONS_ON_LOOP = 8
 """Patterns that are compiled on the event loop, 0.15 ms each; where there are more it is done beside it."""
+REFUSALS_PER_MINUTE = 10
+"""Refused tokens that the log tells of; the others are counted."""
 CLOCK_SKEW_SECONDS = 60
 """How far the clock of whoever hands out tokens may be ahead (`nbf`). An end (`exp`) is taken by our own clock."""
 
@@ -85,6 +90,7 @@ class JwtIdentity:
         # By the token's digest: what lies in memory is of no use to whoever sees it.
         self._viewers: LRUCache[bytes, tuple[Viewer, int]] = LRUCache(VIEWERS_BYTES, lambda kept: kept[1])
         self._generation = keys.generation
+        self._refusals = PerMinute(REFUSALS_PER_MINUTE)
 
     async def load(self) -> None:
         """Reads the keys, before the first client comes.
@@ -93,6 +99,21 @@ class JwtIdentity:
             StartupError: they will never be usable as they are set up.
         """
         await self._keys.load()
+
+    def watch(self, expel: Callable[[Callable[[Viewer], bool], RaqcoonError], None]) -> None:
+        """Begins to read the keys again in the background, and has those expelled whose key was withdrawn."""
+
+        def withdrawn(trusted: Collection[str]) -> None:
+            expel(
+                lambda viewer: viewer.key is not None and viewer.key not in trusted,
+                Unauthenticated("The key that signed this token was withdrawn."),
+            )
+
+        self._keys.watch(withdrawn)
+
+    async def stop(self) -> None:
+        """Reads the keys no more. Idempotent."""
+        await self._keys.stop()
 
     async def authenticate(self, connection_params: Mapping[str, Any] | None, scope: Scope) -> Viewer:
         """The viewer that the token of a request, handshake or `connection_init` stands for.
@@ -141,10 +162,11 @@ class JwtIdentity:
             )
             for name in self._required_claims:
                 _require(claims, name)
-            return viewer_of(claims)
+            return replace(viewer_of(claims), key=key.fingerprint)
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # Why is for the operator: a client that makes up tokens need not learn what is wrong with them.
-            logger.info("a token was refused: %s: %s", type(error).__name__, error)
+            if (left_out := self._refusals.admit(self._now())) is not None:
+                logger.info("a token was refused: %s: %s%s", type(error).__name__, _printable(error), left_out)
             raise Unauthenticated from None
 
 
@@ -210,9 +232,13 @@ def find_token(connection_params: Mapping[str, Any] | None, scope: Scope, cookie
     """
     for name, value in (connection_params or {}).items():
         if name.lower() in ("authorization", "token"):
-            if not isinstance(value, str):
-                raise Unauthenticated
-            return _ascii(value.removeprefix("Bearer ").removeprefix("bearer "))
+            return _given(value)
+    for name, value in (connection_params or {}).items():
+        # As several guides write it: `connectionParams: {headers: {Authorization}}`.
+        if name.lower() == "headers" and isinstance(value, Mapping):
+            for header, worth in value.items():
+                if isinstance(header, str) and header.lower() == "authorization":
+                    return _given(worth)
     cookies = b""
     for name, value in scope["headers"]:
         if name == b"authorization":
@@ -233,6 +259,17 @@ def find_token(connection_params: Mapping[str, Any] | None, scope: Scope, cookie
     return None
 
 
+def _given(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise Unauthenticated
+    return _ascii(value.removeprefix("Bearer ").removeprefix("bearer "))
+
+
+def _printable(error: Exception) -> str:
+    """An error's text on one line: it may quote a token, which may hold anything."""
+    return ascii(str(error))[1:-1][:200]
+
+
 def _ascii(token: str) -> bytes:
     try:
         return token.strip().encode("ascii")
@@ -248,6 +285,8 @@ def build_identity(
     audience: str | None = None,
     cookie: str = "raqcoon_token",
     required_claims: Iterable[str] = (),
+    jwks_refresh_seconds: float = REFRESH_SECONDS,
+    weak_secret_allowed: bool = False,
 ) -> JwtIdentity:
     """The identity of a server with `RAQCOON_AUTH=jwt`. Load it before the first client comes.
 
@@ -257,5 +296,9 @@ def build_identity(
     if (secret is None) == (jwks is None):
         problem = "needs one of" if secret is None else "takes only one of"
         raise StartupError(f"RAQCOON_AUTH=jwt {problem} RAQCOON_JWT_SECRET (HS256) and RAQCOON_JWT_JWKS (RS256, ES256)")
-    keys: Keys = KeySet(jwks) if jwks is not None else SharedSecret(secret or "")
+    keys: Keys = (
+        KeySet(jwks, refresh_seconds=jwks_refresh_seconds)
+        if jwks is not None
+        else SharedSecret(secret or "", weak_allowed=weak_secret_allowed)
+    )
     return JwtIdentity(keys, issuer=issuer, audience=audience, cookie=cookie, required_claims=required_claims)

@@ -8,29 +8,38 @@ import asyncio
 import json
 import logging
 import time
-import urllib.request
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
 import jwt
 
 from errors import StartupError, Unauthenticated, Unavailable
+from transports.gate.key_fetch import FETCH_BYTES_MAX, fetch
 
 logger = logging.getLogger(__name__)
 
-REFRESH_SECONDS = 600.0
-"""Age at which a key set is read again, beside the requests: a key that was withdrawn is trusted no longer than this
-while the set can be read."""
+REFRESH_SECONDS = 60.0
+"""Age at which a key set is read again in the background, whether or not anybody comes: a key that was withdrawn is
+trusted no longer than this while the set can be read."""
 RETRY_SECONDS = 10.0
 """Least time between two readings, so that tokens with invented key ids cause no more of them."""
-FETCH_SECONDS = 5.0
-FETCH_BYTES_MAX = 1024 * 1024
-SECRET_BYTES_MIN = 32
-"""What HS256 asks of a secret (RFC 7518, section 3.2)."""
+SECRET_BYTES_MIN, SECRET_BYTES_ENOUGH = 16, 32
+"""A secret below the first is refused: 128 random bits cannot be guessed, a word can. The second is what HS256 asks for
+(RFC 7518, section 3.2); between the two the start warns, since there are servers that run so."""
 _ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
 _PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth"}
+
+
+class SigningKey(jwt.PyJWK):
+    """A key that may have signed tokens. `fingerprint` is the same for the same key, whenever it was read."""
+
+    def __init__(self, data: dict[str, Any], algorithm: str) -> None:
+        super().__init__(data, algorithm)
+        text = json.dumps([algorithm, data], sort_keys=True)
+        self.fingerprint = blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Keys(Protocol):
@@ -47,7 +56,14 @@ class Keys(Protocol):
             StartupError: they will never be usable as they are set up.
         """
 
-    async def find(self, header: Mapping[str, Any]) -> jwt.PyJWK:
+    def watch(self, withdrawn: Callable[[Collection[str]], None]) -> None:
+        """Begins to read the keys again in the background. `withdrawn` is told the fingerprints of those trusted now,
+        whenever one has gone."""
+
+    async def stop(self) -> None:
+        """Reads no more. Idempotent."""
+
+    async def find(self, header: Mapping[str, Any]) -> SigningKey:
         """The key that a token with this (unverified) header has to be signed by.
 
         Raises:
@@ -61,21 +77,36 @@ class SharedSecret:
 
     generation = 0
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str, *, weak_allowed: bool = False) -> None:
         raw = secret.encode()
         if not raw:
             raise StartupError("RAQCOON_JWT_SECRET is empty")
-        if len(raw) < SECRET_BYTES_MIN:
+        if len(raw) < SECRET_BYTES_MIN and not weak_allowed:
+            raise StartupError(
+                f"RAQCOON_JWT_SECRET has {len(raw)} bytes and can be guessed; it must have {SECRET_BYTES_ENOUGH}. "
+                "RAQCOON_JWT_ALLOW_WEAK_SECRET=true starts all the same"
+            )
+        if len(raw) < SECRET_BYTES_ENOUGH:
             # Said once here rather than at every token.
             warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
-            logger.warning("RAQCOON_JWT_SECRET has %d bytes; below %d it can be guessed", len(raw), SECRET_BYTES_MIN)
+            logger.warning(
+                "RAQCOON_JWT_SECRET HAS %d BYTES: WHOEVER GUESSES IT CAN BE ANYBODY. Make it %d random bytes or more",
+                len(raw),
+                SECRET_BYTES_ENOUGH,
+            )
         encoded = jwt.utils.base64url_encode(raw).decode("ascii")
-        self._key = jwt.PyJWK({"kty": "oct", "k": encoded}, "HS256")
+        self._key = SigningKey({"kty": "oct", "k": encoded}, "HS256")
 
     async def load(self) -> None:
         pass
 
-    async def find(self, header: Mapping[str, Any]) -> jwt.PyJWK:
+    def watch(self, withdrawn: Callable[[Collection[str]], None]) -> None:
+        """Nothing: a secret is the same for as long as the process lives."""
+
+    async def stop(self) -> None:
+        pass
+
+    async def find(self, header: Mapping[str, Any]) -> SigningKey:
         if header.get("alg") != "HS256":
             raise Unauthenticated
         return self._key
@@ -88,15 +119,25 @@ class KeySet:
 
     Args:
         location: a path, or an `http(s)://` URL.
+        refresh_seconds: how often it is read again.
         clock: seconds that never go back.
     """
 
-    def __init__(self, location: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        location: str,
+        *,
+        refresh_seconds: float = REFRESH_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.generation = 0
         self._location = location
         self._is_url = location.startswith(("http://", "https://"))
+        self._refresh_seconds = refresh_seconds
         self._clock = clock
-        self._keys: list[jwt.PyJWK] = []
+        self._keys: list[SigningKey] = []
+        self._withdrawn: Callable[[Collection[str]], None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
         self._text: str | None = None
         self._read_at: float | None = None
         self._failed = False
@@ -113,7 +154,22 @@ class KeySet:
             raise StartupError(f"the keys in {self._location} cannot be used: {error}") from None
         self._read_at = self._clock()
 
-    async def find(self, header: Mapping[str, Any]) -> jwt.PyJWK:
+    def watch(self, withdrawn: Callable[[Collection[str]], None]) -> None:
+        self._withdrawn = withdrawn
+        self._refreshing = asyncio.get_running_loop().create_task(self._refresh(), name="raqcoon-keys")
+
+    async def stop(self) -> None:
+        tasks = [task for task in (self._refreshing, self._reading) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(min(self._refresh_seconds, RETRY_SECONDS) if self._failed else self._refresh_seconds)
+            await asyncio.shield(self._begin())
+
+    async def find(self, header: Mapping[str, Any]) -> SigningKey:
         key = self._match(header)
         if key is None:
             if self._reading is not None or self._is_older_than(RETRY_SECONDS):
@@ -124,14 +180,14 @@ class KeySet:
                 raise Unavailable("The signing keys cannot be read.", int(RETRY_SECONDS * 1000))
             if key is None:
                 raise Unauthenticated
-        elif self._is_older_than(RETRY_SECONDS if self._failed else REFRESH_SECONDS):
+        elif self._is_older_than(RETRY_SECONDS if self._failed else self._refresh_seconds):
             self._begin()
         return key
 
     def _is_older_than(self, seconds: float) -> bool:
         return self._read_at is None or self._clock() - self._read_at >= seconds
 
-    def _match(self, header: Mapping[str, Any]) -> jwt.PyJWK | None:
+    def _match(self, header: Mapping[str, Any]) -> SigningKey | None:
         fitting = [key for key in self._keys if key.algorithm_name == header.get("alg")]
         if (wanted := header.get("kid")) is not None:
             fitting = [key for key in fitting if key.key_id == wanted]
@@ -155,27 +211,36 @@ class KeySet:
             self._reading = None
 
     def _fetch(self) -> str:
-        if not self._is_url:
-            return Path(self._location).read_text()
-        # The scheme was looked at; redirections stay within http and https.
-        with urllib.request.urlopen(self._location, timeout=FETCH_SECONDS) as answer:
-            body: bytes = answer.read(FETCH_BYTES_MAX + 1)
+        if self._is_url:
+            return fetch(self._location)
+        with Path(self._location).open("rb") as file:
+            body = file.read(FETCH_BYTES_MAX + 1)
         if len(body) > FETCH_BYTES_MAX:
             raise ValueError(f"more than {FETCH_BYTES_MAX} bytes")
         return body.decode()
 
     def _take(self, text: str) -> None:
-        if text != self._text:
-            self._keys = public_keys(text)
-            self._text = text
-            self.generation += 1
+        if text == self._text:
+            return
+        keys = public_keys(text)
+        if not keys:
+            if self._text is None:
+                raise ValueError("it has no RSA or P-256 key for signatures")
+            logger.warning("the signing keys at %s have all been withdrawn: no token is good any more", self._location)
+        self._text = text
+        before = {key.fingerprint for key in self._keys}
+        self._keys = keys
+        self.generation += 1
+        trusted = {key.fingerprint for key in keys}
+        if before - trusted and self._withdrawn is not None:
+            self._withdrawn(trusted)
 
 
-def public_keys(text: str) -> list[jwt.PyJWK]:
+def public_keys(text: str) -> list[SigningKey]:
     """The keys of a JWKS document that may sign tokens: RSA for RS256, EC P-256 for ES256. Others are passed over.
 
     Raises:
-        ValueError: it is no JWKS, or has no such key.
+        ValueError: it is no JWKS.
     """
     document = json.loads(text)
     listed = document.get("keys") if isinstance(document, dict) else None
@@ -191,9 +256,7 @@ def public_keys(text: str) -> list[jwt.PyJWK]:
         try:
             # Only what a public key is made of: a private one in the set is not kept.
             public = {name: value for name, value in data.items() if name not in _PRIVATE}
-            found.append(jwt.PyJWK(public, algorithm))
+            found.append(SigningKey(public, algorithm))
         except jwt.PyJWTError as error:
             logger.warning("a signing key is passed over: %s", type(error).__name__)
-    if not found:
-        raise ValueError("it has no RSA or P-256 key for signatures")
     return found

@@ -20,6 +20,8 @@ _ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 REQUEST_ID: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 """The id of the request or socket that this code runs for."""
 
+_UNPRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+
 logger = logging.getLogger("raqcoon.connections")
 
 
@@ -75,6 +77,8 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        # What a client sent may be in it, and must not write a line of its own.
+        record.message = _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], record.message)
         pairs = {**getattr(record, "figures", {}), "request_id": REQUEST_ID.get()}
         shown = "".join(f" {name}={value}" for name, value in pairs.items() if value is not None)
         return super().formatMessage(record) + shown
