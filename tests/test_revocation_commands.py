@@ -67,7 +67,7 @@ async def test_commands_act_on_the_running_server_within_a_second(tmp_path: Path
                     break
                 except AssertionError:
                     await asyncio.sleep(0.05)
-        await opened.close()
+        opened.reset()
         await server.stop()
 
 
