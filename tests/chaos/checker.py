@@ -14,6 +14,7 @@ What must hold, in each channel:
 | `skipped`     | a subscriber's next message is the one that follows: none is missing                       |
 | `repeated`    | … and none comes again or late, across all of its connections                              |
 | `fell short`  | who listened to the end has received everything up to the log's end                        |
+| `heard on`    | a second after a revocation was acknowledged nothing reaches whom it is for                |
 
 Contents are unique, so a content names a post.
 """
@@ -22,7 +23,22 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.chaos.history import Acknowledged, Began, Delivered, Ended, Event, Fault, History, Posted, Stored
+from tests.chaos.history import (
+    Acknowledged,
+    Began,
+    Delivered,
+    Ended,
+    Event,
+    Fault,
+    History,
+    Posted,
+    Restoring,
+    Revoked,
+    Stored,
+)
+
+REVOKED_SECONDS = 1.0
+"""After its acknowledgement a revocation acts on every node within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +150,19 @@ class _Channel:
     def _in_deliveries(self) -> Iterator[Violation]:
         last: dict[str, Began | Delivered] = {}
         seen: dict[int, Delivered] = {}
+        out: dict[str, Revoked] = {}
         for event in self.events:
             if isinstance(event, Began):
                 last[event.subscriber] = event
+            elif isinstance(event, Revoked):
+                out[event.subscriber] = event
+            elif isinstance(event, Restoring):
+                out.pop(event.subscriber, None)
             elif isinstance(event, Delivered):
+                since = out.get(event.subscriber)
+                if since is not None and event.at > since.at + REVOKED_SECONDS:
+                    text = f"{event.subscriber} received {event.sequence}, {event.at - since.at:.1f} s after it"
+                    yield self._violation("heard on", text, since, event)
                 yield from self._in_delivery(event, last.get(event.subscriber), seen)
                 last[event.subscriber] = event
             elif isinstance(event, Ended):

@@ -98,6 +98,30 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoked:
+    """It was acknowledged that a subscriber's access is revoked, to this channel or to every one."""
+
+    at: float
+    channel_id: str
+    subscriber: str
+
+    def __str__(self) -> str:
+        return f"{self.subscriber} is thrown out of {self.channel_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """From now on a subscriber may be let in again."""
+
+    at: float
+    channel_id: str
+    subscriber: str
+
+    def __str__(self) -> str:
+        return f"{self.subscriber} is let into {self.channel_id} again"
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """What the nemesis does."""
 
@@ -120,7 +144,7 @@ class Stored:
         return f"the log holds {self.channel_id}:{self.sequence} {self.content!r}"
 
 
-Event = Posted | Acknowledged | Unknown | Began | Delivered | Disconnected | Ended | Fault
+Event = Posted | Acknowledged | Unknown | Began | Delivered | Disconnected | Ended | Revoked | Restoring | Fault
 
 
 @dataclass(slots=True)

@@ -8,19 +8,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 
 from message_log import postgresql
 from message_log.hints import EARLIER_NOTIFY_CHANNEL, log_name
 from message_log.wire import encode
 from messages import Message
-from tests.chaos.history import Fault
+from tests.chaos.history import Fault, Restoring, Revoked
 from tests.chaos.people import Book, Publisher
+from tests.cluster.chat_client import ChatClient, Failed
 from tests.cluster.postgres import PostgresProcess
 from tests.cluster.proxy import Proxy
 from tests.cluster.subscriber import Subscriber
 from tests.server_process import ServerFailed, ServerProcess
 
+REVOKE = (
+    "mutation ($author: String!, $channelId: ID) { revokeAccess(author: $author, channelId: $channelId) { author } }"
+)
+RESTORE = "mutation ($author: String!, $channelId: ID) { restoreAccess(author: $author, channelId: $channelId) }"
 REST_SECONDS = (0.2, 1.5)
 """Between two faults. Many of them last longer, so they overlap."""
 LONG_STALL_SECONDS = 6.5
@@ -40,6 +46,8 @@ class Nemesis:
         clocks: dict[str, Path],
         hints: dict[str, Path],
         subscribers: list[Subscriber],
+        outcasts: list[Subscriber],
+        clients: dict[str, ChatClient],
         burst: Publisher,
         chance: random.Random,
     ) -> None:
@@ -51,6 +59,8 @@ class Nemesis:
         self._clocks = clocks
         self._hints = hints
         self._subscribers = subscribers
+        self._outcasts = outcasts
+        self._clients = clients
         self._burst = burst
         self._random = chance
         self._restarting = {node.name: asyncio.Lock() for node in nodes}
@@ -76,6 +86,7 @@ class Nemesis:
         "hints late",
         "hints foreign",
         "rolling restart",
+        "revoke",
     )
 
     async def run(self, faults: int, kinds: Sequence[str] = KINDS) -> None:
@@ -254,6 +265,37 @@ class Nemesis:
         assert row is not None
         heads = await (await connection.execute("SELECT channel_id, last_sequence FROM channels")).fetchall()
         return str(row[0]), dict(heads)
+
+    async def _revoke(self) -> None:
+        """Throws a subscriber out for a while, with every hint lost or none. Alone: a node that the database cannot be
+        reached from, or that is not there, has nothing to deliver and hears of nothing."""
+        await asyncio.gather(*self._lasting)
+        outcast, lost = self._random.choice(self._outcasts), self._random.random() < 0.5
+        channel = outcast.channel_id if self._random.random() < 0.5 else None
+        if lost:
+            for path in self._hints.values():
+                await asyncio.to_thread(path.write_text, "lost")
+        try:
+            self._note(f"{outcast.name} is revoked, hints are {'lost' if lost else 'heard'}")
+            await self._insist(REVOKE, author=outcast.name, channelId=channel)
+            self._book.add(lambda at: Revoked(at, outcast.channel_id, outcast.name))
+            await asyncio.sleep(self._random.uniform(1.5, 3.0))
+            self._book.add(lambda at: Restoring(at, outcast.channel_id, outcast.name))
+            await self._insist(RESTORE, author=outcast.name, channelId=channel)
+        finally:
+            for path in self._hints.values() if lost else ():
+                await asyncio.to_thread(path.write_text, "")
+
+    async def _insist(self, mutation: str, **variables: Any) -> None:
+        """Asks any node, until one has done it."""
+        while True:
+            client = self._clients[self._random.choice(list(self._clients))]
+            try:
+                async with asyncio.timeout(8):
+                    await client.ask(mutation, **variables)
+                    return
+            except (Failed, httpx.HTTPError, ValueError, TimeoutError):
+                await asyncio.sleep(0.2)
 
     async def _rolling_restart(self) -> None:
         for node in self._nodes:

@@ -26,6 +26,7 @@ from message_log import hints, postgresql, wire
 from message_log.batch import Batch
 from message_log.hints import Hints
 from message_log.protocol import Commit, Entry, LogListener
+from message_log.revocation_watch import RevocationWatch
 from message_log.sql import SqlMessageLog
 from messages import Draft
 
@@ -105,6 +106,15 @@ def foreign_hint_trusted() -> None:
     hints.decode = believe
 
 
+def revocations_unwatched() -> None:
+    """A node knows what it has revoked itself and never looks what others have."""
+
+    async def never(self: RevocationWatch) -> None:
+        await asyncio.Event().wait()
+
+    RevocationWatch._watch = never  # type: ignore[method-assign]
+
+
 BUGS = {
     bug.__name__: bug
     for bug in (
@@ -114,6 +124,7 @@ BUGS = {
         resume_off_by_one,
         early_hint_trusted,
         foreign_hint_trusted,
+        revocations_unwatched,
     )
 }
 

@@ -91,7 +91,9 @@ class Publisher:
                 return
 
 
-def listener(name: str, book: Book, channel_id: str, nodes: list[str], *, sequence: int, cursor: str) -> Subscriber:
+def listener(
+    name: str, book: Book, channel_id: str, nodes: list[str], *, sequence: int, cursor: str, token: str
+) -> Subscriber:
     """A subscriber from `sequence`, whose cursor is given, that writes everything into the book."""
     book.add(lambda at: Began(at, channel_id, name, sequence))
     return Subscriber(
@@ -101,4 +103,5 @@ def listener(name: str, book: Book, channel_id: str, nodes: list[str], *, sequen
         after=cursor,
         delivered=lambda reached, text: book.add(lambda at: Delivered(at, channel_id, name, reached, named(text))),
         ended=lambda code: book.add(lambda at: Disconnected(at, channel_id, name, code)),
+        token=token,
     )

@@ -18,6 +18,7 @@ from tests.cluster.postgres import PostgresProcess
 from tests.cluster.proxy import proxied
 from tests.cluster.subscriber import Subscriber, subscribed
 from tests.server_process import REPOSITORY, ServerProcess, running
+from tests.transports.tokens import SECRET, token
 
 PROGRAM = str(REPOSITORY / "tests" / "chaos" / "node_program.py")
 CHANNELS = ["red", "green", "blue"]
@@ -76,13 +77,16 @@ async def run(
                     "CHAOS_BUGS": ",".join(bugs),
                 },
                 database_url=proxies[name].url,
+                auth="jwt",
+                jwt_secret=SECRET,
                 drain_seconds=3,
                 drain_sockets_per_second=20,
             )
             for name in NODES
         ]
         await stack.enter_async_context(running(*nodes))
-        clients = {node.name: await stack.enter_async_context(ChatClient(node.url)) for node in nodes}
+        everything = token(sub="everybody", post_as="*", manage=["*"])
+        clients = {node.name: await stack.enter_async_context(ChatClient(node.url, token=everything)) for node in nodes}
         book = Book()
         epoch = await epoch_of(url)
         subscribers = [
@@ -93,17 +97,21 @@ async def run(
                 [nodes[(i + k) % len(nodes)].socket_url for k in range(len(nodes))],
                 sequence=0,
                 cursor=encode_cursor(epoch, channel_id, 0),
+                token=token(sub=f"{channel_id}{i}"),
             )
             for channel_id in CHANNELS
             for i in range(SUBSCRIBERS_PER_CHANNEL)
         ]
+        # The last one of each channel is thrown out now and then; the others are slow now and then.
+        outcasts = [each for each in subscribers if each.name.endswith(str(SUBSCRIBERS_PER_CHANNEL - 1))]
+        steady = [each for each in subscribers if each not in outcasts]
         await stack.enter_async_context(subscribed(*subscribers))
         publishers = [
             Publisher(f"p{i}", book, clients, CHANNELS, random.Random(chance.random())) for i in range(PUBLISHERS)
         ]
         burst = Publisher("burst", book, clients, CHANNELS, random.Random(chance.random()))
         last = Publisher("last", book, clients, CHANNELS, random.Random(chance.random()))
-        nemesis = Nemesis(book, postgres, url, nodes, proxies, clocks, hints, subscribers, burst, chance)
+        nemesis = Nemesis(book, postgres, url, nodes, proxies, clocks, hints, steady, outcasts, clients, burst, chance)
         before = {node.pid: node.memory_bytes for node in nodes}
 
         stop = asyncio.Event()
@@ -123,7 +131,10 @@ async def run(
             book.add(lambda at, who=subscriber: Ended(at, who.channel_id, who.name))  # type: ignore[misc]
         people = [*publishers, burst, last]
         refused = [
-            str(e) for s in subscribers for e in s.errors if e.get("extensions", {}).get("code") != "UNAVAILABLE"
+            str(e)
+            for s in subscribers
+            for e in s.errors
+            if e.get("extensions", {}).get("code") not in ("UNAVAILABLE", *(["FORBIDDEN"] if s in outcasts else []))
         ]
         return Outcome(
             history=History(book.events, log),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.checker import check, report
+from tests.chaos.history import Revoked
 from tests.chaos.run import run
 from tests.cluster.postgres import PostgresProcess, own_postgres
 
@@ -33,6 +34,15 @@ async def test_cluster_under_faults_loses_and_repeats_nothing(postgres: Postgres
     assert outcome.delivered >= len(outcome.history.log)
 
 
+@pytest.mark.timeout(300)
+async def test_revoked_subscriber_hears_nothing_after_a_second(postgres: PostgresProcess, tmp_path: Path) -> None:
+    outcome = await run(postgres, tmp_path, faults=6, seed=4, kinds=("revoke",))
+    violations = check(outcome.history)
+    assert not violations, report(outcome.history, violations)
+    assert outcome.problems == []
+    assert any(isinstance(event, Revoked) for event in outcome.history.events)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("bugs", "kinds", "faults", "violations"),
@@ -42,6 +52,7 @@ async def test_cluster_under_faults_loses_and_repeats_nothing(postgres: Postgres
         (("resume_off_by_one",), ("move clients",), 2, {"repeated"}),
         (("early_hint_trusted",), ("hints shuffled",), 3, {"skipped"}),
         (("foreign_hint_trusted",), ("hints foreign",), 2, {"not in log", "disagree"}),
+        (("revocations_unwatched",), ("revoke",), 4, {"heard on"}),
     ],
     ids=[
         "hint lost and no sweep",
@@ -49,6 +60,7 @@ async def test_cluster_under_faults_loses_and_repeats_nothing(postgres: Postgres
         "resume off by one",
         "early hint trusted",
         "foreign hint trusted",
+        "revocations unwatched",
     ],
 )
 async def test_seeded_bug_is_caught(

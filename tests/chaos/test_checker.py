@@ -14,6 +14,8 @@ from tests.chaos.history import (
     Fault,
     History,
     Posted,
+    Restoring,
+    Revoked,
     Stored,
     Unknown,
 )
@@ -39,6 +41,8 @@ def good() -> History:
             Unknown(3.1, "c", "q", "three", "timeout"),
             Delivered(3.2, "c", "t", 3, "three"),
             Delivered(3.3, "c", "s", 3, "three"),
+            Revoked(3.4, "c", "s"),
+            Restoring(6.0, "c", "s"),
             Posted(3.5, "c", "q", "never stored", "b"),
             Ended(9.0, "c", "s"),
             Ended(9.0, "c", "t"),
@@ -66,13 +70,16 @@ def spoiled(kind: str) -> History:
     elif kind == "two answers":
         events.append(Acknowledged(9.5, "c", "p", "two", 3))
     elif kind in ("not in log", "disagree"):
-        events[-5] = Delivered(3.2, "c", "t", 3, "something else")
+        events[14] = Delivered(3.2, "c", "t", 3, "something else")
     elif kind == "skipped":
         del events[11]
     elif kind == "repeated":
         events.insert(12, Delivered(2.7, "c", "s", 2, "two"))
     elif kind == "fell short":
         del events[15]
+    elif kind == "heard on":
+        events[15] = replace(events[15], at=5.5)
+        events[15:18] = [events[16], events[15], events[17]]
     return history
 
 
@@ -87,6 +94,7 @@ KINDS = [
     "skipped",
     "repeated",
     "fell short",
+    "heard on",
 ]
 
 

@@ -30,9 +30,13 @@ class Failed(Exception):
 class ChatClient:
     """Asks one node. Connections are kept; close it with `async with`."""
 
-    def __init__(self, url: str, *, timeout_seconds: float = 15.0) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float = 15.0, token: str | None = None) -> None:
         self.http = httpx.AsyncClient(
-            base_url=url, timeout=timeout_seconds, limits=httpx.Limits(max_connections=200), trust_env=False
+            base_url=url,
+            headers={} if token is None else {"authorization": f"Bearer {token}"},
+            timeout=timeout_seconds,
+            limits=httpx.Limits(max_connections=200),
+            trust_env=False,
         )
 
     async def __aenter__(self) -> "ChatClient":

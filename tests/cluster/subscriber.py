@@ -33,6 +33,7 @@ class Subscriber:
         nodes: WebSocket URLs; the first connection goes to the first, each later one to any of them.
         after: the cursor it begins at; None for the head of the moment, once.
         delivered: called with (sequence, content) of everything that arrives, repeats too.
+        token: what its connections are begun with, None for nothing.
         ends: called with the code (None without one) whenever a connection ends or cannot be made.
     """
 
@@ -45,8 +46,10 @@ class Subscriber:
         after: str | None = None,
         delivered: Callable[[int, str], None] | None = None,
         ended: Callable[[int | None], None] | None = None,
+        token: str | None = None,
     ) -> None:
         self.name = name
+        self._init = json.dumps({"type": "connection_init", **({} if token is None else {"payload": {"token": token}})})
         self.channel_id = channel_id
         self.nodes = list(nodes)
         self.cursor = after
@@ -131,7 +134,7 @@ class Subscriber:
             max_queue=4,
         ) as connection:
             self._socket = connection
-            await connection.send('{"type":"connection_init"}')
+            await connection.send(self._init)
             async with asyncio.timeout(10):
                 await connection.recv()
             variables = {"channelId": self.channel_id, "after": self.cursor}

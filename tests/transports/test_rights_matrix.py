@@ -273,7 +273,7 @@ async def judge(asking: Asking, bearer: Bearer, operation: Operation, ask: Ask) 
     else:
         assert answer == vacant
         assert FORBIDDEN not in answer
-        for told in ("ann", "someone", f'"id":"{SECRET_CHANNEL}"'):
+        for told in ('"ann"', '"someone"', f'"id":"{SECRET_CHANNEL}"'):
             assert told not in answer
 
 
