@@ -1,10 +1,12 @@
 """What may be done to a message after it was posted: append, complete, edit, erase. Every transport ends here.
 
 The author may do all of it to his own messages, whoever manages the channel to everybody's, and whoever may post in the
-channel may complete: that is how a reader stops an answer that grows.
+channel may complete what he can read: that is how a reader stops an answer that grows. Who may not read a channel is
+answered without what others have written there.
 """
 
 import time
+from dataclasses import replace
 from typing import TypedDict
 
 from changes import ChangeDraft, MessageChangeKind
@@ -13,7 +15,7 @@ from message_log.protocol import Appended
 from messages import Message, Viewer, parse_message_id
 from resolvers import erasing, input_rules
 from resolvers.chat import Chat
-from resolvers.rights import may_manage, require_manage, require_post
+from resolvers.rights import may_manage, may_read, require_manage, require_post
 
 
 async def append_to_message(
@@ -65,12 +67,14 @@ async def complete_message(chat: Chat, viewer: Viewer, *, message_id: object, ad
 
     Raises:
         BadUserInput: no such message is held.
-        Forbidden: the viewer may not post to the channel.
+        Forbidden: the viewer may not post to the channel, or may not read it and it is another's message.
         RateLimited, Unavailable: as for a post.
     """
     channel_id, sequence = _place(message_id)
-    _asker(chat, viewer, channel_id)  # For its refusals alone: whoever may post here may complete what others post.
-    draft = ChangeDraft(channel_id, sequence, MessageChangeKind.COMPLETED, by=viewer.author)
+    asker = _asker(chat, viewer, channel_id)
+    if may_read(chat, viewer, channel_id):
+        asker["others"] = True  # Whoever may post here may complete what others post, if he can see it.
+    draft = ChangeDraft(channel_id, sequence, MessageChangeKind.COMPLETED, **asker)
     return await _change(chat, viewer, draft, address)
 
 
@@ -168,4 +172,11 @@ async def _change(chat: Chat, viewer: Viewer, draft: ChangeDraft, address: str |
     changed: Appended = await chat.log.change(draft)
     if rate is not None and not changed.created:
         rate.give_back(who, address)
-    return changed.message
+    return _as_shown(chat, viewer, changed.message)
+
+
+def _as_shown(chat: Chat, viewer: Viewer, message: Message) -> Message:
+    """The message as an answer shows it: without what it says, to whoever may not read it and has not written it."""
+    if message.author == viewer.author or may_read(chat, viewer, message.channel_id):
+        return message
+    return replace(message, content="", lane=None, provider=None, token_count=None)

@@ -63,8 +63,11 @@ def may_only_post(chat: Chat, viewer: Viewer, channel_id: object) -> bool:
 
 
 def may_manage(chat: Chat, viewer: Viewer, channel_id: str | None) -> bool:
-    """Whether the viewer may manage the channel; None stands for every channel."""
-    return viewer.may_manage(channel_id) and not chat.log.revoked.forbids(viewer.author, channel_id)
+    """Whether the viewer may manage the channel; None stands for every channel, also those he was thrown out of."""
+    revoked = chat.log.revoked
+    if channel_id is None:
+        return viewer.may_manage(None) and not revoked.concerns(viewer.author)
+    return viewer.may_manage(channel_id) and not revoked.forbids(viewer.author, channel_id)
 
 
 def require_manage(chat: Chat, viewer: Viewer, channel_id: str | None) -> None:

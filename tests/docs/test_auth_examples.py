@@ -79,13 +79,13 @@ async def test_client_that_is_made_to_come_again_loses_nothing(ann: dict[str, An
         for turn in range(5):
             opened = await server.acknowledged(**ann, jti=str(turn))
             await opened.send(operation("1", document, c="news", after=cursor))
-            await fill(server.chat, "news", 7)
+            await fill(server.chat, "news", 7, author="bob")
             while len(heard) < 7 * turn + 5:  # Not all of them: the rest is on its way when the socket ends.
                 message = (await opened.expect())["payload"]["data"]["messages"]
                 heard.append(message["sequence"])
                 cursor = message["cursor"]
             await server.revoke("ann")
-            await fill(server.chat, "news", 1)
+            await fill(server.chat, "news", 1, author="bob")
             assert await server.restore("ann")
             while not isinstance(frame := await opened.receive(), Closed):
                 if frame["type"] == "next":

@@ -18,8 +18,11 @@ import pytest
 from fastapi.routing import APIRoute
 from graphql import build_schema
 
-from messages import Revocation
+from message_log.protocol import MessageLog
+from messages import ANYONE, Message, Revocation
+from resolvers.change_message import edit_message
 from resolvers.chat import Chat
+from resolvers.post_message import post_message
 from schema.export import sdl
 from tests.fakes import fill, memory_chat
 from tests.transports.http_client import over_a_socket
@@ -60,6 +63,7 @@ class Operation:
     """What is asked, which right it needs, and what it is answered without."""
 
     needs: str
+    """Rights joined by `+`, alternatives by `|`."""
     without: str
     revoked: str
     document: str = ""
@@ -69,6 +73,8 @@ class Operation:
 
 READING = {"needs": "read", "without": EMPTY, "revoked": FORBIDDEN}
 LISTING = {"needs": "read", "without": EMPTY, "revoked": EMPTY}
+CHANGING = {"needs": "manage", "without": FORBIDDEN, "revoked": FORBIDDEN, "kind": "mutation"}
+COMPLETING = {**CHANGING, "needs": "read+post|manage"}
 MANAGING = {"needs": "manage", "without": FORBIDDEN, "revoked": FORBIDDEN, "kind": "mutation"}
 
 GRAPHQL = {
@@ -95,12 +101,31 @@ GRAPHQL = {
     "Mutation.restoreAccess": Operation(
         **MANAGING, document='mutation { restoreAccess(author: "nobody", channelId: "%s") }'
     ),
+    # On what ann has posted: its author is another.
+    "Mutation.appendToMessage": Operation(
+        **CHANGING, document='mutation { appendToMessage(id: "%s:1", revision: 0, piece: "x") { content } }'
+    ),
+    "Mutation.completeMessage": Operation(
+        **COMPLETING, document='mutation { completeMessage(id: "%s:2") { content } }'
+    ),
+    "Mutation.editMessage": Operation(
+        **CHANGING, document='mutation { editMessage(id: "%s:2", content: "x") { content lane } }'
+    ),
+    "Mutation.eraseMessage": Operation(**CHANGING, document='mutation { eraseMessage(id: "%s:3") { content } }'),
+    "Mutation.eraseAuthor": Operation(**CHANGING, document='mutation { eraseAuthor(author: "nobody") }'),
+    "Subscription.changes": Operation(
+        "read", FORBIDDEN, FORBIDDEN, 'subscription { changes(channelId: "%s") { content } }', "subscription"
+    ),
     "Subscription.messages": Operation(
         "read", FORBIDDEN, FORBIDDEN, 'subscription { messages(channelId: "%s") { content } }', "subscription"
     ),
 }
 REST = {
     ("POST", "/api/messages"): Operation("post", FORBIDDEN, FORBIDDEN, kind="mutation"),
+    ("PATCH", "/api/messages/{message_id}"): Operation(**CHANGING),
+    ("POST", "/api/messages/{message_id}/append"): Operation(**CHANGING),
+    ("POST", "/api/messages/{message_id}/complete"): Operation(**COMPLETING),
+    ("DELETE", "/api/messages/{message_id}"): Operation(**CHANGING),
     ("GET", "/api/messages"): Operation(**READING),
     ("GET", "/api/channels"): Operation(**LISTING),
     ("GET", "/api/summary"): Operation(**LISTING),
@@ -109,6 +134,7 @@ NO_CHANNEL = {("GET", "/api/health")}
 """Calls that show nothing of any channel."""
 PLAIN = {
     "follow": Operation("read", FORBIDDEN, FORBIDDEN, kind="subscription"),
+    "follow?changes=1": Operation("read", FORBIDDEN, FORBIDDEN, kind="subscription"),
     "post": Operation("post", FORBIDDEN, FORBIDDEN, kind="mutation"),
 }
 
@@ -178,7 +204,7 @@ class Asking:
         if operation.kind == "subscription":
             answer = await opened.expect()
             if answer["type"] == "pong":
-                await fill(self.chat, channel, 1)
+                await stir(self.chat, channel)
                 answer = await opened.expect()
         else:
             while (answer := await opened.expect())["type"] == "pong":
@@ -198,7 +224,7 @@ class Asking:
         async with self.client.stream("POST", "/graphql", json=body, headers=headers) as response:
             pieces = response.aiter_text()
             text = await anext(pieces)
-            posting = asyncio.ensure_future(fill(self.chat, channel, 1))
+            posting = asyncio.ensure_future(stir(self.chat, channel))
             while not any(mark in text for mark in ("content", "errors", "FORBIDDEN")):
                 text += await anext(pieces)
             await posting
@@ -208,22 +234,30 @@ class Asking:
         method, path = call
         if method == "POST":
             body = {"channel_id": channel, "author": "bob", "content": "x"}
-            return (await self.client.post(path, json=body, headers=self.headers)).text
+            changed = {"content": "x", "piece": "x", "revision": 0} if "{message_id}" in path else body
+            place = path.replace("{message_id}", f"{channel}:1")
+            return (await self.client.post(place, json=changed, headers=self.headers)).text
+        if method in ("PATCH", "DELETE"):
+            place = path.replace("{message_id}", f"{channel}:{2 if method == 'PATCH' else 3}")
+            changed = {"json": {"content": "x"}} if method == "PATCH" else {}
+            return (await self.client.request(method, place, headers=self.headers, **changed)).text
         answers = [await self.client.get(path, headers=self.headers)]
         if path == "/api/messages":
             answers = [await self.client.get(path, params={"channel_id": channel}, headers=self.headers)]
         return "".join(answer.text for answer in answers)
 
     async def plain(self, name: str, channel: str) -> str:
-        opened = await RawSocket.open(self.port, f"/api/ws/{channel}", headers=self.headers)
+        name, _, query = name.partition("?")
+        opened = await RawSocket.open(self.port, f"/api/ws/{channel}?{query}", headers=self.headers)
         await opened.send({"type": "ping"})
         answer = await opened.receive()
         if isinstance(answer, dict) and answer["type"] == "pong":
             if name == "follow" and not self.chat.hub.channels:
                 answer = {"code": FORBIDDEN}  # It takes posts and is sent nothing.
             elif name == "follow":
-                await fill(self.chat, channel, 1)
-                answer = await opened.expect()
+                await stir(self.chat, channel)
+                while (answer := await opened.expect())["type"] != ("change" if query else "message"):
+                    pass
             else:
                 await opened.send({"type": "message", "author": "bob", "content": "x"}, {"type": "ping"})
                 answer = await opened.expect()
@@ -236,10 +270,25 @@ def _document(operation: Operation, channel: str) -> str:
     return operation.document % channel if "%s" in operation.document else operation.document
 
 
+async def stir(chat: Chat, channel: str) -> None:
+    """Something to hear for whoever follows: a message, and a change of it."""
+    (message,) = await fill(chat, channel, 1)
+    await edit_message(chat, ANYONE, message_id=message.id, content="changed")
+
+
 @asynccontextmanager
 async def asking(bearer: Bearer) -> AsyncIterator[Asking]:
     async with over_a_socket(authenticate=build_identity(secret=SECRET).authenticate) as (chat, client, _):
-        await fill(chat, SECRET_CHANNEL, 3)
+        for number in (1, 2, 3):
+            await post_message(
+                chat,
+                ANYONE,
+                channel_id=SECRET_CHANNEL,
+                author="ann",
+                content=f"hidden {number}",
+                lane="hidden",
+                complete=number == 3,
+            )
         now = datetime.now(UTC)
         await chat.log.revoke(Revocation("someone", SECRET_CHANNEL, None, now, "mod"))
         if bearer.revoked:
@@ -254,13 +303,15 @@ Ask = Callable[[str], Awaitable[str]]
 async def judge(asking: Asking, bearer: Bearer, operation: Operation, ask: Ask) -> None:
     """Asks about the secret channel, and about one that nobody has posted to, where the answer must not differ."""
     log = asking.chat.log
-    if operation.needs in bearer.rights:
+    if any(set(together.split("+")) <= bearer.rights for together in operation.needs.split("|")):
         expected = ALLOWED
     else:
         expected = operation.revoked if bearer.revoked else operation.without
     vacant = (await ask(VACANT_CHANNEL)).replace(VACANT_CHANNEL, SECRET_CHANNEL) if expected == EMPTY else ""
+    revisions = [message.revision for message in await _held(log)]
     head, revocations = await log.last_sequence(SECRET_CHANNEL), log.revoked.listed()
     answer = await ask(SECRET_CHANNEL)
+    assert "read" in bearer.rights or "hidden" not in answer, "no answer shows what one may not read"
     if expected == ALLOWED:
         assert FORBIDDEN not in answer
         assert '"errors"' not in answer
@@ -269,12 +320,17 @@ async def judge(asking: Asking, bearer: Bearer, operation: Operation, ask: Ask) 
         assert '"content"' not in answer.replace("content=", "")
         if operation.kind == "mutation":
             assert await log.last_sequence(SECRET_CHANNEL) == head
+            assert [message.revision for message in await _held(log)] == revisions
             assert log.revoked.listed() == revocations
     else:
         assert answer == vacant
         assert FORBIDDEN not in answer
         for told in ('"ann"', '"someone"', f'"id":"{SECRET_CHANNEL}"'):
             assert told not in answer
+
+
+async def _held(log: MessageLog) -> list[Message]:
+    return (await log.history(SECRET_CHANNEL, limit=1000)).messages
 
 
 WAYS = {"post": ("query", "mutation"), "get": ("query",), "socket": ("query", "mutation", "subscription")}
