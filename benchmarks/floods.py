@@ -80,6 +80,12 @@ KINDS = {
         lambda n: _post("/api/messages", b'{"channel_id":"flood","author":"flood","content":"x"}'),
         answer=b"HTTP/1.1 ",
     ),
+    "revocations": Kind(
+        "revocations that wait",
+        b"UNAVAILABLE",
+        lambda n: _graphql(f'mutation {{ revokeAccess(author: "flood{n % 5_000}") {{ author }} }}'),
+        answer=b"HTTP/1.1 ",
+    ),
     "documents": Kind(
         "document tokens",
         b"GRAPHQL_PARSE_FAILED",

@@ -32,9 +32,9 @@ class RevocationSet:
         self._clock = clock
         self._lock = Lock()
         self._version = 0
-        self._listed: list[Revocation] = []
+        self._held: dict[tuple[str, str], Revocation] = {}
         self._ends: dict[str, dict[str | None, float]] = {}
-        """By author and channel, until when; replaced whole, so that whoever asks needs no lock."""
+        """By author and channel, until when. Both are replaced whole, so that whoever asks needs no lock."""
 
     def __bool__(self) -> bool:
         return bool(self._ends)
@@ -66,7 +66,8 @@ class RevocationSet:
     def listed(self) -> list[Revocation]:
         """Those in force now, by (author, channel); what holds for every channel comes first."""
         now = datetime.fromtimestamp(self._clock(), UTC)
-        return [each for each in self._listed if each.until is None or each.until > now]
+        held = self._held
+        return [held[key] for key in sorted(held) if _holds(held[key], now)]
 
     def replace(self, version: int, listed: Iterable[Revocation]) -> list[Revocation]:
         """Takes over what the log held at `version`, and returns those that were not in force here before.
@@ -74,32 +75,50 @@ class RevocationSet:
         A version that is older than what is known already changes nothing: it was read before a change of our own.
         """
         with self._lock:
-            return self._take(version, listed) if version >= self._version else []
+            if version < self._version:
+                return []
+            now, before = datetime.fromtimestamp(self._clock(), UTC), self._held
+            held = {_key(each): each for each in listed}
+            ends: dict[str, dict[str | None, float]] = {}
+            for each in held.values():
+                ends.setdefault(each.author, {})[each.channel_id] = _end(each)
+            self._version, self._held, self._ends = version, held, ends
+            return [
+                each
+                for key, each in held.items()
+                if _holds(each, now) and not (key in before and _holds(before[key], now))
+            ]
 
     def add(self, version: int, revocation: Revocation) -> list[Revocation]:
-        """Takes over a change of our own; returns what is newly in force."""
+        """Takes over a change of our own; returns what is newly in force. Cheap, however many there are."""
         with self._lock:
-            others = self._without(revocation.author, revocation.channel_id)
-            return self._take(max(version, self._version), [*others, revocation])
+            known = self.forbids(revocation.author, revocation.channel_id)
+            ends = {**self._ends.get(revocation.author, {}), revocation.channel_id: _end(revocation)}
+            self._version = max(version, self._version)
+            self._held = {**self._held, _key(revocation): revocation}
+            self._ends = {**self._ends, revocation.author: ends}
+            return [] if known else [revocation]
 
     def discard(self, version: int, author: str, channel_id: str | None) -> None:
         """Takes over a change of our own."""
         with self._lock:
-            self._take(max(version, self._version), self._without(author, channel_id))
+            self._version = max(version, self._version)
+            self._held = {key: each for key, each in self._held.items() if key != (author, channel_id or _EVERY)}
+            left = {name: end for name, end in self._ends.get(author, {}).items() if name != channel_id}
+            others = {name: ends for name, ends in self._ends.items() if name != author}
+            self._ends = {**others, author: left} if left else others
 
-    def _without(self, author: str, channel_id: str | None) -> list[Revocation]:
-        return [each for each in self._listed if (each.author, each.channel_id) != (author, channel_id)]
 
-    def _take(self, version: int, listed: Iterable[Revocation]) -> list[Revocation]:
-        before = {(each.author, each.channel_id) for each in self.listed()}
-        ends: dict[str, dict[str | None, float]] = {}
-        self._version = version
-        self._listed = sorted(listed, key=lambda each: (each.author, each.channel_id or ""))
-        for each in self._listed:
-            end = float("inf") if each.until is None else each.until.timestamp()
-            ends.setdefault(each.author, {})[each.channel_id] = end
-        self._ends = ends
-        return [each for each in self.listed() if (each.author, each.channel_id) not in before]
+def _key(revocation: Revocation) -> tuple[str, str]:
+    return revocation.author, _EVERY if revocation.channel_id is None else revocation.channel_id
+
+
+def _end(revocation: Revocation) -> float:
+    return float("inf") if revocation.until is None else revocation.until.timestamp()
+
+
+def _holds(revocation: Revocation, now: datetime) -> bool:
+    return revocation.until is None or revocation.until > now
 
 
 def revoke(connection: Connection, revocation: Revocation, now: datetime) -> int:

@@ -30,6 +30,7 @@ from message_log.revocations import RevocationSet
 from message_log.sql_changes import SqlChangeLog
 from message_log.sqlite import SqliteDialect
 from message_log.tables import log_info
+from message_log.taking_turns import TakingTurns
 from message_log.writer import Poster, Writer, WriterLimits
 from messages import ChannelHead, Draft, Message, MessageFilter, Revocation, Totals
 
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CHANNELS_PAGE = 500
+REVOKING_MAX = 100
+"""Revocations that wait for each other. Each is a commit of its own, and between two of them posts are committed."""
 PROBE_SECONDS = 1.0
 """What `ready` waits at most: a balancer asks every few seconds, and takes no answer for a no."""
 
@@ -135,6 +138,7 @@ class SqlMessageLog:
         self._reader_threads = readers
         self._limits = limits or WriterLimits()
         self._revoked = RevocationSet()
+        self._revoking = TakingTurns(REVOKING_MAX)
         self._parts: _Parts | None = None
         self._epoch: str | None = None
         self._proof: asyncio.Task[None] | None = None
@@ -231,7 +235,8 @@ class SqlMessageLog:
             found = known.add(version, revocation)
             loop.call_soon_threadsafe(parts.listener.revoked, found)
 
-        await parts.writer.run(work)
+        async with self._revoking:
+            await parts.writer.run(work)
 
     async def restore(self, author: str, channel_id: str | None) -> bool:
         parts, now, known = self._open_parts(), self._now(), self._revoked
@@ -243,7 +248,8 @@ class SqlMessageLog:
             known.discard(version, author, channel_id)
             return found
 
-        return await parts.writer.run(work)
+        async with self._revoking:
+            return await parts.writer.run(work)
 
     async def last_sequence(self, channel_id: str) -> int:
         return await self._ask(lambda queries, connection: queries.last_sequence(connection, channel_id))

@@ -228,3 +228,28 @@ async def test_watch_goes_on_when_the_log_was_away() -> None:
     await watch.stop()
     assert looks > 2
     assert known.forbids("eve", None)
+
+
+async def test_revocations_take_turns_and_posts_come_in_between(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("message_log.sql.REVOKING_MAX", 20)
+    log = SqlMessageLog(sqlite_url)
+    await log.open(Recorder())
+    outcomes = []
+
+    async def revoking(number: int) -> None:
+        try:
+            await log.revoke(revocation(str(number)))
+            outcomes.append("revoked")
+        except Unavailable:
+            outcomes.append("refused")
+
+    tasks = [asyncio.ensure_future(revoking(number)) for number in range(30)]
+    await asyncio.sleep(0)
+    assert outcomes == ["refused"] * 10
+    await log.append(Draft("general", "ada", "x"))
+    assert outcomes.count("revoked") < 5, "a post waits for the one that is under way, not for all of them"
+    await asyncio.gather(*tasks)
+    assert outcomes.count("revoked") == 20
+    await log.close()
