@@ -21,7 +21,7 @@ from message_log.earlier import EarlierLog, is_earlier_log
 from message_log.migrate import migrate
 from message_log.source import Row, Source, SourceChannel
 from message_log.sql import dialect_of
-from message_log.tables import changes, channels, growing, log_info, messages, totals
+from message_log.tables import changes, channels, growing, log_info, messages, revocations, totals
 
 Progress = Callable[[int, int], None]
 """Told how many messages the target holds now, and how many there are to copy."""
@@ -88,6 +88,9 @@ class _SqlSource(_Database):
                 channel_id, last, [dict(row) for row in counted], last_change, [dict(row) for row in grow]
             )
             self.connection.exec_driver_sql("COMMIT")
+
+    def revocations(self) -> list[Row]:
+        return [dict(row) for row in self.connection.execute(select(revocations)).mappings()]
 
     def rows(self, channel_id: str, after: int) -> Iterator[Row]:
         page = (
@@ -178,6 +181,7 @@ class _Copy:
 
     def run(self) -> int:
         self._take_over_epoch()
+        self._copy_revocations()
         total = self._source.count()
         held = self._connection.scalar(select(func.count()).select_from(messages)) or 0
         self._progress(held, total)
@@ -187,6 +191,15 @@ class _Copy:
                 copied += count
                 self._progress(held + copied, total)
         return copied
+
+    def _copy_revocations(self) -> None:
+        # First, so that nobody gets in again where a copy was interrupted and is served all the same.
+        rows = self._source.revocations()
+        with _transaction(self._connection):
+            self._connection.execute(delete(revocations))
+            if rows:
+                self._connection.execute(insert(revocations), rows)
+            self._connection.execute(update(log_info).values(revocations_version=log_info.c.revocations_version + 1))
 
     def _take_over_epoch(self) -> None:
         if self._target_epoch == self._source.epoch:

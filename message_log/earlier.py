@@ -56,6 +56,9 @@ class EarlierLog:
         (count,) = self._connection.execute("SELECT count(*) FROM messages").fetchone()
         return int(count)
 
+    def revocations(self) -> list[Row]:
+        return []  # It knew nobody by name.
+
     def channels(self) -> Iterator[SourceChannel]:
         counts = self._connection.execute("SELECT channel_id, count(*) FROM messages GROUP BY channel_id").fetchall()
         for channel_id, count in counts:

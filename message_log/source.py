@@ -46,5 +46,8 @@ class Source(Protocol):
     def oldest_change(self, channel_id: str) -> int:
         """The sequence of the oldest change that is held; beyond the last when none is."""
 
+    def revocations(self) -> list[Row]:
+        """Whose access is revoked."""
+
     def close(self) -> None:
         """Lets go of it. Idempotent."""

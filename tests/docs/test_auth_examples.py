@@ -93,6 +93,7 @@ async def test_client_that_is_made_to_come_again_loses_nothing(ann: dict[str, An
                     heard.append(message["sequence"])
                     cursor = message["cursor"]
             assert frame.code == 4403
+            opened.writer.close()
         opened = await server.acknowledged(**ann)
         await opened.send(operation("1", document, c="news", after=cursor))
         while len(heard) < 40:

@@ -12,7 +12,7 @@ from errors import StartupError
 from message_log.copy import copy_log
 from message_log.copy_command import copy_command
 from message_log.sql import SqlMessageLog
-from messages import Draft, Totals
+from messages import Draft, Revocation, Totals
 from tests.message_log.recorder import Recorder, append, everything, post
 from tests.message_log.test_log_changes import all_changes
 
@@ -233,3 +233,17 @@ async def test_copy_that_is_run_again_brings_over_what_was_changed_since(source_
     copy_log(source_url, target_url, batch=2)
     assert await held(target_url) == await held(source_url)
     assert "erased soon" not in str((await held(target_url))["changes"])
+
+
+async def test_copy_takes_revocations_along(source_url: str, target_url: str) -> None:
+    await fill(source_url)
+    revocation = Revocation("eve", "general", None, datetime(2026, 11, 27, tzinfo=UTC), "ada")
+    log = SqlMessageLog(source_url)
+    await log.open(Recorder())
+    await log.revoke(revocation)
+    await log.close()
+    copy_log(source_url, target_url)
+    copied = SqlMessageLog(target_url)
+    await copied.open(Recorder())
+    assert copied.revoked.listed() == [revocation]
+    await copied.close()
