@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from changes import ChangeDraft
+from changes import ChangeDraft, MessageChangeKind
 from errors import Forbidden, Unavailable
 from message_log.committer import Committed
 from message_log.protocol import Appended, Commit
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TICK_SECONDS = 0.25
+GATHER_SECONDS = 0.015
+"""How long pieces of messages that grow gather, where their producers do not wait for answers. Nobody sees it in a text
+that grows, and a commit writes whole pages, whatever it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,8 @@ class Writer:
         self._bytes = 0
         self._closed = False
         self._stopped = False
+        self._pipelined: set[tuple[str, int]] = set()
+        """Messages of the last batch that had several pieces for one message."""
         self._commit_seconds = 0.0
         """How long the last commit took."""
         self._thread = Thread(target=self._run, name="raqcoon-writer", daemon=True)
@@ -257,12 +262,27 @@ class Writer:
             return False
         return True
 
+    def _pieces_wait_seconds(self, posts: list[_Post], began_at: float) -> float:
+        """How long a batch may wait for more. One that is nothing but pieces, several of them for one message now or
+        the last time, comes from a producer that does not wait for each answer: what it has on the way becomes one
+        write."""
+        places = set()
+        for post in posts:
+            draft = post.draft
+            if not isinstance(draft, ChangeDraft) or draft.kind is not MessageChangeKind.APPENDED:
+                return 0.0
+            places.add((draft.channel_id, draft.message_sequence))
+        if len(posts) > len(places):
+            self._pipelined = places
+        return began_at + GATHER_SECONDS - time.monotonic() if places & self._pipelined else 0.0
+
     def _take(self) -> tuple[list[_Post], list[_Job]]:
         """Waits until there is something to do and takes what is there, within the bounds of a batch."""
         posts: list[_Post] = []
         jobs: list[_Job] = []
         size = 0
         item = self._queue.get()
+        began_at = time.monotonic()
         while True:
             if item is None:
                 self._stopped = True  # it was put last: nothing comes after it
@@ -277,5 +297,11 @@ class Writer:
             try:
                 item = self._queue.get_nowait()
             except Empty:
-                break
+                wait_seconds = self._pieces_wait_seconds(posts, began_at) if not jobs else 0.0
+                if wait_seconds <= 0:
+                    break
+                try:
+                    item = self._queue.get(timeout=wait_seconds)
+                except Empty:
+                    break
         return posts, jobs
