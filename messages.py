@@ -17,6 +17,7 @@ from hashlib import blake2b
 from patterns import EVERY_CHANNEL, ChannelPatterns
 
 _CURSOR = struct.Struct(">8s8sQ")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 MESSAGE_OVERHEAD_BYTES = 400
 """What a `Message` costs beside its content: the object, its author, lane and provider, its place in a list."""
 SEQUENCE_MAX = 2**53 - 1
@@ -31,9 +32,19 @@ def _cursor_prefix(epoch: str, channel_id: str) -> tuple[bytes, bytes]:
     )
 
 
+@lru_cache(maxsize=4096)
+def _cursor_start(epoch: str, channel_id: str) -> tuple[str, bytes]:
+    """What all cursors of a channel begin with: 20 characters, and the byte that shares the next ones with the
+    sequence."""
+    prefix = b"".join(_cursor_prefix(epoch, channel_id))
+    return base64.urlsafe_b64encode(prefix[:15]).decode("ascii"), prefix[15:]
+
+
 def encode_cursor(epoch: str, channel_id: str, sequence: int) -> str:
     """The opaque cursor of a position: 32 URL-safe characters, bound to the log's epoch and the channel."""
-    return base64.urlsafe_b64encode(_CURSOR.pack(*_cursor_prefix(epoch, channel_id), sequence)).decode("ascii")
+    start, shared = _cursor_start(epoch, channel_id)
+    end = binascii.b2a_base64(shared + sequence.to_bytes(8, "big"), newline=False)
+    return start + end.translate(_URL_SAFE).decode("ascii")
 
 
 def decode_cursor(cursor: str, epoch: str, channel_id: str) -> int:

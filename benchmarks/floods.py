@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from graphql import get_introspection_query
+
 from tests.transports.live_server import frame
 
 SUBSCRIPTIONS = 10
@@ -49,6 +51,21 @@ def _subscribe_filtered(id_: int) -> bytes:
     return frame(json.dumps({"id": str(id_), "type": "subscribe", "payload": payload}))
 
 
+def _filtered_page(number: int) -> str:
+    """A page of the busy channel that looks at much and finds nothing."""
+    return (
+        f'a{number}: channel(id: "{BUSY_CHANNEL}") {{ messages(first: 1, filter: {{ authors: ["nobody"] }}) '
+        "{ edges { cursor } } }"
+    )
+
+
+MANY_VALUES = json.dumps(
+    {
+        "query": "query ($l: [String!]) { channel(id: 1) { messages(filter: { lanes: $l }) { edges { cursor } } } }",
+        "variables": {"l": ["x"] * 250_000},
+    },
+    separators=(",", ":"),
+).encode()
 FRAGMENT = frame("a")
 CHUNKED = b"POST /api/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -120,6 +137,27 @@ KINDS = {
             (b"".join(map(_subscribe_filtered, range(FILTERS))) + frame('{"type":"ping"}'), b'"pong"'),
         ),
         settings=(("RAQCOON_MAX_SUBSCRIPTIONS_PER_CONNECTION", "1000"),),
+    ),
+    "reads": Kind(
+        "30 filtered pages in one query",
+        b"HTTP/1.1 200",
+        lambda n: _graphql("{ " + " ".join(map(_filtered_page, range(30))) + " }"),
+    ),
+    "introspection": Kind("GraphiQL's introspection", b"HTTP/1.1 200", lambda n: _graphql(get_introspection_query())),
+    "padding": Kind(
+        "unknown documents, padded",
+        b"HTTP/1.1 200",
+        lambda n: _graphql(f"query Q{n} {{ __typename }}".ljust(130_000)),
+    ),
+    "variables": Kind(
+        "250,000 values in a variable",
+        b"BAD_USER_INPUT",
+        lambda n: _post("/graphql", MANY_VALUES),
+    ),
+    "lists": Kind(
+        "`/api/messages?limit=1000`",
+        b"HTTP/1.1 200",
+        lambda n: b"GET /api/messages?limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ),
     "connections": Kind(
         "connections per address",

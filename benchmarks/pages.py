@@ -179,7 +179,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one short round, this server only")
     options = parser.parse_args()
     chosen = list(servers(options.tree))[:1] if options.quick else list(servers(options.tree))
-    rounds, requests_each = (1, 400) if options.quick else (options.rounds, 600)
+    rounds, requests_each = (1, 400) if options.quick else (options.rounds, 150)
     with pinned(LOAD_CORE):
         measured = [asyncio.run(measure(server, of_type, rounds, requests_each)) for server, of_type in chosen]
     table = render(measured)

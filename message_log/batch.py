@@ -27,7 +27,8 @@ def to_microseconds(moment: datetime) -> int:
 
 def from_microseconds(microseconds: int) -> datetime:
     """The inverse of `to_microseconds`, in UTC."""
-    return _UNIX_EPOCH + timedelta(microseconds=microseconds)
+    seconds, rest = divmod(microseconds, 1_000_000)  # What `timedelta` is made of: it need not find out.
+    return _UNIX_EPOCH + timedelta(0, seconds, rest)
 
 
 LIFE_AS_POSTED = (0, True, None, None)
