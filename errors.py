@@ -4,7 +4,7 @@
 |---------------------------|---------------------------|---------------------------------------------------------|-----------------------------|
 | `BadUserInput`            | BAD_USER_INPUT            | an argument breaks an input rule                        | no                          |
 | `Unauthenticated`         | UNAUTHENTICATED           | a token is missing, malformed or has expired            | with a fresh token          |
-| `Forbidden`               | FORBIDDEN                 | the caller may not do this                              | no                          |
+| `Forbidden`               | FORBIDDEN                 | the caller may not do this, or was thrown out           | no                          |
 | `RateLimited`             | RATE_LIMITED              | a posting rate is used up                               | after `retry_after_ms`      |
 | `TooManySubscriptions`    | TOO_MANY_SUBSCRIPTIONS    | one socket has as many subscriptions as it may have     | on another socket           |
 | `CursorInvalid`           | CURSOR_INVALID            | a cursor is malformed, foreign or past the head         | no: read `headCursor` again |
