@@ -100,6 +100,9 @@ class Hints:
             except (psycopg.Error, OSError) as error:
                 level = logging.WARNING if pause == first else logging.DEBUG  # once an outage
                 logger.log(level, "hints pause: %s", " ".join(str(error).split()))
+            except Exception:
+                # A defect; without hints every message of other nodes would wait for the sweep from now on.
+                logger.exception("hints have failed, and begin anew")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, longest)
 

@@ -329,7 +329,8 @@ class PostgresqlDialect:
             )
 
         def connect() -> Awaitable[psycopg.AsyncConnection[Any]]:
-            return psycopg.AsyncConnection.connect(**self._notify_arguments)
+            # What is prepared could be lost behind a pooler, and there is little to gain.
+            return psycopg.AsyncConnection.connect(**self._notify_arguments, prepare_threshold=None)
 
         return Hints(connect, listener, epoch=epoch, identity=identity)
 

@@ -6,6 +6,7 @@ import logging
 import psycopg
 import pytest
 
+from message_log.hints import WINDOW_SECONDS
 from message_log.sql import SqlMessageLog
 from messages import Draft
 from tests.message_log.recorder import Recorder
@@ -70,9 +71,19 @@ async def test_transactions_behind_a_pooler_have_their_own_time_limits(pooled_ur
     await log.close()
 
 
-async def test_pooler_without_a_notify_url_is_warned_of(pooled_url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_pooler_without_a_notify_url_is_warned_of_and_works(
+    pooled_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     log = SqlMessageLog(pooled_url)
+    recorder = Recorder()
     with caplog.at_level(logging.WARNING):
-        await log.open(Recorder())
+        await log.open(recorder)
+        async with asyncio.timeout(10):
+            await recorder.gap.wait()
+        for number in range(1, 21):
+            appended = await log.append(Draft("general", "ada", str(number)))
+            assert appended.message.sequence == number
+            await asyncio.sleep(2 * WINDOW_SECONDS)  # A NOTIFY for each: what is sent often would be prepared.
         await log.close()
-    assert "Set RAQCOON_NOTIFY_URL" in caplog.text
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert "Set RAQCOON_NOTIFY_URL" in warning

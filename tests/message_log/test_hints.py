@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+import pytest
 
 from message_log import hints as hints_module
 from message_log.copy import copy_log
@@ -156,3 +157,15 @@ async def test_post_that_is_refused_is_never_told(postgres_url: str) -> None:
         )
         assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True, False]
         assert [message.content for message in told] == ["one", "two"]
+
+
+async def test_listener_that_fails_does_not_end_the_hints(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(postgres_url) as (first, _), opened(postgres_url) as (_, there):
+        await until_heard(first, there, "warm")
+        there.heard = None  # type: ignore[method-assign, assignment]
+        async with asyncio.timeout(10):
+            while "hints have failed" not in caplog.text:
+                await post(first, "x")
+                await asyncio.sleep(0.02)
+        del there.heard
+        await until_heard(first, there, "after")
