@@ -186,3 +186,30 @@ def draw_fanout(outcome: Outcome, folder: Path) -> list[Path]:
         ),
     )
     return [path for path in drawn if path]
+
+
+def storm(runs: dict[str, list[float]], clients: int, path: Path) -> Path:
+    """How many of the clients that came at once are live, over time; one line a run. Times in seconds."""
+    left, top, width, height = 70, 80, WIDTH - 110, 260
+    until = max((max(times) for times in runs.values() if times), default=1.0)
+    canvas = _Canvas(
+        f"{clients:,} clients come at once",
+        "clients that are live again, by seconds since they came",
+        top + height + 60,
+    )
+    for share in (0.0, 0.5, 1.0):
+        y = top + height * (1 - share)
+        canvas.line([(left, y), (left + width, y)], "#e2e8f0")
+        canvas.text(left - 8, y + 4, _short(share * clients), size=11, anchor="end", colour="#64748b")
+        canvas.text(left + width * share, top + height + 20, f"{until * share:.1f} s", size=11, anchor="middle")
+    for place, ((label, times), colour) in enumerate(zip(runs.items(), COLOURS, strict=False)):
+        points = [(0.0, 0), *((seconds, number + 1) for number, seconds in enumerate(sorted(times)))]
+        step = max(1, len(points) // 300)
+        shown = [*points[::step], points[-1]]
+        canvas.line(
+            [(left + width * seconds / until, top + height * (1 - live / clients)) for seconds, live in shown],
+            colour,
+            2,
+        )
+        canvas.text(left + 20 + 120 * place, top + height + 45, label, colour=colour, weight=600)
+    return canvas.write(path)
