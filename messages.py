@@ -6,6 +6,7 @@ every subscriber of its channel.
 
 import base64
 import binascii
+import re
 import struct
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,15 @@ MESSAGE_OVERHEAD_BYTES = 400
 """What a `Message` costs beside its content: the object, its author, lane and provider, its place in a list."""
 SEQUENCE_MAX = 2**53 - 1
 """Highest sequence a cursor may carry: what a JSON number holds exactly."""
+
+
+CHANNEL_ID_CHARACTERS_MAX = 128
+AUTHOR_CHARACTERS_MAX = 128
+LANE_CHARACTERS_MAX = 64
+PROVIDER_CHARACTERS_MAX = 64
+TOKEN_COUNT_MAX = 2**31 - 1
+NOT_IN_CHANNEL_ID = re.compile(r"[\s/\x00-\x1f\x7f-\x9f]")
+"""Cc (control characters, so NUL too), what `str.isspace` calls white space, and the slash."""
 
 
 @lru_cache(maxsize=4096)

@@ -19,6 +19,7 @@ from errors import StartupError
 from message_log.dialect import Dialect
 from message_log.earlier import EarlierLog, is_earlier_log
 from message_log.migrate import migrate
+from message_log.repairs import Repairs
 from message_log.source import Row, Source, SourceChannel
 from message_log.sql import dialect_of
 from message_log.tables import changes, channels, growing, log_info, messages, revocations, totals
@@ -127,8 +128,17 @@ class _SqlSource(_Database):
         return 2**63 - 1 if oldest is None else oldest
 
 
-def copy_log(source_url: str, target_url: str, *, progress: Progress | None = None, batch: int = 1000) -> int:
+def copy_log(
+    source_url: str,
+    target_url: str,
+    *,
+    progress: Progress | None = None,
+    batch: int = 1000,
+    repairs: Repairs | None = None,
+) -> int:
     """Copies a log, or what is missing of it, and returns how many messages were copied.
+
+    What could not be asked for at the target is changed on the way; `repairs` then tells what that was.
 
     The target must be empty or the same log, copied in part, and must not be served meanwhile. A SQLite source must not
     be served either. Every batch of messages is one transaction.
@@ -142,7 +152,7 @@ def copy_log(source_url: str, target_url: str, *, progress: Progress | None = No
     try:
         target = open_database(target_url)
         try:
-            return _Copy(source, target, progress or (lambda held, total: None), batch).run()
+            return _Copy(source, target, progress or (lambda held, total: None), batch, repairs or Repairs()).run()
         except SQLAlchemyError as error:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
             raise StartupError(f"copying stopped, and may be started again: {cause}") from error
@@ -171,13 +181,14 @@ def _open_source(url: str) -> Source:
 class _Copy:
     """One run from a source to a target."""
 
-    def __init__(self, source: Source, target: _Database, progress: Progress, batch: int) -> None:
+    def __init__(self, source: Source, target: _Database, progress: Progress, batch: int, repairs: Repairs) -> None:
         self._source = source
         self._location = target.location
         self._connection = target.connection
         self._target_epoch = target.epoch
         self._progress = progress
         self._batch = batch
+        self._repairs = repairs
 
     def run(self) -> int:
         self._take_over_epoch()
@@ -209,76 +220,76 @@ class _Copy:
         self._connection.execute(update(log_info).values(epoch=self._source.epoch))
 
     def _copy(self, channel: SourceChannel) -> Iterator[int]:
-        channel_id = channel.channel_id
+        channel_id = self._repairs.channel_id(channel.channel_id)
         head = self._connection.scalar(select(channels.c.last_sequence).where(channels.c.channel_id == channel_id)) or 0
-        self._require_same(channel, head)
-        rows = self._source.rows(channel_id, head)
+        self._require_same(channel, channel_id, head)
+        rows = (self._repairs.row(row, channel_id) for row in self._source.rows(channel.channel_id, head))
         first = next(rows, None)
         oldest = channel.last_sequence + 1 if first is None else first["sequence"]
         if head and oldest > head + 1:
             # Retention has removed at the source what follows the target's newest: what is held must have no gap.
             with _transaction(self._connection):
                 self._connection.execute(delete(messages).where(messages.c.channel_id == channel_id))
-        rows = chain(() if first is None else (first,), rows)
-        while chunk := list(islice(rows, self._batch)):
+        whole = chain(() if first is None else (first,), rows)
+        while chunk := list(islice(whole, self._batch)):
             with _transaction(self._connection):
                 self._connection.execute(insert(messages), chunk)
                 self._set_head(channel_id, chunk[-1]["sequence"])
             yield len(chunk)
-        self._copy_changes(channel)
+        self._copy_changes(channel, channel_id)
         with _transaction(self._connection):  # the newest messages may have been removed at the source
             self._set_head(channel_id, channel.last_sequence)
             self._connection.execute(delete(totals).where(totals.c.channel_id == channel_id))
-            if channel.totals:
-                self._connection.execute(insert(totals), channel.totals)
+            if counted := self._repairs.totals(channel.totals, channel_id):
+                self._connection.execute(insert(totals), counted)
 
-    def _copy_changes(self, channel: SourceChannel) -> None:
+    def _copy_changes(self, channel: SourceChannel, channel_id: str) -> None:
         """Brings over what was done to messages since the last time, and those messages as they stand now.
 
         A change may have touched what was copied before: an erasure takes the text of earlier ones. So all changes of
         every message that was touched are written anew. How far the target has come is noted last: a run that is
         interrupted does it again.
         """
-        channel_id = channel.channel_id
         here = channels.c.channel_id == channel_id
         known = self._connection.scalar(select(channels.c.last_change).where(here)) or 0
-        rows = self._source.changes(channel_id, known)
+        rows = self._source.changes(channel.channel_id, known)
         while chunk := list(islice(rows, self._batch)):
             with _transaction(self._connection):
                 for sequence in dict.fromkeys(change["message_sequence"] for change in chunk):
-                    self._copy_changed(channel_id, sequence)
+                    self._copy_changed(channel, channel_id, sequence)
         with _transaction(self._connection):
-            oldest = self._source.oldest_change(channel_id)
+            oldest = self._source.oldest_change(channel.channel_id)
             self._connection.execute(
                 delete(changes).where(changes.c.channel_id == channel_id, changes.c.sequence < oldest)
             )
             self._connection.execute(delete(growing).where(growing.c.channel_id == channel_id))
             if channel.growing:
-                self._connection.execute(insert(growing), channel.growing)
+                self._connection.execute(insert(growing), _moved(channel.growing, channel_id))
             self._connection.execute(update(channels).where(here).values(last_change=channel.last_change))
 
-    def _copy_changed(self, channel_id: str, sequence: int) -> None:
-        row, made = self._source.changed(channel_id, sequence)
+    def _copy_changed(self, channel: SourceChannel, channel_id: str, sequence: int) -> None:
+        row, made = self._source.changed(channel.channel_id, sequence)
         there = changes.c.channel_id == channel_id, changes.c.message_sequence == sequence
         self._connection.execute(delete(changes).where(*there))
         if made:
-            self._connection.execute(insert(changes), made)
+            self._connection.execute(insert(changes), _moved(made, channel_id))
         if row is not None:
             here = messages.c.channel_id == channel_id, messages.c.sequence == sequence
             self._connection.execute(delete(messages).where(*here))
-            self._connection.execute(insert(messages), row)
+            self._connection.execute(insert(messages), Repairs().row(row, channel_id))
 
-    def _require_same(self, channel: SourceChannel, head: int) -> None:
+    def _require_same(self, channel: SourceChannel, channel_id: str, head: int) -> None:
         """Refuses to go on behind a message that the source does not have, or has otherwise."""
         went_on = head > channel.last_sequence
         if head and not went_on:
-            here = select(messages).where(messages.c.channel_id == channel.channel_id, messages.c.sequence == head)
+            here = select(messages).where(messages.c.channel_id == channel_id, messages.c.sequence == head)
             found = self._connection.execute(here).mappings().first()
             source_row = next(self._source.rows(channel.channel_id, head - 1), None)
             if found is not None and source_row is not None and source_row["sequence"] == head:
                 # One that was edited or erased at the source since the last time is still the same message.
                 compared = _COMPARED if found["revision"] == source_row.get("revision", 0) else _FIXED
-                went_on = any(found[name] != source_row[name] for name in compared)
+                same = Repairs().row(source_row, channel_id)  # It was told of when it was copied.
+                went_on = any(found[name] != same[name] for name in compared)
         if went_on:
             raise StartupError(
                 f"{self._location} has gone its own way: its channel {channel.channel_id!r} is not the source's"
@@ -290,6 +301,11 @@ class _Copy:
         )
         if not changed.rowcount:
             self._connection.execute(insert(channels).values(channel_id=channel_id, last_sequence=sequence))
+
+
+def _moved(rows: list[Row], channel_id: str) -> list[Row]:
+    """The rows in the channel as it is called at the target."""
+    return [{**row, "channel_id": channel_id} for row in rows]
 
 
 class _transaction:

@@ -14,6 +14,7 @@ from typing import Any
 from errors import StartupError
 from message_log.batch import from_microseconds, to_microseconds
 from message_log.source import Row, SourceChannel
+from messages import TOKEN_COUNT_MAX
 
 _COLUMNS = "id, channel_id, author, content, timestamp, lane, provider, token_count"
 _MILLISECONDS_FROM = 1e11
@@ -47,6 +48,11 @@ class EarlierLog:
         except sqlite3.Error as error:
             self._connection.close()
             raise StartupError(f"{path} is no log of the earlier server: {error}") from None
+        (others,) = self._connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM messages WHERE typeof(channel_id) <> 'text' LIMIT 1)"
+        ).fetchone()
+        # The plain column can use an index that the file may have.
+        self._channel = "coalesce(CAST(channel_id AS TEXT), '')" if others else "channel_id"
         self.epoch = uuid.uuid5(uuid.NAMESPACE_OID, repr(first)).hex
 
     def close(self) -> None:
@@ -60,24 +66,28 @@ class EarlierLog:
         return []  # It knew nobody by name.
 
     def channels(self) -> Iterator[SourceChannel]:
-        counts = self._connection.execute("SELECT channel_id, count(*) FROM messages GROUP BY channel_id").fetchall()
-        for channel_id, count in counts:
-            yield SourceChannel(str(channel_id), int(count), self._totals(channel_id))
+        # A channel that is null is the one without a name.
+        statement = f"SELECT {self._channel}, count(*) FROM messages GROUP BY 1"
+        for channel_id, count in self._connection.execute(statement).fetchall():
+            yield SourceChannel(channel_id, int(count), self._totals(channel_id))
 
     def rows(self, channel_id: str, after: int) -> Iterator[Row]:
-        statement = f"SELECT {_COLUMNS} FROM messages WHERE channel_id = ? ORDER BY id LIMIT -1 OFFSET ?"
-        for sequence, row in enumerate(self._connection.execute(statement, (channel_id, after)), after + 1):
+        statement = (
+            f"SELECT {_COLUMNS} FROM messages WHERE {self._channel} = CAST(? AS TEXT) ORDER BY id LIMIT -1 OFFSET ?"
+        )
+        found = self._connection.execute(statement, (_bytes(channel_id), after))
+        for sequence, row in enumerate(found, after + 1):
             id_, _, author, content, timestamp, lane, provider, token_count = row
             yield {
                 "channel_id": channel_id,
                 "sequence": sequence,
                 "timestamp": self._microseconds(id_, timestamp),
-                "author": "unknown" if author is None else str(author),
-                "lane": lane or None,
-                "provider": provider or None,
+                "author": "unknown" if author is None else _text(author),
+                "lane": _text(lane) or None,
+                "provider": _text(provider) or None,
                 "token_count": token_count,
                 "idempotency_key": None,
-                "content": "" if content is None else str(content),
+                "content": _text(content),
             }
 
     def changes(self, channel_id: str, after: int) -> Iterator[Row]:
@@ -91,12 +101,19 @@ class EarlierLog:
 
     def _totals(self, channel_id: str) -> list[dict[str, Any]]:
         groups = self._connection.execute(
-            "SELECT coalesce(provider, ''), coalesce(lane, ''), count(*), coalesce(sum(token_count), 0) "
-            "FROM messages WHERE channel_id = ? GROUP BY 1, 2",
-            (channel_id,),
+            "SELECT provider, lane, count(*), coalesce(sum(CASE WHEN typeof(token_count) = 'integer' "
+            f"AND token_count BETWEEN 0 AND {TOKEN_COUNT_MAX} THEN token_count END), 0) "
+            f"FROM messages WHERE {self._channel} = CAST(? AS TEXT) GROUP BY 1, 2",
+            (_bytes(channel_id),),
         )
         return [
-            {"channel_id": channel_id, "provider": provider, "lane": lane, "messages": count, "tokens": tokens}
+            {
+                "channel_id": channel_id,
+                "provider": _text(provider),
+                "lane": _text(lane),
+                "messages": count,
+                "tokens": tokens,
+            }
             for provider, lane, count, tokens in groups
         ]
 
@@ -109,10 +126,25 @@ class EarlierLog:
                 from_microseconds(microseconds)
                 return microseconds
             moment = datetime.fromisoformat(timestamp)
+            microseconds = to_microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+            from_microseconds(microseconds)  # An offset may lead beyond the first or the last year.
+            return microseconds
         except (TypeError, ValueError, OverflowError):
             raise StartupError(f"{self.location}: message {id_} has an unreadable timestamp: {timestamp!r}") from None
-        return to_microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    # SQLite does not look at what a text holds: bytes that are no UTF-8 are kept apart as lone surrogates.
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    return connection
+
+
+def _text(stored: Any) -> str:
+    if stored is None:
+        return ""
+    return stored.decode("utf-8", "surrogateescape") if isinstance(stored, bytes) else str(stored)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 
 from changes import ChangeDraft, MessageChangeKind
+from delivery.hubs import Hubs
 from errors import StartupError
 from message_log.copy import copy_log
 from message_log.copy_command import copy_command
+from message_log.repairs import Repairs
 from message_log.sql import SqlMessageLog
-from messages import Draft, Revocation, Totals
+from messages import ANYONE, Draft, Message, Revocation, Totals
+from resolvers import history, input_rules
+from resolvers.chat import Chat
 from tests.message_log.recorder import Recorder, append, everything, post
 from tests.message_log.test_log_changes import all_changes
+from transports.shims.items import message_item
 
 
 @pytest.fixture(params=["to sqlite", "to postgresql"])
@@ -247,3 +252,111 @@ async def test_copy_takes_revocations_along(source_url: str, target_url: str) ->
     await copied.open(Recorder())
     assert copied.revoked.listed() == [revocation]
     await copied.close()
+
+
+STRANGE = [
+    (1, "a b", "ada", "in a channel with a blank", "2025-03-01T10:00:00", None, None, 1),
+    (2, "a/b", "ada", "in one with a slash", "2025-03-01T10:00:01", None, None, 2),
+    (3, "", "ada", "in one without a name", "2025-03-01T10:00:02", None, None, 3),
+    (4, None, "ada", "in none", "2025-03-01T10:00:03", None, None, 4),
+    (5, "x" * 200, "ada", "in a long one", "2025-03-01T10:00:04", None, None, 5),
+    (6, "x" * 201, "ada", "in a longer one", "2025-03-01T10:00:05", None, None, 6),
+    (7, "a_b", "ada", "in a good one", "2025-03-01T10:00:06", None, None, 7),
+    (8, "c", "", "of nobody", "2025-03-01T10:00:07", "l" * 70, "p" * 70, 2**31),
+    (9, "c", "n" * 200, "", "2025-03-01T10:00:08", "l" * 71, "p\0", -1),
+    (10, "c", "ada", "long" * 50_000, "2025-03-01T10:00:09", None, None, 2**31 - 1),
+    (11, "c", "ada\0", "nul\0", "2025-03-01T10:00:10", None, None, "many"),
+    (12, "c", b"ada", b"bytes", "2025-03-01T10:00:11", b"l", None, None),
+]
+
+
+def write_strange(path: Path) -> str:
+    url = write_earlier(path, STRANGE)
+    connection = sqlite3.connect(path)
+    # No UTF-8: half a character, and a surrogate as CESU-8 writes it.
+    for channel_id, content in ((b"d\xe2\x82", b"half"), (b"d", b"lone \xed\xa0\xbd")):
+        connection.execute(
+            "INSERT INTO messages (channel_id, author, content, timestamp) "
+            "VALUES (CAST(? AS TEXT), 'ada', CAST(? AS TEXT), '2025-03-01T10:00:12')",
+            (channel_id, content),
+        )
+    connection.commit()
+    connection.close()
+    return url
+
+
+async def test_copy_from_the_earlier_server_makes_everything_reachable_and_tells_how(
+    tmp_path: Path, target_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_strange(tmp_path / "earlier.db")
+    assert copy_command([source, target_url]) == 3
+    told = capsys.readouterr().out
+    log = SqlMessageLog(target_url)
+    await log.open(Recorder())
+    heads = await log.channels(limit=100)
+    assert sum(head.last_sequence for head in heads) == len(STRANGE) + 2
+    held: dict[str, Message] = {}
+    chat = Chat(log, Hubs(log))
+    for head in heads:
+        listed = await history.messages_page(chat, ANYONE, input_rules.channel_id(head.channel_id), last=50)
+        assert len(listed.messages) == head.last_sequence
+        for message in listed.messages:
+            assert await history.message_by_id(chat, ANYONE, message.id) == message
+            assert message_item(message)
+            input_rules.author(message.author)
+            input_rules.lane(message.lane)
+            input_rules.provider(message.provider)
+            input_rules.token_count(message.token_count)
+            if message.content:
+                input_rules.well_formed("content", message.content)
+            held[message.content] = message
+    assert held["in a good one"].channel_id == "a_b"
+    names = {held[content].channel_id for content in ("in a channel with a blank", "in one with a slash")}
+    assert len(names) == 2
+    assert all(name.startswith("a_b~") for name in names)
+    assert held["in one without a name"].channel_id == held["in none"].channel_id
+    assert len(held["in a long one"].channel_id) == 128
+    assert held["in a long one"].channel_id != held["in a longer one"].channel_id
+    assert (held["of nobody"].author, held["of nobody"].token_count) == ("unknown", None)
+    assert held["long" * 50_000].token_count == 2**31 - 1
+    assert held["nul\ufffd"].author == "ada\ufffd"
+    assert held["bytes"].lane == "l"
+    assert "d" in held["lone \ufffd\ufffd\ufffd"].channel_id
+    totals = await log.totals()
+    assert (totals.messages, totals.tokens) == (len(STRANGE) + 2, 1 + 2 + 3 + 4 + 5 + 6 + 7 + 2**31 - 1)
+    await log.close()
+    for line in (
+        "copied 14 messages",
+        "6 channels renamed",
+        "'a b' is 'a_b~",
+        "3 token counts not within 0 to 2147483647, left out: c:1 (2147483648), c:2 (-1), c:4 ('many')",
+        '1 authors without a name, called "unknown": c:1',
+        "1 texts of author cut to 128 characters: c:2",
+        "1 messages without content, kept: c:2",
+    ):
+        assert line in told
+    assert copy_command([source, target_url]) == 3
+    assert "copied 0 messages" in capsys.readouterr().out
+
+
+async def test_copy_repairs_what_an_earlier_copy_took_in(tmp_path: Path, target_url: str) -> None:
+    source = f"sqlite:///{tmp_path}/source.db"
+    log = SqlMessageLog(source)
+    await log.open(Recorder())
+    await append(log, Draft("a b", "ada", "x"), Draft("c", "ada", "y"))
+    await log.close()
+    repairs = Repairs()
+    assert copy_log(source, target_url, repairs=repairs) == 2
+    assert [finding.count for finding in repairs.changed.values()] == [1]
+    log = SqlMessageLog(target_url)
+    await log.open(Recorder())
+    renamed, whole = await log.channels(limit=9)
+    assert (input_rules.channel_id(renamed.channel_id), whole.channel_id) == (renamed.channel_id, "c")
+    await log.close()
+
+
+@pytest.mark.parametrize("timestamp", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_copy_from_the_earlier_server_refuses_a_moment_beyond_the_calendar(tmp_path: Path, timestamp: str) -> None:
+    source = write_earlier(tmp_path / "earlier.db", [(3, "c", "a", "x", timestamp, None, None, None)])
+    with pytest.raises(StartupError, match="message 3 has an unreadable timestamp"):
+        copy_log(source, f"sqlite:///{tmp_path}/target.db")

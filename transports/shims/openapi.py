@@ -10,11 +10,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 from pydantic.config import JsonDict, JsonValue
 
-from resolvers import input_rules
+from messages import AUTHOR_CHARACTERS_MAX
 from resolvers.chat import Chat
 
 # What generated clients read of the limits. `resolvers.input_rules` holds them, for every way in alike.
-NAME: dict[str, JsonValue] = {"minLength": 1, "maxLength": input_rules.AUTHOR_CHARACTERS_MAX}
+NAME: dict[str, JsonValue] = {"minLength": 1, "maxLength": AUTHOR_CHARACTERS_MAX}
 CHANNEL_ID: dict[str, JsonValue] = {**NAME, "pattern": r"^[^\s/\x00-\x1f\x7f-\x9f]+$"}
 
 

@@ -26,7 +26,14 @@ from errors import (
     RevisionConflict,
     Unauthenticated,
 )
-from messages import SEQUENCE_MAX, Message, Viewer
+from messages import (
+    LANE_CHARACTERS_MAX,
+    PROVIDER_CHARACTERS_MAX,
+    SEQUENCE_MAX,
+    TOKEN_COUNT_MAX,
+    Message,
+    Viewer,
+)
 from resolvers import history, input_rules
 from resolvers.change_message import append_to_message, complete_message, edit_message, erase_message
 from resolvers.chat import Chat
@@ -84,17 +91,17 @@ class Post(BaseModel):
     lane: str | None = Field(
         None,
         description="Up to 64 characters; the empty string is null.",
-        json_schema_extra=or_null(type="string", maxLength=input_rules.LANE_CHARACTERS_MAX),
+        json_schema_extra=or_null(type="string", maxLength=LANE_CHARACTERS_MAX),
     )
     provider: str | None = Field(
         None,
         description="Up to 64 characters; the empty string is null.",
-        json_schema_extra=or_null(type="string", maxLength=input_rules.PROVIDER_CHARACTERS_MAX),
+        json_schema_extra=or_null(type="string", maxLength=PROVIDER_CHARACTERS_MAX),
     )
     token_count: Annotated[int | None, BeforeValidator(_number)] = Field(
         None,
         description="0 to 2,147,483,647.",
-        json_schema_extra=or_null(type="integer", minimum=0, maximum=input_rules.TOKEN_COUNT_MAX),
+        json_schema_extra=or_null(type="integer", minimum=0, maximum=TOKEN_COUNT_MAX),
     )
     idempotency_key: str | None = Field(
         None,
@@ -129,7 +136,7 @@ class Append(BaseModel):
     token_count: Annotated[int | None, BeforeValidator(_number)] = Field(
         None,
         description="How many tokens the whole content takes now; left out, it stays.",
-        json_schema_extra=or_null(type="integer", minimum=0, maximum=input_rules.TOKEN_COUNT_MAX),
+        json_schema_extra=or_null(type="integer", minimum=0, maximum=TOKEN_COUNT_MAX),
     )
     complete: bool | None = Field(None, description="true: nothing comes behind this piece.", strict=True)
 
