@@ -14,9 +14,10 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import uvicorn
 from pydantic import ValidationError
@@ -39,6 +40,7 @@ from transports.app import build_app
 from transports.gate.addresses import TrustedProxies
 from transports.gate.admission import Admission
 from transports.gate.connections import Connections
+from transports.gate.elsewhere import NOWHERE
 from transports.gate.identity import JwtIdentity, build_identity
 from transports.gate.limits import Limits
 from transports.gate.origins import is_loopback
@@ -49,6 +51,9 @@ from transports.serving.socket_options import limit_unacknowledged, limit_unsent
 from transports.serving.websocket_protocol import WebSocketProtocol
 from transports.sight.logs import log_handler
 from transports.wire.sockets import anyone
+
+if TYPE_CHECKING:  # One process alone needs nothing of that room.
+    from workers.part import Part
 
 logger = logging.getLogger("raqcoon")
 
@@ -166,14 +171,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         for warning in unknown_variables():
             logger.warning(warning)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(settings))
-            _ignore_sigterm()
+        if settings.worker_count == 1:
+            _run(serve(settings))
+        else:
+            from processes import supervise
+
+            supervise(
+                settings,
+                listen=partial(_listen_for, settings),
+                serve=lambda part: serve(settings, part),
+                run=_run,
+                announce=partial(_announce, settings),
+            )
     except StartupError as error:
         return _refuse(str(error))
     except (ValidationError, SettingsError) as error:
         return _refuse(_setting_problem(error))
     return 0
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine on a new event loop, to the end of the process."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main)
+        _ignore_sigterm()
 
 
 def _ignore_sigterm() -> None:
@@ -183,19 +204,17 @@ def _ignore_sigterm() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
-async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains.
+async def serve(settings: Settings, part: "Part | None" = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. `part` is what a worker has of its server; None where one serves.
 
     Raises:
         StartupError: the address or the log cannot be used.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     open_files = _raise_open_files()
-    listener = _listen(settings.host, settings.port)
-    # Twice the time after which a slow subscriber is cut: who takes nothing is found by that, who is gone by this.
-    limit_unacknowledged(listener, 2 * settings.slow_subscriber_timeout_seconds)
+    listener = _listen_for(settings, settings.port) if part is None else part.listener
     host, port = listener.getsockname()[:2]
-    log = SqlMessageLog(settings.database_url, notify_url=settings.notify_url)
+    log = _log(settings, part)
     hubs = Hubs(
         log,
         max_cohorts=settings.max_cohorts,
@@ -208,29 +227,35 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(log.close)
         await hubs.start()
         stack.push_async_callback(hubs.stop)
-        retention = Retention(log, settings.part(RetentionPolicy))
-        retention.start()
-        stack.push_async_callback(retention.stop)
-        growth = Growth(log, settings.part(GrowthPolicy))
-        growth.start()
-        stack.push_async_callback(growth.stop)
-        identity = await _identity(settings)
+        if part is None or part.retains:
+            retention = Retention(log, settings.part(RetentionPolicy))
+            retention.start()
+            stack.push_async_callback(retention.stop)
+            growth = Growth(log, settings.part(GrowthPolicy))
+            growth.start()
+            stack.push_async_callback(growth.stop)
         proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
+        identity = await _identity(settings, tells=part is None or part.first)
         max_connections = settings.max_connections
-        if open_files is not None and max_connections > open_files - OWN_FILES:
-            max_connections = max(1, open_files - OWN_FILES)
-            logger.info("at most %d connections: the limit of open files is %d", max_connections, open_files)
+        if open_files is not None and max_connections > (open_files - OWN_FILES) * settings.worker_count:
+            max_connections = max(1, open_files - OWN_FILES) * settings.worker_count
+            if part is None or part.first:
+                logger.info("at most %d connections: the limit of open files is %d", max_connections, open_files)
         chat = Chat(
             log=log,
             hubs=hubs,
             content_bytes_max=settings.content_bytes_max,
-            post_rate=None if settings.posts_per_second is None else PostRate(settings.posts_per_second),
+            post_rate=_post_rate(settings, part),
         )
-        connections = Connections(max_connections=max_connections, max_per_address=settings.max_connections_per_address)
+        connections = Connections(
+            max_connections=max_connections,
+            max_per_address=settings.max_connections_per_address,
+            # By the addresses that trusted proxies tell; `Admission` counts what stands before this server.
+            elsewhere=NOWHERE if part is None else part.sockets,
+        )
         if identity is not None:
             identity.watch(connections.expel)
             stack.push_async_callback(identity.stop)
-        pages = Pages(installed_playground())
         app = build_app(
             chat,
             Operations(
@@ -242,13 +267,17 @@ async def serve(settings: Settings) -> None:
             bound_host=settings.host,
             limits=settings.part(Limits),
             metrics=settings.metrics,
-            pages=pages,
+            others=None if part is None else part.peers,
+            pages=Pages(installed_playground()),
             connections=connections,
             authenticate=anyone if identity is None else identity.authenticate,
             proxies=proxies,
         )
         admission = Admission(
-            max_connections=max_connections, max_per_address=settings.max_connections_per_address, proxies=proxies
+            max_connections=max_connections,
+            max_per_address=settings.max_connections_per_address,
+            proxies=proxies,
+            elsewhere=NOWHERE if part is None else part.connections,
         )
         http = partial(
             HttpProtocol,
@@ -276,11 +305,16 @@ async def serve(settings: Settings) -> None:
             ),
             chat,
             end_streams=app.end_streams,
-            on_started=lambda: _announce(host, port, log.location, settings.log_format, pages.playground_is_built),
-            pace=settings.part(Pace),
+            on_started=partial(_announce, settings, host, port, log.location) if part is None else part.ready,
+            pace=_pace(settings, part),
+            cut_signal=signal.SIGINT if part is None else part.cut_signal,
+            stop_listening=None if part is None else part.stop_listening,
         )
         if app.metrics is not None:
             app.metrics.keepalive = server.keepalive
+            if part is not None:
+                await part.peers.serve(part.figures_listener, app.metrics.figures)
+                stack.callback(part.peers.stop)
         # What stands now stands until the end: no collection need look at it.
         gc.collect()
         gc.freeze()
@@ -288,8 +322,9 @@ async def serve(settings: Settings) -> None:
         await server.serve(sockets=[listener])
 
 
-async def _identity(settings: Settings) -> JwtIdentity | None:
-    """Who tells clients apart by these settings, None for nobody; warns where it may be anybody from anywhere.
+async def _identity(settings: Settings, *, tells: bool) -> JwtIdentity | None:
+    """Who tells clients apart by these settings, None for nobody; warns, where it `tells`, that it may be anybody from
+    anywhere.
 
     Raises:
         StartupError: the keys are not given, or cannot be used.
@@ -307,6 +342,8 @@ async def _identity(settings: Settings) -> JwtIdentity | None:
         )
         await identity.load()
         return identity
+    if not tells:
+        return None
     if settings.jwt_secret is not None or settings.jwt_jwks is not None:
         logger.warning(
             "RAQCOON_JWT_* is set and not used: RAQCOON_AUTH is none. Set RAQCOON_AUTH=jwt to ask for tokens"
@@ -341,28 +378,61 @@ def _traced(chat: Chat) -> Schema:
     return build_schema([spans(chat.tracing.provider)])
 
 
-def _announce(host: str, port: int, location: str, log_format: str, playground_is_built: bool) -> None:
+def _log(settings: Settings, part: "Part | None") -> SqlMessageLog:
+    """The log, which a worker on SQLite shares with its owner."""
+    if part is not None and part.log is not None:
+        return part.log
+    return SqlMessageLog(settings.database_url, notify_url=settings.notify_url)
+
+
+def _post_rate(settings: Settings, part: "Part | None") -> PostRate | None:
+    if settings.posts_per_second is None:
+        return None
+    if part is None:
+        return PostRate(settings.posts_per_second)
+    return PostRate(settings.posts_per_second, authors=part.authors, addresses=part.addresses)
+
+
+def _pace(settings: Settings, part: "Part | None") -> Pace:
+    """A worker's share of the pace that all drain at."""
+    pace = settings.part(Pace)
+    share = max(1, pace.drain_sockets_per_second // settings.worker_count)
+    return pace if part is None else replace(pace, drain_sockets_per_second=share)
+
+
+def _announce(settings: Settings, host: str, port: int, location: str) -> None:
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}"
-    if log_format == "json":
-        logger.info("listening", extra={"figures": {"address": address, "log": location}})
+    workers = settings.worker_count
+    if settings.log_format == "json":
+        figures = {"address": address, "log": location, **({"workers": workers} if workers > 1 else {})}
+        logger.info("listening", extra={"figures": figures})
         return
+    playground = "" if Pages(installed_playground()).playground_is_built else STOCK_PAGE
     print(
         f"RAQCOON listens on {address}\n"
-        f"  log         {location}\n"
+        + (f"  workers     {workers}\n" if workers > 1 else "")
+        + f"  log         {location}\n"
         f"  console     {address}/\n"
-        f"  playground  {address}/graphql{'' if playground_is_built else STOCK_PAGE}",
+        f"  playground  {address}/graphql{playground}",
         flush=True,
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen_for(settings: Settings, port: int, reuse_port: bool = False) -> socket.socket:
+    listener = _listen(settings.host, port, reuse_port)
+    # Twice the time after which a slow subscriber is cut: who takes nothing is found by that, who is gone by this.
+    limit_unacknowledged(listener, 2 * settings.slow_subscriber_timeout_seconds)
+    return listener
+
+
+def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
         family = socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG, reuse_port=reuse_port)
     except OSError as error:
         raise StartupError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
     # Accepted sockets inherit it. Small frames must not wait for an acknowledgement of the ones before.

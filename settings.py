@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         description="PostgreSQL's own address, for `LISTEN` and `NOTIFY`, where `RAQCOON_DATABASE_URL` is a pooler in "
         "transaction mode. Unset, the database URL.",
     )
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        1,
+        description="Processes that serve clients behind the one address; `auto` for the cores that the server may "
+        "use. More than one needs Linux or macOS ([docs](operating.md#workers)).",
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Browser origins, separated by commas, that may use the server besides its own, "
@@ -197,6 +202,14 @@ class Settings(BaseSettings):
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as https://chat.example or http://localhost:3000")
         return origins
+
+    @property
+    def worker_count(self) -> int:
+        """`workers` as a number: `auto` is the cores that this process may use."""
+        if self.workers != "auto":
+            return self.workers
+        allowed = getattr(os, "sched_getaffinity", None)
+        return max(1, len(allowed(0)) if allowed is not None else os.cpu_count() or 1)
 
 
 def unknown_variables(environment: dict[str, str] | None = None) -> list[str]:

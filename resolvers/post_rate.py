@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from typing import Protocol
 
 from errors import RateLimited
 
@@ -10,6 +11,21 @@ SUBJECTS_MAX = 100_000
 not posted for longest gets a full bucket."""
 _SLACK_SECONDS = 1e-6
 """What adding up intervals in floating point may be off by."""
+
+
+class TokenBuckets(Protocol):
+    """What each subject may still post; see `Buckets`."""
+
+    def wait_seconds(self, subject: str, now: float) -> float: ...
+
+    def take(self, subject: str, now: float) -> None: ...
+
+    def give_back(self, subject: str) -> None: ...
+
+
+def burst_of(posts_per_second: float) -> int:
+    """What may be posted at once: what a second allows, and one message at least."""
+    return max(1, math.floor(posts_per_second))
 
 
 class Buckets:
@@ -61,13 +77,21 @@ class PostRate:
         posts_per_second: what each author, and each address, may post in the long run. At once they may post what a
             second allows, and one message at least.
         subjects_max: buckets kept of each kind.
+        authors, addresses: buckets of this rate that other processes take from too; None for this process's own.
     """
 
-    def __init__(self, posts_per_second: float, *, subjects_max: int = SUBJECTS_MAX) -> None:
+    def __init__(
+        self,
+        posts_per_second: float,
+        *,
+        subjects_max: int = SUBJECTS_MAX,
+        authors: TokenBuckets | None = None,
+        addresses: TokenBuckets | None = None,
+    ) -> None:
         self._posts_per_second = posts_per_second
-        self.burst = max(1, math.floor(posts_per_second))
-        self._authors = Buckets(posts_per_second, self.burst, subjects_max=subjects_max)
-        self._addresses = Buckets(posts_per_second, self.burst, subjects_max=subjects_max)
+        self.burst = burst_of(posts_per_second)
+        self._authors = authors or Buckets(posts_per_second, self.burst, subjects_max=subjects_max)
+        self._addresses = addresses or Buckets(posts_per_second, self.burst, subjects_max=subjects_max)
 
     def charge(self, author: str, address: str | None, now: float) -> None:
         """Counts a post at `now`, in seconds of a clock that never goes back. `address` None is not counted.

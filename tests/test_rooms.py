@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "workers": LEAVES | {"message_log"},
 }
 """`schema` reaches `delivery` for the types that pass through it: `Sink`, `Subscriber`, `Batch`."""
-OURS = {*MAY_IMPORT, "server", "tests", "benchmarks", "examples", "scripts"}
+OURS = {*MAY_IMPORT, "server", "processes", "tests", "benchmarks", "examples", "scripts"}
 
 
 def files(room: str) -> list[Path]:

@@ -24,7 +24,7 @@ from transports.shims.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
 from transports.shims.plain_websocket import PlainWebSocket
 from transports.shims.rest import POST_PATH, build_rest
 from transports.sight.logs import REQUEST_ID, REQUEST_ID_HEADER, request_id
-from transports.sight.metrics import Metrics
+from transports.sight.metrics import Metrics, Others
 from transports.wire.http_exchange import encode_body, respond
 from transports.wire.sockets import Authenticate, admitting, anyone, refuse
 
@@ -133,6 +133,7 @@ def build_app(
     authenticate: Authenticate = anyone,
     pages: Pages | None = None,
     metrics: bool = True,
+    others: Others | None = None,
     proxies: TrustedProxies | None = None,
 ) -> App:
     """The application of one server.
@@ -147,6 +148,7 @@ def build_app(
         authenticate: who a client is.
         pages: the console and the playground.
         metrics: whether `/metrics` is served.
+        others: the server's other processes, whose figures it shows too.
         proxies: whose `X-Forwarded-For` names the client; None for nobody's.
     """
     origins = Origins(bound_host, allowed_origins)
@@ -187,7 +189,7 @@ def build_app(
         rest_post=rest_post,
         # A file that is not there is an exception, which only this makes an answer.
         pages=ExceptionMiddleware(Router(routes=pages.routes(), redirect_slashes=False)),
-        metrics=Metrics(chat, connections) if metrics else None,
+        metrics=Metrics(chat, connections, others) if metrics else None,
     )
 
 

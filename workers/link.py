@@ -7,7 +7,7 @@ connection ends, whatever is under way has an unknown outcome, and until the nex
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -295,9 +295,8 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(UNSENT_BYTES_MAX, UNSENT_BYTES_MAX // 2)
-        self._transport = transport
+        cast(asyncio.Transport, transport).set_write_buffer_limits(UNSENT_BYTES_MAX, UNSENT_BYTES_MAX // 2)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not of that class.
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

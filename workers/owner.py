@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from errors import Unavailable
 from message_log.protocol import Appended, Commit, LogListener
@@ -58,11 +58,23 @@ class LogOwner(LogListener):
         """Where each message stands in the commit that was told last, by its object's `id`."""
         self._last: Sequence[Message] = ()
         self._server: asyncio.AbstractServer | None = None
+        self._alone = asyncio.Event()
 
     async def serve(self, listener: socket.socket) -> None:
         """Begins to take workers from a listening Unix socket. The log is open by now."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Worker(self), sock=listener)
+
+    async def forsaken(self) -> None:
+        """Returns once no worker is connected."""
+        while self.workers:
+            self._alone.clear()
+            await self._alone.wait()
+
+    def leave(self, worker: "_Worker") -> None:
+        """A worker's connection has ended."""
+        self.workers.discard(worker)
+        self._alone.set()
 
     async def stop(self) -> None:
         """Takes no more workers and lets go of those there are."""
@@ -85,6 +97,12 @@ class LogOwner(LogListener):
 
     def hinted_changes(self, channel_id: str, sequence: int) -> None:
         self._tell("hinted_changes", channel_id, sequence)
+
+    def heard(self, commit: Commit) -> None:
+        self._tell("heard", commit)
+
+    def misheard(self) -> None:
+        self._tell("misheard")
 
     def missed(self) -> None:
         self._tell("missed")
@@ -115,25 +133,24 @@ class _Worker(asyncio.Protocol):
     # -- the connection ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         if not of_this_user(transport.get_extra_info("socket")):
             logger.warning("a process of another user was turned away")
-            transport.abort()
+            cast(asyncio.Transport, transport).abort()
             return
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not of that class.
         self._owner.workers.add(self)
         self._send(frame(Kind.HELLO, Hello(VERSION, self._owner.log.epoch)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._owner.workers.discard(self)
+        self._owner.leave(self)
 
     def cut(self) -> None:
         """Ends the connection at once; what was not sent is lost."""
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
-        self._owner.workers.discard(self)
+        self._owner.leave(self)
 
     # -- what comes -------------------------------------------------------------------------------------------
 

@@ -31,14 +31,14 @@ async def test_metrics_asked_for_without_a_break_are_collected_for_a_share_of_th
         clock = 100.0
         # A scrape now and then is of its moment, and so are some in a row.
         for number in range(1, 40):
-            assert app.metrics._page(clock) == b"%d" % number
+            assert await app.metrics.page(clock) == b"%d" % number
         begun, before = clock, len(collected)
         while clock < begun + 10:
-            app.metrics._page(clock)
+            await app.metrics.page(clock)
             clock += 0.0001
         share = (len(collected) - before) * TOOK_SECONDS / 10
         assert share < LOOP_SHARE_MAX * (1 + BURST_SECONDS)
         before = len(collected)
         clock += 15.0
-        app.metrics._page(clock)
+        await app.metrics.page(clock)
         assert len(collected) == before + 1

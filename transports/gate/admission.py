@@ -3,6 +3,7 @@
 from collections import Counter
 
 from transports.gate.addresses import TrustedProxies, limited_by
+from transports.gate.elsewhere import NOWHERE, Elsewhere
 
 WAITING_TO_HEAR_MAX = 1000
 """Connections past a limit that are kept until they were told so; one more is cut at once."""
@@ -16,6 +17,7 @@ class Admission:
         max_per_address: connections from one address, None for no limit. Trusted proxies have no such limit: whom they
             forward is counted by `Connections`.
         proxies: the trusted ones.
+        elsewhere: the connections of the server's other processes, which count too.
     """
 
     def __init__(
@@ -24,7 +26,9 @@ class Admission:
         max_connections: int | None = None,
         max_per_address: int | None = None,
         proxies: TrustedProxies | None = None,
+        elsewhere: Elsewhere = NOWHERE,
     ) -> None:
+        self._elsewhere = elsewhere
         self._max_connections = max_connections
         self._max_per_address = max_per_address
         self._proxies = proxies
@@ -36,26 +40,31 @@ class Admission:
 
     def enter(self, host: str | None) -> tuple[int, str] | None:
         """Lets a connection in and counts it, or says with which HTTP status and text it is to be turned away."""
-        if self._max_connections is not None and self.inside >= self._max_connections:
+        if self._max_connections is not None and self.inside + self._elsewhere.inside() >= self._max_connections:
             self.refused += 1
             return 503, f"This server has its maximum of {self._max_connections} connections."
+        address = None
         if host is not None and self._max_per_address is not None:
             address = limited_by(host)
-            if self._by_address[address] >= self._max_per_address and not self.trusts(host):
+            there = self._by_address[address] + self._elsewhere.at(address)
+            if there >= self._max_per_address and not self.trusts(host):
                 self.refused += 1
                 return 429, f"This address has its maximum of {self._max_per_address} connections."
             self._by_address[address] += 1
         self.inside += 1
+        self._elsewhere.entered(address)
         return None
 
     def leave(self, host: str | None) -> None:
         """Counts a connection out that `enter` let in."""
         self.inside -= 1
+        address = None
         if host is not None and self._max_per_address is not None:
             address = limited_by(host)
             self._by_address[address] -= 1
             if self._by_address[address] <= 0:
                 del self._by_address[address]
+        self._elsewhere.left(address)
 
     def trusts(self, host: str | None) -> bool:
         """Whether connections from there are a trusted proxy's, and so many clients'."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from errors import Forbidden, RaqcoonError
 from messages import Revocation, Viewer
+from transports.gate.elsewhere import NOWHERE, Elsewhere
 from transports.sight.logs import ConnectionFigures
 
 KINDS = ("graphql-ws", "plain", "stream")
@@ -40,9 +41,17 @@ class Connections:
     Args:
         max_connections: sockets open at once, None for no limit.
         max_per_address: sockets open at once from one client address, None for no limit.
+        elsewhere: the sockets of the server's other processes, which count too.
     """
 
-    def __init__(self, *, max_connections: int | None = None, max_per_address: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_connections: int | None = None,
+        max_per_address: int | None = None,
+        elsewhere: Elsewhere = NOWHERE,
+    ) -> None:
+        self._elsewhere = elsewhere
         self._max_connections = max_connections
         self._max_per_address = max_per_address
         self._open: dict[Connection, str | None] = {}
@@ -73,12 +82,12 @@ class Connections:
 
         503 past the limit of all sockets, 429 past the limit of its address.
         """
-        if self._max_connections is not None and len(self._open) >= self._max_connections:
+        if self._max_connections is not None and len(self._open) + self._elsewhere.inside() >= self._max_connections:
             return 503, f"This server has its maximum of {self._max_connections} connections."
         if (
             address is not None
             and self._max_per_address is not None
-            and self._by_address[address] >= self._max_per_address
+            and self._by_address[address] + self._elsewhere.at(address) >= self._max_per_address
         ):
             return 429, f"This address has its maximum of {self._max_per_address} connections."
         return None
@@ -99,6 +108,7 @@ class Connections:
     def add(self, connection: Connection, address: str | None) -> None:
         """Registers an open socket. Whoever adds it removes it, whatever happens in between."""
         self._open[connection] = address
+        self._elsewhere.entered(address)
         if address is not None:
             self._by_address[address] += 1
 
@@ -107,6 +117,7 @@ class Connections:
         if connection not in self._open:
             return
         address = self._open.pop(connection)
+        self._elsewhere.left(address)
         code = connection.figures.close_code
         self.ended["none" if code is None else str(code) if code in _CODES else "other"] += 1
         connection.figures.log()

@@ -49,6 +49,9 @@ class DrainingServer(uvicorn.Server):
     On SIGTERM or SIGINT: posts are refused and `/readyz` says so (`chat.accepting`), the listener closes, answers under
     way are finished, WebSockets get close 1012 in steps over at most half of `drain_seconds`, and what is still there
     when it is over is cut. A second SIGTERM changes nothing; a second SIGINT cuts at once.
+
+    `cut_signal` stands in the place of SIGINT where another process hears that one. `stop_listening` is called with
+    each listening socket, before it is closed, where another process holds it too.
     """
 
     def __init__(
@@ -59,8 +62,12 @@ class DrainingServer(uvicorn.Server):
         end_streams: Callable[[], None],
         on_started: Callable[[], None],
         pace: Pace,
+        cut_signal: signal.Signals = signal.SIGINT,
+        stop_listening: Callable[[socket.socket], None] | None = None,
     ) -> None:
         super().__init__(config)
+        self._cut_signal = cut_signal
+        self._stop_listening = stop_listening
         self._chat = chat
         self._end_streams = end_streams
         self._on_started = on_started
@@ -78,15 +85,14 @@ class DrainingServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Handles SIGTERM and SIGINT without raising them again afterwards, so that a drained server exits with 0."""
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT)
-        for number in signals:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGTERM, self.handle_exit, signal.SIGTERM, None)
+        loop.add_signal_handler(self._cut_signal, self.handle_exit, signal.SIGINT, None)
         try:
             yield
         finally:
             # SIGTERM stays handled until the loop is closed: the log is still to be closed, and a second one changes
             # nothing there either.
-            loop.remove_signal_handler(signal.SIGINT)
+            loop.remove_signal_handler(self._cut_signal)
 
     async def main_loop(self) -> None:
         self._on_started()
@@ -105,6 +111,9 @@ class DrainingServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         for listener in sockets or []:
+            if self._stop_listening is not None:
+                with contextlib.suppress(OSError):
+                    self._stop_listening(listener)
             listener.close()
         connections = self.server_state.connections
         logger.info("draining %d connections", len(connections))

@@ -15,6 +15,8 @@ REQUEST_ID_HEADER = b"x-request-id"
 # Counted, not drawn: asking the kernel for randomness was 4 % of a post's time.
 _PROCESS = secrets.token_hex(4)
 _REQUESTS = itertools.count(1)
+PROCESS: dict[str, int | str] = {}
+"""Which of a server's processes this is: `worker`, counted from 1, or `process`. Empty where there is one alone."""
 _ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 REQUEST_ID: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
@@ -23,6 +25,14 @@ REQUEST_ID: contextvars.ContextVar[str | None] = contextvars.ContextVar("request
 _UNPRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 logger = logging.getLogger("raqcoon.connections")
+
+
+def name_process(*, worker: int | None = None, process: str | None = None) -> None:
+    """Has every further line say which of a server's processes wrote it. Called where it has just been forked."""
+    global _PROCESS
+    _PROCESS = secrets.token_hex(4)  # Else all that were forked would give the same ids.
+    PROCESS.clear()
+    PROCESS.update({"worker": worker} if worker is not None else {} if process is None else {"process": process})
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -79,7 +89,7 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         # What a client sent may be in it, and must not write a line of its own.
         record.message = _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], record.message)
-        pairs = {**getattr(record, "figures", {}), "request_id": REQUEST_ID.get()}
+        pairs = {**getattr(record, "figures", {}), **PROCESS, "request_id": REQUEST_ID.get()}
         shown = "".join(f" {name}={value}" for name, value in pairs.items() if value is not None)
         return super().formatMessage(record) + shown
 
@@ -93,6 +103,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **PROCESS,
             **getattr(record, "figures", {}),
         }
         if (id_ := REQUEST_ID.get()) is not None:

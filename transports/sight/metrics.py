@@ -6,8 +6,10 @@ codes come from `errors.py`, everything else from this file.
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from time import perf_counter
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -19,6 +21,7 @@ from delivery.figures import Histogram
 from resolvers.chat import Chat
 from transports.gate.connections import Connections
 from transports.serving.keepalive import Keepalive
+from transports.sight import sums
 from transports.wire.http_exchange import respond
 
 LOOP_SHARE_MAX = 0.1
@@ -27,33 +30,115 @@ BURST_SECONDS = 1.0
 """Time that may be saved up: at 2 ms a collection, fifty in a row are all fresh."""
 
 
+class Others(Protocol):
+    """The other processes of this server, and what is kept of those that are gone. Figures are bytes to it."""
+
+    workers: int
+    """How many workers this server has."""
+    commits_are_told_to_all: bool
+    """Whether every worker counts the commits of all."""
+
+    def earlier(self) -> bytes:
+        """What the processes that were here before this one have counted; empty when there was none."""
+
+    def keep(self, figures: bytes) -> None:
+        """Keeps this process's figures beyond its end."""
+
+    async def ask(self) -> tuple[list[bytes], dict[str, bytes]]:
+        """The figures of those who answer in time, and by name those who do not, with what is kept of them."""
+
+
+class Alone:
+    """There are no others."""
+
+    workers = 1
+    commits_are_told_to_all = False
+
+    def earlier(self) -> bytes:
+        return b""
+
+    def keep(self, figures: bytes) -> None: ...
+
+    async def ask(self) -> tuple[list[bytes], dict[str, bytes]]:
+        return [], {}
+
+
 class Metrics:
     """The endpoint, with a registry of its own.
 
-    `keepalive` is the one of the server that serves it; on a server without one its counters are left out.
+    `keepalive` is the one of the server that serves it; on a server without one its counters are left out. Where a
+    server has several processes, whichever is asked answers for all. What a scrape has shown never goes back, whoever
+    is killed: each process keeps what it shows, and who comes after it goes on from there.
     """
 
-    def __init__(self, chat: Chat, connections: Connections) -> None:
+    def __init__(self, chat: Chat, connections: Connections, others: Others | None = None) -> None:
         self.keepalive: Keepalive | None = None
         self._registry = CollectorRegistry()
         self._registry.register(_Server(chat, connections, self))
         self._rendered = b""
+        self._collected = b""
+        self._rendering: asyncio.Task[None] | None = None
         self._paid_until = 0.0
         ProcessCollector(namespace="raqcoon", registry=self._registry)
+        self._others = others or Alone()
+        self._earlier = sums.growing(sums.decode(self._others.earlier()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = self._page(asyncio.get_running_loop().time())
+        body = await self.page(asyncio.get_running_loop().time())
         content_type = CONTENT_TYPE_PLAIN_0_0_4.encode()
         await respond(send, 200, content_type, body, [])
 
-    def _page(self, now: float) -> bytes:
+    async def page(self, now: float) -> bytes:
         """The figures of this moment; of one a little earlier where they are asked for without a break."""
-        if self._rendered and self._paid_until > now:
-            return self._rendered
-        began = perf_counter()
-        self._rendered = generate_latest(self._registry)
-        self._paid_until = max(self._paid_until, now - BURST_SECONDS) + (perf_counter() - began) / LOOP_SHARE_MAX
+        if not self._rendered or self._paid_until <= now:
+            if self._rendering is None or self._rendering.done():
+                # One at a time, however many ask, and not that of a request that may go away.
+                self._rendering = asyncio.get_running_loop().create_task(self._render(now))
+            await asyncio.shield(self._rendering)
         return self._rendered
+
+    def figures(self, now: float | None = None) -> bytes:
+        """Those of this process and of those that were in its place before it, as `page` has them of all."""
+        now = asyncio.get_running_loop().time() if now is None else now
+        if not self._collected or self._paid_until <= now:
+            with self._spending(now):
+                self._collected = sums.encode(sums.added([sums.figures_of(self._registry.collect()), self._earlier]))
+                self._others.keep(self._collected)
+        return self._collected
+
+    async def _render(self, now: float) -> None:
+        own = sums.decode(self.figures(now))
+        answers, missing = await self._others.ask()
+        with self._spending(now):
+            parts = [own, *map(sums.decode, answers), *(sums.growing(sums.decode(kept)) for kept in missing.values())]
+            whole = sums.added(parts, commits_are_told_to_all=self._others.commits_are_told_to_all)
+            self._rendered = generate_latest(_Whole(whole, self._others.workers, list(missing)))
+
+    @contextmanager
+    def _spending(self, now: float) -> Iterator[None]:
+        began = perf_counter()
+        yield
+        self._paid_until = max(self._paid_until, now - BURST_SECONDS) + (perf_counter() - began) / LOOP_SHARE_MAX
+
+
+class _Whole(CollectorRegistry):
+    """The figures of a whole server, for the encoder."""
+
+    def __init__(self, figures: sums.Figures, workers: int, missing: list[str]) -> None:
+        super().__init__()
+        self._figures = figures
+        self._workers = workers
+        self._missing = missing
+
+    def collect(self) -> Iterator[Metric]:
+        yield from sums.families_of(self._figures)
+        yield _gauge("workers", "Processes that serve clients.", self._workers)
+        missing = GaugeMetricFamily(
+            "raqcoon_workers_missing", "1 for each that did not answer in time.", labels=["worker"]
+        )
+        for name in self._missing:
+            missing.add_metric([name], 1)
+        yield missing
 
 
 class _Server(Collector):
