@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { openWindow, scenario, until } from './harness.mjs';
 
-const message = (sequence) => ({ channelId: 'den', sequence, cursor: `cursor-${sequence}`, author: 'mara', content: `message ${sequence}`, lane: null, provider: null, tokenCount: null, timestamp: new Date().toISOString() });
+const message = (sequence) => ({ id: `den:${sequence}`, channelId: 'den', revision: 0, complete: true, editedAt: null, erasedAt: null, sequence, cursor: `cursor-${sequence}`, author: 'mara', content: `message ${sequence}`, lane: null, provider: null, tokenCount: null, timestamp: new Date().toISOString() });
 const history = (...sequences) => ({
   channel: { headCursor: 'cursor-0', lastSequence: sequences.at(-1) ?? 0, messages: { edges: sequences.map((sequence) => ({ node: message(sequence) })), pageInfo: { hasPreviousPage: false } } },
 });
@@ -20,6 +20,8 @@ async function play(browser, server, answer) {
     socket.onMessage((text) => {
       const { id, type, payload } = JSON.parse(text);
       const send = (kind, payload) => socket.send(JSON.stringify({ id, type: kind, payload }));
+      if (payload?.query?.startsWith('query ChangesCursor')) return send('next', { data: { channel: { changesCursor: 'change-0' } } });
+      if (payload?.query?.startsWith('subscription Changes')) return; // nothing is changed here
       if (type === 'connection_init') socket.send('{"type":"connection_ack"}');
       else if (payload?.query?.startsWith('query Channels')) return; // the list of channels is a help, and is waited for in vain
       else if (type === 'ping') {

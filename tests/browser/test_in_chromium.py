@@ -48,6 +48,10 @@ def test_console_channels_search_links_keys_and_token_serve_people() -> None:
     run_scenario("console_people.mjs")
 
 
+def test_console_messages_grow_are_stopped_edited_and_erased_in_all_windows() -> None:
+    run_scenario("console_changes.mjs")
+
+
 def test_playground_first_tab_runs_as_it_is() -> None:
     run_scenario("playground.mjs")
 

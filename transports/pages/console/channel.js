@@ -1,6 +1,9 @@
-// One channel as a position that moves over its log: history first, then everything after it, with no gap and no repeat.
+// One channel as two positions that move over its logs: its messages (history first, then everything after it, with no
+// gap and no repeat) and what is done to them afterwards.
 
-const FIELDS = 'channelId sequence cursor author content lane provider tokenCount timestamp';
+import { applyChange, sequenceOf } from './changes.js';
+
+const FIELDS = 'id channelId sequence cursor author content lane provider tokenCount timestamp revision complete editedAt erasedAt';
 
 const HISTORY = `query History($channelId: ID!, $before: Cursor) {
   channel(id: $channelId) {
@@ -12,6 +15,20 @@ const HISTORY = `query History($channelId: ID!, $before: Cursor) {
     }
   }
 }`;
+
+const CHANGES_CURSOR = 'query ChangesCursor($channelId: ID!) { channel(id: $channelId) { changesCursor } }';
+
+const CHANGES = `subscription Changes($channelId: ID!, $after: Cursor!) {
+  changes(channelId: $channelId, after: $after) { cursor messageId kind revision piece content timestamp }
+}`;
+
+const EDIT = `mutation Edit($id: ID!, $content: String!, $revision: Int!) {
+  editMessage(id: $id, content: $content, revision: $revision) { ${FIELDS} }
+}`;
+
+const ERASE = `mutation Erase($id: ID!) { eraseMessage(id: $id) { ${FIELDS} } }`;
+
+const STOP = `mutation Stop($id: ID!) { completeMessage(id: $id) { ${FIELDS} } }`;
 
 const PLACE = `query Place($id: ID!) { message(id: $id) { ${FIELDS} } }`;
 
@@ -41,10 +58,14 @@ export class Channel {
   #sequence = null; // of that message; null where any may come next
   #oldest = null;
   #subscribedAt = 0;
+  #stopChanges = () => {};
+  #changesCursor = null;
+  #early = new Map(); // sequence to the changes of a message that has not arrived yet
 
   /**
    * `view` is told what happens: history(messages, reachedStart), live(message, subscribedAt), gap(from, to),
-   * restart(text), notice(text), refused(error). With `sequence` it begins around that message, else at the newest.
+   * restart(text), notice(text), refused(error), shown(sequence): the message that is shown, or undefined;
+   * changed(message). With `sequence` it begins around that message, else at the newest.
    */
   constructor(socket, id, view, sequence = null) {
     this.#socket = socket;
@@ -57,6 +78,7 @@ export class Channel {
   close() {
     this.#closed = true;
     this.#stop();
+    this.#stopChanges();
   }
 
   /** Shows up to 50 messages before those shown so far. */
@@ -67,6 +89,25 @@ export class Channel {
   /** The page forgot the messages before `cursor`, so `loadOlder` starts there. */
   forgetBefore(cursor) {
     this.#oldest = cursor;
+  }
+
+  /** Gives a message another content, unless somebody else was faster. */
+  async edit(message, content) {
+    const { id, revision } = message;
+    const { editMessage } = await this.#socket.request(EDIT, { id, revision, content });
+    this.#take(editMessage);
+  }
+
+  /** Takes a message's content away, for good. */
+  async erase({ id }) {
+    const { eraseMessage } = await this.#socket.request(ERASE, { id });
+    this.#take(eraseMessage);
+  }
+
+  /** Lets a message grow no more. */
+  async stop({ id }) {
+    const { completeMessage } = await this.#socket.request(STOP, { id });
+    this.#take(completeMessage);
   }
 
   /** The stored message; tries through any failure that passes by itself. The key makes that safe. */
@@ -83,7 +124,59 @@ export class Channel {
     }
   }
 
+  /** Begins to hear what is done to messages. Before any of them is read: so nothing that is done later is missed. */
+  async #beginChanges() {
+    const answer = await this.#ask(CHANGES_CURSOR, { channelId: this.id });
+    if (!answer || this.#closed) return false;
+    this.#changesCursor = answer.channel.changesCursor;
+    return true;
+  }
+
+  #listenToChanges() {
+    const variables = () => ({ channelId: this.id, after: this.#changesCursor });
+    const again = async (delayMs) => {
+      await sleep(delayMs);
+      if (!this.#closed) this.#listenToChanges();
+    };
+    this.#stopChanges = this.#socket.subscribe(CHANGES, variables, {
+      next: ({ changes }) => this.#changed(changes),
+      error: (error) => {
+        if (PASSING.has(error.code)) again(retryMs(error));
+        else if (error.code === 'CURSOR_EXPIRED') this.#restart('Some changes were removed by retention before this page could read them. This is the channel as it stands now.');
+        else if (error.code !== 'CURSOR_INVALID') this.#view.refused(error); // the messages' own subscription starts anew
+      },
+      complete: () => again(RETRY_MS),
+    });
+  }
+
+  #changed(change) {
+    this.#changesCursor = change.cursor;
+    const sequence = sequenceOf(change);
+    const message = this.#view.shown(sequence);
+    if (message) this.#apply(message, change);
+    else if (this.#sequence === null || sequence > this.#sequence) this.#early.set(sequence, [...(this.#early.get(sequence) ?? []), change]);
+    // Any other message is not loaded: it will be read as it stands then.
+  }
+
+  #apply(message, change) {
+    const after = applyChange(message, change);
+    if (after === null || change.kind === 'ERASED') this.#readAnew(message.id); // an erasure may take the author's name too
+    if (after !== null) this.#take(after);
+  }
+
+  async #readAnew(id) {
+    const answer = await this.#ask(PLACE, { id });
+    if (answer?.message && !this.#closed) this.#take(answer.message);
+  }
+
+  /** Shows a message that is shown already as it is now; never an older state of it. */
+  #take(message) {
+    const shown = this.#view.shown(message.sequence);
+    if (shown && message.revision >= shown.revision) this.#view.changed(message);
+  }
+
   async #open() {
+    if (!(await this.#beginChanges())) return;
     let channel = await this.#page(null);
     // The head may have been read after the page: look once more, lest the very first message be passed over.
     if (channel?.lastSequence && !channel.messages.edges.length) channel = await this.#page(null);
@@ -93,10 +186,12 @@ export class Channel {
     this.#cursor = newest?.cursor ?? channel.headCursor;
     this.#sequence = newest?.sequence ?? channel.lastSequence;
     this.#listen();
+    this.#listenToChanges();
   }
 
   /** Shows the message with this number and 49 before it, and then everything since. */
   async #openAt(sequence) {
+    if (!(await this.#beginChanges())) return;
     const place = (await this.#ask(PLACE, { id: `${this.id}:${sequence}` }))?.message;
     if (this.#closed) return;
     if (!place) {
@@ -111,6 +206,7 @@ export class Channel {
     this.#sequence = place.sequence;
     this.#view.revealed(place.sequence);
     const since = channel.lastSequence - place.sequence;
+    this.#listenToChanges();
     if (since <= FAR_MESSAGES) this.#listen();
     else this.#view.far(since);
   }
@@ -180,6 +276,8 @@ export class Channel {
     this.#cursor = message.cursor;
     this.#oldest ??= message.cursor;
     this.#view.live(message, this.#subscribedAt);
+    for (const change of this.#early.get(message.sequence) ?? []) this.#apply(this.#view.shown(message.sequence), change);
+    this.#early.delete(message.sequence);
   }
 
   #failed(error) {
@@ -197,10 +295,12 @@ export class Channel {
     }
   }
 
-  #restart() {
+  #restart(text = 'The server no longer knows this position: its log was replaced. This is the channel as it stands now.') {
     this.#stop();
+    this.#stopChanges();
+    this.#early.clear();
     this.#cursor = this.#sequence = this.#oldest = null;
-    this.#view.restart('The server no longer knows this position: its log was replaced. This is the channel as it stands now.');
+    this.#view.restart(text);
     this.#open();
   }
 }

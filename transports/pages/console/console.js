@@ -1,5 +1,6 @@
 // The console: a channel's history and live messages, a composer, and the state of the connection.
 
+import { messageActions } from './actions.js';
 import { Channel } from './channel.js';
 import { ChannelList } from './channels.js';
 import { Identity } from './identity.js';
@@ -32,6 +33,7 @@ const timeline = new Timeline(by('timeline'), by('scroller'), {
   onDraw() {
     if (search.active) search.again();
   },
+  actionsFor: messageActions(identity, () => ({ channel, timeline }), problem),
 });
 
 // --- the connection's state -----------------------------------------------------------------------------------------
@@ -134,6 +136,12 @@ const view = {
   },
   gap(from, to) {
     timeline.note(from === to ? `Message ${from} did not arrive.` : `Messages ${from} to ${to} did not arrive.`, 'bad');
+  },
+  shown(sequence) {
+    return timeline.message(sequence);
+  },
+  changed(message) {
+    timeline.update(message);
   },
   restart(text) {
     timeline.clear();

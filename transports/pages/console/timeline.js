@@ -4,6 +4,7 @@ import { nodesOf } from './text.js';
 
 const KEPT_ROWS = 5_000; // while the newest are in view; "load older" brings back what was dropped
 const KEPT_ROWS_READING = 20_000; // while somebody reads further up
+const DRAWN_A_FRAME = 100; // new rows; thousands at once come over several frames, and the page answers in between
 const LONG_CHARACTERS = 1_600;
 const NAME_HUES = 8;
 
@@ -59,7 +60,12 @@ function numberOf({ sequence, channelId }) {
 /** One row: number, who and what, when. `sequence` is null while the log has not answered. */
 export function row(message) {
   const item = element('li', 'message');
-  item.append(numberOf(message));
+  item.append(numberOf(message), bodyOf(message));
+  return item;
+}
+
+/** What a row says beside its number; `actions` are buttons for what may be done to the message. */
+function bodyOf(message, actions = []) {
   const head = element('p', 'head');
   const author = element('bdi', 'author', message.author);
   author.dataset.hue = hue(message.author);
@@ -71,13 +77,24 @@ export function row(message) {
     head.append(chip);
   }
   if (typeof message.tokenCount === 'number') head.append(element('span', 'tokens', `${message.tokenCount.toLocaleString()} tokens`));
+  if (message.complete === false) head.append(element('span', 'growing', 'is being written'));
+  if (message.editedAt && !message.erasedAt) {
+    const edited = element('span', 'edited', 'edited');
+    edited.title = full.format(new Date(message.editedAt));
+    head.append(edited);
+  }
+  if (actions.length) {
+    const group = element('span', 'actions');
+    group.append(...actions);
+    head.append(group);
+  }
   const when = element('span', 'when');
   if (message.timestamp) when.append(timeOf(message.timestamp));
   head.append(when);
   const body = element('div', 'body');
-  body.append(head, ...contentOf(message.content));
-  item.append(body);
-  return item;
+  if (message.erasedAt) body.append(head, element('p', 'erased', `Erased, ${full.format(new Date(message.erasedAt))}`));
+  else body.append(head, ...contentOf(message.content));
+  return body;
 }
 
 export class Timeline {
@@ -93,17 +110,20 @@ export class Timeline {
   #unseen = 0;
   #top = 0;
   #onDraw;
+  #actionsFor;
+  #changed = new Set(); // rows whose message is not drawn as it is now
 
   /**
    * `onFollow(unseen)`: how many messages lie below the view, unread; `onForget(cursor)`: older rows were dropped;
-   * `onDraw()`: the list has changed.
+   * `onDraw()`: the list has changed; `actionsFor(message, row)`: buttons for what may be done to it.
    */
-  constructor(list, scroller, { onFollow, onForget, onDraw }) {
+  constructor(list, scroller, { onFollow, onForget, onDraw, actionsFor }) {
     this.#list = list;
     this.#scroller = scroller;
     this.#onFollow = onFollow;
     this.#onForget = onForget;
     this.#onDraw = onDraw;
+    this.#actionsFor = actionsFor;
     this.following = true;
     scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     // Rows out of view have estimated heights: their real ones move the end of the list.
@@ -169,9 +189,45 @@ export class Timeline {
     }
   }
 
+  /** The message with this number as it is shown, or will be in a moment; undefined when it is not in the list. */
+  message(sequence) {
+    return this.#rows.get(sequence)?.message ?? this.#waiting.find(([message]) => message.sequence === sequence)?.[0];
+  }
+
+  /** Shows a message that is in the list as it is now. */
+  update(message) {
+    const item = this.#rows.get(message.sequence);
+    if (item) {
+      item.message = message;
+      this.#changed.add(item);
+    } else {
+      const waiting = this.#waiting.find(([other]) => other.sequence === message.sequence);
+      if (waiting) waiting[0] = message;
+    }
+    this.#drawSoon();
+  }
+
+  /** Shows a row as it is when nobody edits it, or with what `editor` makes in place of the content. */
+  redraw(item, editor = null) {
+    const { message } = item;
+    const before = item.querySelector('.body');
+    const mark = before.querySelector('.mark');
+    const body = bodyOf(message, editor ? [] : this.#actionsFor(message, item));
+    if (mark) body.querySelector('.when').append(mark);
+    if (editor) body.querySelector('.content').replaceWith(editor);
+    const focused = before.contains(document.activeElement) && !editor ? document.activeElement.dataset.action : null;
+    before.replaceWith(body);
+    item.classList.toggle('editing', editor !== null);
+    if (focused) body.querySelector(`[data-action="${focused}"]`)?.focus();
+  }
+
   /** Adds a message in its place, once. `mark` is what the last column says of its delivery, or null. */
   add(message, mark = null) {
     this.#waiting.push([message, mark]);
+    this.#drawSoon();
+  }
+
+  #drawSoon() {
     if (this.#frame) return;
     this.#frame = true;
     // One drawing a frame however many arrive. A hidden page gets no frames.
@@ -181,7 +237,8 @@ export class Timeline {
 
   /** A line of ours between the messages. */
   note(text, className) {
-    this.#draw();
+    do this.#draw();
+    while (this.#waiting.length); // all that came before it
     this.#list.append(element('li', `note ${className}`, text));
     this.toNewestIfFollowing();
   }
@@ -198,7 +255,8 @@ export class Timeline {
   }
 
   #make(message) {
-    const item = row(message);
+    const item = element('li', 'message');
+    item.append(numberOf(message), bodyOf(message, this.#actionsFor(message, item)));
     item.message = message;
     this.#rows.set(message.sequence, item);
     return item;
@@ -208,7 +266,7 @@ export class Timeline {
     this.#frame = false;
     const fragment = document.createDocumentFragment();
     const end = this.#list.lastElementChild;
-    for (const [message, mark] of this.#waiting) {
+    for (const [message, mark] of this.#waiting.splice(0, DRAWN_A_FRAME)) {
       const shown = this.#rows.get(message.sequence);
       const item = shown ?? this.#make(message);
       if (mark && !item.querySelector('.mark')) item.querySelector('.when').append(mark);
@@ -223,13 +281,15 @@ export class Timeline {
         this.#insert(item);
       }
     }
-    this.#waiting = [];
+    for (const item of this.#changed) if (!item.classList.contains('editing')) this.redraw(item);
+    this.#changed.clear();
     this.#list.append(fragment);
     this.#markDays(end?.isConnected ? end : this.#list.firstElementChild, null);
     this.#trim();
     if (this.following) this.toNewest();
     else this.#onFollow(this.#unseen);
     this.#onDraw();
+    if (this.#waiting.length) this.#drawSoon();
   }
 
   /** Puts a row that arrived out of order before the first one with a higher number, looking from the end. */
