@@ -92,7 +92,7 @@ class Publisher:
 
 
 def listener(
-    name: str, book: Book, channel_id: str, nodes: list[str], *, sequence: int, cursor: str, token: str
+    name: str, book: Book, channel_id: str, nodes: list[str], *, sequence: int, cursor: str, token: str | None = None
 ) -> Subscriber:
     """A subscriber from `sequence`, whose cursor is given, that writes everything into the book."""
     book.add(lambda at: Began(at, channel_id, name, sequence))
