@@ -1,35 +1,57 @@
 """An LLM bot that answers every message mentioning it, once, whatever is restarted in between.
 
+Its answer grows while it is written, and stops when somebody completes the message.
+
 uv run python -m examples.agent general
 """
 
 import asyncio
+import re
 import sys
+from collections.abc import AsyncIterator
 
-from examples.channel_client import follow, post
+from gql.transport.exceptions import TransportQueryError
+
+from examples.channel_client import append, extensions_of, follow, post
 
 
-async def think(prompt: str) -> tuple[str, int]:
-    """Where a model would be asked. Returns the answer and the tokens it cost."""
-    await asyncio.sleep(0.1)
-    return f"You said {len(prompt.split())} words; I would need a model to say more.", len(prompt.split())
+async def think(prompt: str, so_far: str) -> AsyncIterator[str]:
+    """Where a model would be asked to go on behind what it has said so far. Yields pieces of the answer."""
+    whole = f"You said {len(prompt.split())} words; I would need a model to say more."
+    for piece in re.findall(r"\S+\s*", whole.removeprefix(so_far)):
+        await asyncio.sleep(0.05)
+        yield piece
+
+
+async def answer(url: str, channel_id: str, message: dict[str, str], name: str) -> None:
+    """Begins an answer, or goes on with the one that was begun before a restart: the key finds it again."""
+    mention = f"@{message['author']} "
+    growing = await post(
+        url,
+        channelId=channel_id,
+        author=name,
+        content=mention,
+        lane="answers",
+        provider="anthropic",
+        complete=False,
+        idempotency_key=f"answer to {message['id']}",
+    )
+    try:
+        if not growing["complete"]:
+            async for piece in think(message["content"], growing["content"].removeprefix(mention)):
+                growing = await append(url, growing, piece)
+            await append(url, growing, "\n", tokenCount=len(growing["content"].split()), complete=True)
+    except TransportQueryError as error:
+        # A reader has stopped it, or another bot of this name is writing the same answer.
+        if extensions_of(error).get("code") not in ("MESSAGE_COMPLETE", "REVISION_CONFLICT"):
+            raise
 
 
 async def run(url: str, channel_id: str, after: str | None = None, name: str = "scribe") -> None:
     """Answers for ever. The key names the message answered, so reading a message again answers it no second time."""
     async for message in follow(url, channel_id, after):
         if f"@{name}" in message["content"] and message["author"] != name:
-            answer, tokens = await think(message["content"])
-            await post(
-                url,
-                channelId=channel_id,
-                author=name,
-                content=f"@{message['author']} {answer}",
-                lane="answers",
-                provider="anthropic",
-                tokenCount=tokens,
-                idempotency_key=f"answer to {message['id']}",
-            )
+            await answer(url, channel_id, message, name)
 
 
 if __name__ == "__main__":

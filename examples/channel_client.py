@@ -17,9 +17,13 @@ HEAD = gql("query ($channelId: ID!) { channel(id: $channelId) { headCursor } }")
 MESSAGES = gql("""subscription ($channelId: ID!, $after: Cursor!) {
     messages(channelId: $channelId, after: $after) { id sequence cursor author content lane timestamp } }""")
 POST = gql("""mutation ($channelId: ID!, $author: String!, $content: String!, $lane: String, $provider: String,
-                        $tokenCount: Int, $idempotencyKey: String!) {
+                        $tokenCount: Int, $idempotencyKey: String!, $complete: Boolean = true) {
     postMessage(channelId: $channelId, author: $author, content: $content, lane: $lane, provider: $provider,
-                tokenCount: $tokenCount, idempotencyKey: $idempotencyKey) { id sequence cursor } }""")
+                tokenCount: $tokenCount, idempotencyKey: $idempotencyKey, complete: $complete) {
+        id sequence cursor content revision complete } }""")
+APPEND = gql("""mutation ($id: ID!, $revision: Int!, $piece: String!, $tokenCount: Int, $complete: Boolean = false) {
+    appendToMessage(id: $id, revision: $revision, piece: $piece, tokenCount: $tokenCount, complete: $complete) {
+        id content revision complete } }""")
 
 
 async def ask(url: str, query: GraphQLRequest, **variables: Any) -> Any:
@@ -37,6 +41,14 @@ async def ask(url: str, query: GraphQLRequest, **variables: Any) -> Any:
 async def post(url: str, *, idempotency_key: str, **message: Any) -> Any:
     """Posts once, however often it has to try: the server answers a repeated key with the first message."""
     return (await ask(url, POST, idempotencyKey=idempotency_key, **message))["postMessage"]
+
+
+async def append(url: str, message: dict[str, Any], piece: str, **more: Any) -> Any:
+    """The message with `piece` behind it, once, however often it has to try: a piece that comes again is not appended
+    again. Somebody else may have completed or changed it meanwhile: TransportQueryError, MESSAGE_COMPLETE or
+    REVISION_CONFLICT by its code (`extensions_of`)."""
+    given = {"id": message["id"], "revision": message["revision"], "piece": piece, **more}
+    return (await ask(url, APPEND, **given))["appendToMessage"]
 
 
 async def follow(url: str, channel_id: str, after: str | None = None) -> AsyncIterator[dict[str, Any]]:

@@ -4,11 +4,14 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from gql import gql
 
 from examples.agent import run
-from examples.channel_client import follow, post
+from examples.channel_client import ask, follow, post
 from tests.server_process import ServerProcess
 
+MESSAGE = gql("query ($id: ID!) { message(id: $id) { content complete } }")
+STOP = gql("mutation ($id: ID!) { completeMessage(id: $id) { revision } }")
 KILLS = 3
 POSTS = 60
 
@@ -64,6 +67,7 @@ async def test_run_bot_restarted_answers_each_mention_once(server: ServerProcess
                     answers.append(message)
                 if len(answers) == 2:
                     break
+        written = [await whole(endpoint(server), answer["id"]) for answer in answers]
         closing = await post(endpoint(server), channelId="den", author="mara", content="bye", idempotency_key="4")
     finally:
         for bot in bots:
@@ -71,4 +75,35 @@ async def test_run_bot_restarted_answers_each_mention_once(server: ServerProcess
         await asyncio.wait(bots)
     assert closing["sequence"] == 6
     assert {answer["lane"] for answer in answers} == {"answers"}
-    assert all(answer["content"].startswith("@mara You said 3 words") for answer in answers)
+    assert written == ["@mara You said 3 words; I would need a model to say more.\n"] * 2
+
+
+async def whole(url: str, id_: str) -> str:
+    """What a message says once it is complete."""
+    while True:
+        message = (await ask(url, MESSAGE, id=id_))["message"]
+        if message["complete"]:
+            return str(message["content"])
+        await asyncio.sleep(0.02)
+
+
+async def test_run_bot_stops_when_a_reader_completes_its_answer(server: ServerProcess) -> None:
+    start = await post(endpoint(server), channelId="den", author="mara", content="hello", idempotency_key="1")
+    await post(endpoint(server), channelId="den", author="mara", content="@scribe go", idempotency_key="2")
+    bot = asyncio.create_task(run(endpoint(server), "den", start["cursor"]))
+    try:
+        async with aclosing(follow(endpoint(server), "den", start["cursor"])) as messages:
+            async for message in messages:
+                if message["author"] == "scribe":
+                    break
+        await ask(endpoint(server), STOP, id=message["id"])
+        stopped = await whole(endpoint(server), message["id"])
+        await post(endpoint(server), channelId="den", author="mara", content="@scribe again", idempotency_key="3")
+        while (second := (await ask(endpoint(server), MESSAGE, id="den:5"))["message"]) is None:
+            await asyncio.sleep(0.02)
+        assert second["content"].startswith("@mara")  # the bot lives on
+        assert await whole(endpoint(server), message["id"]) == stopped
+        assert len(stopped) < len("@mara You said 2 words; I would need a model to say more.")
+    finally:
+        bot.cancel()
+        await asyncio.wait([bot])
