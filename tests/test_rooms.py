@@ -21,6 +21,16 @@ MAY_IMPORT = {
     "workers": LEAVES | {"message_log"},
 }
 """`schema` reaches `delivery` for the types that pass through it: `Sink`, `Subscriber`, `Batch`."""
+INSIDE_TRANSPORTS = {
+    "wire": set(),
+    "sight": {"wire"},
+    "gate": {"sight", "wire"},
+    "serving": {"gate", "wire"},
+    "pages": set(),
+    "graphql": {"gate", "sight", "wire"},
+    "shims": {"gate", "sight", "wire", "graphql.frames"},
+}
+"""What the rooms of `transports` may import of each other; `transports.app` composes them."""
 OURS = {*MAY_IMPORT, "server", "processes", "tests", "benchmarks", "examples", "scripts"}
 
 
@@ -54,6 +64,26 @@ def test_room_imports_only_what_its_row_names(room: str) -> None:
     assert files(room), f"no room {room}"
     foreign = {f"{path.name}: {name}" for path in files(room) for name in imported(path) if not allowed(name, room)}
     assert foreign == set()
+
+
+@pytest.mark.parametrize("room", INSIDE_TRANSPORTS)
+def test_room_of_transports_imports_only_what_its_row_names(room: str) -> None:
+    may = {f"transports.{name}" for name in (room, *INSIDE_TRANSPORTS[room])}
+    foreign = {
+        f"{path.name}: {name}"
+        for path in files(f"transports/{room}")
+        for name in imported(path)
+        if name.startswith("transports.")
+        and not any(f"{name}.".startswith(f"{each}.") for each in may)
+        # `from transports.graphql import protocol` names the package too.
+        and not any(each.startswith(f"{name}.") for each in may)
+    }
+    assert foreign == set()
+
+
+def test_every_room_of_transports_has_its_row() -> None:
+    rooms = {path.name for path in (ROOT / "transports").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == set(INSIDE_TRANSPORTS)
 
 
 def test_import_check_sees_a_forbidden_import() -> None:

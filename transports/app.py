@@ -20,13 +20,12 @@ from transports.gate.origins import Origins, cors_headers, preflight_headers
 from transports.graphql.endpoint import GraphQLWebSocket
 from transports.graphql.http import GraphQLHTTP, OpenStream
 from transports.pages.pages import Pages, installed_playground
-from transports.shims.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
 from transports.shims.plain_websocket import PlainWebSocket
 from transports.shims.rest import POST_PATH, build_rest
 from transports.sight.logs import REQUEST_ID, REQUEST_ID_HEADER, request_id
 from transports.sight.metrics import Metrics, Others
 from transports.wire.http_exchange import encode_body, respond
-from transports.wire.sockets import Authenticate, admitting, anyone, refuse
+from transports.wire.sockets import PLAIN_PREFIX, Authenticate, admitting, anyone, refuse
 
 logger = logging.getLogger(__name__)
 

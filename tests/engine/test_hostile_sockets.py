@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.attack import HELD_BYTES_MAX, attack
+from tests.engine.attack import HELD_BYTES_MAX, STANDSTILL_MS_MAX, attack, longest_standstill_ms
 from tests.engine.client import SUBSCRIBE, Client, connect
 from tests.engine.engine_server import EngineServer
 from tests.engine.kernel import go_deaf, holds_connection, send_queue_bytes
@@ -111,6 +111,24 @@ async def test_fragments_without_end_hold_no_memory(start_server: StartServer, f
                 await client.send_bytes(more * 5_000)
         assert server.memory_bytes - memory < HELD_BYTES_MAX
         client.reset()
+
+
+async def test_fragments_of_one_byte_make_nobody_stand_still(start_server: StartServer) -> None:
+    server: EngineServer = await start_server()
+    begun = bytes([0x01]) + frame(b"a", opcode=1)[1:]
+    more = bytes([0x00]) + frame(b"a", opcode=0)[1:]
+
+    async def storm() -> None:
+        async def one() -> None:
+            async with await Client.open(server.port, "/api/ws/general", subprotocol=None) as client:
+                with contextlib.suppress(OSError, TimeoutError):
+                    async with asyncio.timeout(1.5):
+                        await client.send_bytes(begun + more * 40_000)
+                        await client.send_bytes(more * 400_000)
+
+        await asyncio.gather(*(one() for _ in range(20)))
+
+    assert await longest_standstill_ms(server, storm) <= STANDSTILL_MS_MAX
 
 
 HOSTILE_BYTES = {

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from errors import StartupError
-from transports.gate.addresses import HOPS_MAX, TrustedProxies, limited_by
+from transports.gate.addresses import HOPS_MAX, TrustedProxies
+from transports.wire.addresses import limited_by
 from transports.wire.sockets import client_address
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "192.0.2.7", "2001:db8:1::/48"])

@@ -2,8 +2,9 @@
 
 from collections import Counter
 
-from transports.gate.addresses import TrustedProxies, limited_by
+from transports.gate.addresses import TrustedProxies
 from transports.gate.elsewhere import NOWHERE, Elsewhere
+from transports.wire.addresses import limited_by
 
 WAITING_TO_HEAR_MAX = 1000
 """Connections past a limit that are kept until they were told so; one more is cut at once."""

@@ -37,8 +37,8 @@ from messages import Viewer
 from patterns import EVERY_CHANNEL, ChannelPatterns
 from resolvers import input_rules
 from transports.gate.jwt_keys import REFRESH_SECONDS, Keys, KeySet, SharedSecret
-from transports.shims.plain_websocket import PATH_PREFIX as PLAIN_PREFIX
 from transports.sight.per_minute import PerMinute
+from transports.wire.sockets import PLAIN_PREFIX
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ at, so a pong proves that every `subscribe` before its ping stands. Queries and 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -16,18 +17,19 @@ from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from errors import Forbidden, RaqcoonError, RetryLater, TooManySubscriptions, Unauthenticated
 from messages import Viewer
+from resolvers.chat import Chat
 from schema.context import Context
 from schema.documents import Prepared
 from schema.errors import count_errors, format_errors
+from schema.operations import Operations
+from transports.gate.limits import Limits
 from transports.graphql import protocol
 from transports.graphql.frames import CloseCode, SubscribePayload
 from transports.graphql.protocol import Authenticate, Close, Operation, ServerProtocol, Start, Stop
 from transports.sight.logs import ConnectionFigures
+from transports.wire import sockets
 from transports.wire.json_codec import encode_json
 from transports.wire.sockets import Expiry, client_address, forget_handshake, transmit
-
-if TYPE_CHECKING:
-    from transports.graphql.endpoint import GraphQLWebSocket
 
 logger = logging.getLogger(__name__)
 
@@ -38,18 +40,27 @@ MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], S
 everything the sink took has been handed to the transport. `send` drops whatever comes after the operation's end."""
 
 
+@dataclass(frozen=True)
+class SocketSetup:
+    """What all sockets of an endpoint work with."""
+
+    operations: Operations
+    chat: Chat
+    authenticate: sockets.Authenticate
+    make_sink: MakeSink
+    limits: Limits
+
+
 class SocketConnection:
     """The shell around one `ServerProtocol`. It has no task of its own while nothing happens."""
 
-    __slots__ = ("__weakref__", "_endpoint", "_expiry", "_protocol", "_scope", "_send", "_tasks", "_viewer", "figures")
+    __slots__ = ("__weakref__", "_expiry", "_protocol", "_scope", "_send", "_setup", "_tasks", "_viewer", "figures")
 
-    def __init__(self, endpoint: "GraphQLWebSocket", scope: Scope, send: Send) -> None:
-        self._endpoint = endpoint
+    def __init__(self, setup: "SocketSetup", scope: Scope, send: Send) -> None:
+        self._setup = setup
         self._scope = scope
         self._send = send
-        self._protocol = ServerProtocol(
-            subscriptions_max=endpoint.limits.subscriptions, decode=endpoint.limits.decode_json
-        )
+        self._protocol = ServerProtocol(subscriptions_max=setup.limits.subscriptions, decode=setup.limits.decode_json)
         self._viewer: Viewer | None = None
         self._expiry = Expiry()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,7 +94,7 @@ class SocketConnection:
         """Takes frames up to the ack; False when it did not come to that and the socket is at its end."""
         core = self._protocol
         try:
-            async with asyncio.timeout(self._endpoint.limits.init_timeout_seconds):
+            async with asyncio.timeout(self._setup.limits.init_timeout_seconds):
                 while True:
                     event = await receive()
                     if event["type"] != "websocket.receive":
@@ -106,7 +117,7 @@ class SocketConnection:
         """Finds out who the client is; the close frame when it has to go."""
         core = self._protocol
         try:
-            viewer = await self._endpoint.authenticate(connection_params, self._scope)
+            viewer = await self._setup.authenticate(connection_params, self._scope)
             self._expiry.start(viewer, self.expel)
         except (Unauthenticated, Forbidden):
             return core.close(CloseCode.FORBIDDEN, "Forbidden")
@@ -139,8 +150,8 @@ class SocketConnection:
 
     async def _start(self, operation: Operation, payload: SubscribePayload) -> None:
         try:
-            self._endpoint.limits.check_variables(payload.variables)
-            prepared = await self._endpoint.operations.prepare_in_turn(
+            self._setup.limits.check_variables(payload.variables)
+            prepared = await self._setup.operations.prepare_in_turn(
                 payload.query, payload.operation_name, payload.extensions, client=self._context().client
             )
         except Exception as error:
@@ -150,19 +161,19 @@ class SocketConnection:
             await self._subscribe(operation, prepared, payload.variables)
             await asyncio.sleep(0)  # It takes as long as some ten other frames, and so does being refused.
             return
-        while len(self._tasks) >= self._endpoint.limits.operations:
+        while len(self._tasks) >= self._setup.limits.operations:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         if self._protocol.is_live(operation):
             operation.stop = self._spawn(self._execute(operation, prepared, payload.variables)).cancel
 
     async def _subscribe(self, operation: Operation, prepared: Prepared, variables: dict[str, Any] | None) -> None:
-        core, endpoint = self._protocol, self._endpoint
+        core, setup = self._protocol, self._setup
         try:
             if not core.begin_stream(operation):
-                raise TooManySubscriptions(endpoint.limits.subscriptions)
+                raise TooManySubscriptions(setup.limits.subscriptions)
             send = partial(self._send_for, operation)
-            sink = endpoint.make_sink(self._scope, send, operation.id, partial(self._ended, operation))
-            subscriber = await endpoint.operations.subscribe(prepared, variables, self._context(), sink)
+            sink = setup.make_sink(self._scope, send, operation.id, partial(self._ended, operation))
+            subscriber = await setup.operations.subscribe(prepared, variables, self._context(), sink)
         except Exception as error:
             await self._act(core.fail(operation, self._errors(error)))
             return
@@ -180,7 +191,7 @@ class SocketConnection:
         core = self._protocol
         context = self._context()
         try:
-            outcome = await self._endpoint.operations.run(prepared, variables, context)
+            outcome = await self._setup.operations.run(prepared, variables, context)
             result = encode_json(outcome)
         except Exception as error:
             context.release()
@@ -204,7 +215,7 @@ class SocketConnection:
             self._spawn(self._act(send))
 
     def _errors(self, error: Exception) -> list[dict[str, Any]]:
-        return count_errors(self._endpoint.chat, format_errors(error))
+        return count_errors(self._setup.chat, format_errors(error))
 
     def _note_close(self, code: int) -> None:
         if self.figures.close_code is None:
@@ -213,7 +224,7 @@ class SocketConnection:
     def _context(self) -> Context:
         assert self._viewer is not None
         return Context(
-            chat=self._endpoint.chat, viewer=self._viewer, address=client_address(self._scope), connection=id(self)
+            chat=self._setup.chat, viewer=self._viewer, address=client_address(self._scope), connection=id(self)
         )
 
     @property

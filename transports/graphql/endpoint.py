@@ -9,7 +9,7 @@ from resolvers.chat import Chat
 from schema.operations import Operations
 from transports.gate.connections import Connections
 from transports.gate.limits import Limits
-from transports.graphql.connection import MakeSink, SocketConnection
+from transports.graphql.connection import MakeSink, SocketConnection, SocketSetup
 from transports.graphql.frames import SUBPROTOCOL, CloseCode
 from transports.sight.logs import request_id_headers
 from transports.wire.sinks import make_sink as default_make_sink
@@ -49,13 +49,9 @@ class GraphQLWebSocket:
         make_sink: MakeSink = default_make_sink,
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
-        self.operations = operations
-        self.chat = chat
+        self.setup = SocketSetup(operations, chat, authenticate, make_sink, limits)
         self.connections = Connections() if connections is None else connections
-        self.authenticate = authenticate
         self.allow = allow
-        self.make_sink = make_sink
-        self.limits = limits
         self._told_of: TTLCache[str | None, bool] = TTLCache(TOLD_ADDRESSES_MAX, TOLD_EVERY_SECONDS)
 
     def _tell_of_subprotocols(self, scope: Scope, address: str | None) -> None:
@@ -77,7 +73,7 @@ class GraphQLWebSocket:
         if not self.allow(scope):
             await refuse(scope, send, 403, "This origin may not connect.")
             return
-        if not self.chat.accepting:
+        if not self.setup.chat.accepting:
             await refuse(scope, send, 503, "This server is shutting down.")
             return
         if (refusal := self.connections.refusal(address)) is not None:
@@ -89,7 +85,7 @@ class GraphQLWebSocket:
             await transmit(send, {"type": "websocket.accept"})
             await transmit(send, {"type": "websocket.close", "code": code, "reason": _WRONG_SUBPROTOCOL})
             return
-        connection = SocketConnection(self, scope, send)
+        connection = SocketConnection(self.setup, scope, send)
         self.connections.add(connection, address)
         try:
             headers = request_id_headers()

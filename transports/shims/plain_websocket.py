@@ -30,6 +30,7 @@ from transports.sight.logs import ConnectionFigures, request_id_headers
 from transports.wire.json_codec import encode_json
 from transports.wire.sinks import make_plain_sink as default_make_plain_sink
 from transports.wire.sockets import (
+    PLAIN_PREFIX,
     Allow,
     Authenticate,
     Expiry,
@@ -43,7 +44,6 @@ from transports.wire.sockets import (
 
 logger = logging.getLogger(__name__)
 
-PATH_PREFIX = "/api/ws/"
 COHORT = "plain-websocket"
 """The cohort of all plain subscribers of a channel: they are sent the same bytes."""
 _FIELD_NAMES = {"channelId": "channel_id", "tokenCount": "token_count"}
@@ -119,7 +119,7 @@ class PlainConnection:
         self._endpoint = endpoint
         self._scope = scope
         self._send = send
-        self._channel_id = scope["path"].partition(PATH_PREFIX)[2]
+        self._channel_id = scope["path"].partition(PLAIN_PREFIX)[2]
         self._viewer: Viewer = ANYONE
         self._subscriber: Subscriber | None = None
         self._changes: Subscriber | None = None

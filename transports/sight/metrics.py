@@ -5,7 +5,7 @@ codes come from `errors.py`, everything else from this file.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import accumulate
 from time import perf_counter
@@ -19,8 +19,6 @@ from starlette.types import Receive, Scope, Send
 
 from delivery.figures import Histogram
 from resolvers.chat import Chat
-from transports.gate.connections import Connections
-from transports.serving.keepalive import Keepalive
 from transports.sight import sums
 from transports.wire.http_exchange import respond
 
@@ -28,6 +26,24 @@ LOOP_SHARE_MAX = 0.1
 """Share of the event loop that collecting figures may take. Whoever asks more often gets those of a moment ago."""
 BURST_SECONDS = 1.0
 """Time that may be saved up: at 2 ms a collection, fifty in a row are all fresh."""
+
+
+class Sockets(Protocol):
+    """What is counted of open sockets and streams."""
+
+    @property
+    def ended(self) -> Mapping[str, int]:
+        """How many have ended, by close code."""
+
+    def by_kind(self) -> dict[str, int]:
+        """How many are open, by kind."""
+
+
+class Cuts(Protocol):
+    """What a keepalive counts."""
+
+    slow_cut: int
+    silent_cut: int
 
 
 class Others(Protocol):
@@ -71,8 +87,8 @@ class Metrics:
     is killed: each process keeps what it shows, and who comes after it goes on from there.
     """
 
-    def __init__(self, chat: Chat, connections: Connections, others: Others | None = None) -> None:
-        self.keepalive: Keepalive | None = None
+    def __init__(self, chat: Chat, connections: Sockets, others: Others | None = None) -> None:
+        self.keepalive: Cuts | None = None
         self._registry = CollectorRegistry()
         self._registry.register(_Server(chat, connections, self))
         self._rendered = b""
@@ -144,7 +160,7 @@ class _Whole(CollectorRegistry):
 class _Server(Collector):
     """Reads the figures of one server."""
 
-    def __init__(self, chat: Chat, connections: Connections, metrics: Metrics) -> None:
+    def __init__(self, chat: Chat, connections: Sockets, metrics: Metrics) -> None:
         self._chat = chat
         self._connections = connections
         self._metrics = metrics

@@ -13,7 +13,7 @@ from errors import Unauthenticated
 from messages import ANYONE, Viewer
 from resolvers.chat import Chat
 from resolvers.rights import require_admission
-from transports.gate.addresses import limited_by
+from transports.wire.addresses import limited_by
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ Raises `errors.Unauthenticated` or `errors.Forbidden` to turn the client away.""
 Allow = Callable[[Scope], bool]
 """Whether a handshake may go on; False is answered with 403 (the check of its Origin)."""
 
+PLAIN_PREFIX = "/api/ws/"
+"""Of the plain WebSocket's paths; a channel id follows."""
 _TIMER_SECONDS_MAX = 86_400.0
 """Longest single timer; a later end is looked at again then (event loops refuse very distant timers)."""
 

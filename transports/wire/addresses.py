@@ -1,0 +1,25 @@
+"""What limits per address count a client by."""
+
+import ipaddress
+from functools import lru_cache
+
+IPV6_PREFIX_BITS = 64
+"""What one subscriber is given at least, so addresses within it are one client."""
+
+
+@lru_cache(maxsize=4096)
+def _ipv6_network(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, IPV6_PREFIX_BITS), strict=False))
+
+
+def limited_by(host: str) -> str:
+    """What an address counts as: an IPv4 address itself, an IPv6 address its /64."""
+    return _ipv6_network(host) if ":" in host else host
