@@ -46,6 +46,7 @@ from transports.gate.limits import Limits
 from transports.gate.origins import is_loopback
 from transports.pages.pages import Pages, installed_playground
 from transports.serving.draining import DrainingServer, Pace
+from transports.serving.held_bytes import HeldBytes
 from transports.serving.http_protocol import HttpProtocol
 from transports.serving.socket_options import limit_unacknowledged, limit_unsent
 from transports.serving.websocket_protocol import WebSocketProtocol
@@ -283,6 +284,7 @@ async def serve(settings: Settings, part: "Part | None" = None) -> None:
             HttpProtocol,
             admission=admission,
             headers_bytes_max=settings.max_header_bytes,
+            held_bytes=HeldBytes(settings.max_unfinished_bytes),
             headers_seconds=settings.header_timeout_seconds,
             request_seconds=settings.request_timeout_seconds,
         )

@@ -136,6 +136,11 @@ class Settings(BaseSettings):
         1_024, ge=8, le=1_024, description="Containers inside containers in the JSON of a request or WebSocket message."
     )
     max_header_bytes: int = Field(65_536, ge=1_024, description="Request line and headers of a request, in bytes.")
+    max_unfinished_bytes: int = Field(
+        268_435_456,
+        ge=1_048_576,
+        description="What all connections together may hold of requests and WebSocket messages that are not complete.",
+    )
     header_timeout_seconds: float = Field(
         10.0, gt=0, description="From a connection, or a request's first byte, to the end of its headers."
     )

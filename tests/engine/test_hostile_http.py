@@ -12,11 +12,16 @@ import pytest
 from tests.engine.attack import HELD_BYTES_MAX, STANDSTILL_MS_MAX, attack, longest_standstill_ms
 from tests.engine.client import Client, connect
 from tests.engine.engine_server import EngineServer
+from tests.transports.live_server import frame
 from tests.transports.tokens import SECRET, token
 
 StartServer = Callable[..., Any]
 SHORTEST = b"GET /healthz HTTP/1.1\r\n\r\n"
 CHUNKED = b"POST /api/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+STREAM = (
+    b"GET /graphql?query=subscription%7Bmessages(channelId:%22general%22)%7Bcontent%7D%7D HTTP/1.1\r\n"
+    b"Host: localhost\r\nAccept: text/event-stream\r\n\r\n"
+)
 FEW_BYTES_MAX = 4_000_000
 """What may come back late: the allocator's reserve, and the probe's own posts."""
 
@@ -99,6 +104,41 @@ async def test_what_is_no_data_is_bounded_and_its_sender_told(start_server: Star
             said = await asyncio.get_running_loop().sock_recv(client.sock, 4_096)
             assert said.split()[1] in (b"400", b"431")
         client.sock.close()
+
+
+LENGTH, PART = 1_000_000, b"x" * 900_000
+UNFINISHED = {
+    "bodies": CHUNKED.replace(b"Transfer-Encoding: chunked", b"Content-Length: %d" % LENGTH) + PART,
+    "chunked bodies": CHUNKED + b"%x\r\n" % LENGTH + PART,
+    "WebSocket frames": b"\x81\xff" + LENGTH.to_bytes(8, "big") + bytes(4) + PART,
+    "WebSocket fragments": b"\x01" + frame(PART, opcode=1)[1:],
+    "sent ahead": STREAM + SHORTEST * 9_000,
+}
+
+
+async def test_what_all_connections_hold_unfinished_is_bounded(start_server: StartServer) -> None:
+    server: EngineServer = await start_server(max_unfinished_bytes=8_388_608)
+    for way, sent in UNFINISHED.items():
+        clients: list[Client] = []
+
+        async def one(way: str = way, sent: bytes = sent, clients: list[Client] = clients) -> None:
+            if way.startswith("WebSocket"):
+                client = await Client.open(server.port, "/api/ws/general", subprotocol=None)
+            else:
+                client = Client(await connect(server.port))
+            clients.append(client)
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await client.send_bytes(sent)
+
+        async with attack(server):
+            memory = server.memory_bytes
+            await asyncio.gather(*(one() for _ in range(60)))
+            assert server.memory_bytes - memory < 8_388_608 + HELD_BYTES_MAX, way
+            await server.post("short")  # Whoever is short goes on.
+            for client in clients:
+                client.reset()
+        await server.post("x" * 30_000)
 
 
 ATTACKS_ON_THE_LOOP = {

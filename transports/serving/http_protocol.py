@@ -78,10 +78,11 @@ class HttpProtocol(HttpReader):
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
-        if self.parser is None and self._admission is not None:
+        if self.parser is None:
             # It is the WebSocket's now, which counts it out.
             protocol: Any = self.transport.get_protocol()
             protocol.admission = self._admission
+            protocol.held_bytes = self._held_bytes
 
     def send_400_response(self, msg: str) -> None:
         self._turn_away(400, msg)
@@ -134,6 +135,7 @@ class HttpProtocol(HttpReader):
             return
         self._turned_away = True
         self._forget_unread()
+        self._hold_body(0)
         self.flow.resume_reading()  # Else the end of the connection would not be seen.
         self._waiting_since = self.loop.time()
         if self.cycle is not None and not self.cycle.response_complete:

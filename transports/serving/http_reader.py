@@ -16,6 +16,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from transports.serving.held_bytes import HeldBytes
 from transports.serving.http_cycle import Cycle
 from transports.serving.turns import REQUEST_SECONDS, ROUND_SECONDS, turns_of
 
@@ -41,9 +42,18 @@ class HttpReader(HttpToolsProtocol):
 
     cycle: Cycle | None  # type: ignore[assignment]
 
-    def __init__(self, *args: Any, headers_bytes_max: int = HEADERS_BYTES_MAX, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        headers_bytes_max: int = HEADERS_BYTES_MAX,
+        held_bytes: HeldBytes | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._headers_bytes_max = headers_bytes_max
+        self._held_bytes = HeldBytes() if held_bytes is None else held_bytes
+        self._body_held = 0
+        self._unread_held = 0
         self._turned_away = False
         self._waiting_since: float | None = None
         """Loop time at which the request began that is not complete; None while none is under way."""
@@ -68,6 +78,7 @@ class HttpReader(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._forget_unread()
+        self._hold_body(0)
         if self.cycle is not None:
             self.cycle.connection = None
             self.cycle = None
@@ -139,6 +150,7 @@ class HttpReader(HttpToolsProtocol):
             return
         if self._unread or self._turned_away or self.parser is None:
             return
+        self._hold_unread(0)
         if not self._eof:
             self.flow.resume_reading()
         elif not self._owes_answer():
@@ -200,9 +212,20 @@ class HttpReader(HttpToolsProtocol):
         # A short rest does not stop the reading, so that a client that goes is still noticed.
         if len(data) - start > SLICE_BYTES:
             self.flow.pause_reading()
+        if not self._hold_unread(len(data)):
+            self.transport.abort()
+
+    def _hold_unread(self, count: int) -> bool:
+        before, self._unread_held = self._unread_held, count
+        return self._held_bytes.change(before, count)
+
+    def _hold_body(self, count: int) -> bool:
+        before, self._body_held = self._body_held, count
+        return self._held_bytes.change(before, count)
 
     def _forget_unread(self) -> None:
         self._unread, self._unread_from = b"", 0
+        self._hold_unread(0)
 
     def _feed(self, piece: bytes) -> None:
         """Parses a piece that ends no later than its request. What is not complete is kept by the parser, out of sight,
@@ -305,6 +328,8 @@ class HttpReader(HttpToolsProtocol):
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
             cycle.message_event.set()
+            if not self._hold_body(self._body_held + len(body)):
+                self._turn_away(503, "This server holds as much as it may of requests that are not complete.")
 
     def on_message_complete(self) -> None:
         if self._turned_away:
@@ -323,6 +348,7 @@ class HttpReader(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
+        self._hold_body(0)
         if self.cycle is not None:
             self.cycle.connection = None
         if not self.transport.is_closing():

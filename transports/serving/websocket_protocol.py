@@ -26,6 +26,7 @@ from websockets.protocol import State
 
 from delivery.sink import Holder
 from transports.gate.admission import Admission
+from transports.serving.held_bytes import FREE_BYTES, HeldBytes
 from transports.serving.lean_waiting import Gate, Inbox
 from transports.serving.socket_options import limit_unsent
 from transports.serving.turns import ROUND_SECONDS, turns_of
@@ -63,6 +64,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         "handshake_complete",
         "handshake_initiated",
         "heard",
+        "held",
+        "held_bytes",
         "holders",
         "initial_response",
         "last_ping_rtt",
@@ -104,6 +107,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.writable = Gate()  # type: ignore[assignment]
         self.admission = None
         self.turns = turns_of(kwargs["server_state"])
+        self.held_bytes: HeldBytes | None = None
+        self.held = 0
         self.paused_since = None
         self.pong_owed: bytes | None = None
         self.unparsed = b""
@@ -183,6 +188,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         if self.admission is not None:
             self.admission.leave(self.client[0] if self.client else None)
+        if self.held_bytes is not None:
+            self.held_bytes.change(self.held, 0)
         scope = getattr(self, "scope", None)
         if scope is not None:
             scope["extensions"].pop(DIRECT, None)  # Breaks a cycle, so that memory returns without a collection,
@@ -226,10 +233,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             began = perf_counter()
             super().data_received(data)
             self.turns.note(perf_counter() - began)
+            self._count_held()
         else:
             self.unparsed = data
             self.transport.pause_reading()
             self._ask_for_turn()
+
+    def _count_held(self) -> None:
+        """Counts what came of a message that is not complete; cuts the connection where everybody's is too much."""
+        held = len(self.conn.reader.buffer) + len(self.unparsed) + sum(map(len, self.frames))
+        if (held > FREE_BYTES or self.held) and self.held_bytes is not None:
+            before, self.held = self.held, held
+            if not self.held_bytes.change(before, held):
+                self.abort()
 
     def _ask_for_turn(self, *, rest: bool = False) -> None:
         host = self.client[0] if self.client else None
@@ -256,6 +272,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             if self.read_paused or self.transport.is_closing() or perf_counter() > until:
                 break
         self.unparsed = data[start:]
+        self._count_held()
         if self.read_paused or self.transport.is_closing():
             return  # `receive` goes on.
         if self.unparsed:
