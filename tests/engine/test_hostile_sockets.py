@@ -34,7 +34,7 @@ async def test_subscribe_and_complete_as_fast_as_it_goes(start_server: StartServ
 
 
 async def test_documents_that_are_never_the_same(start_server: StartServer) -> None:
-    server: EngineServer = await start_server()
+    server: EngineServer = await start_server(max_cohorts_per_client=1_000)
     async with attack(server):
         clients = [await Client.open(server.port) for _ in range(8)]
         for number, client in enumerate(clients):
