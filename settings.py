@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     max_unfinished_bytes: int = Field(
         268_435_456,
         ge=1_048_576,
-        description="What all connections together may hold of requests and WebSocket messages that are not complete.",
+        description="What the connections of a process may hold of requests and WebSocket messages not complete yet.",
     )
     header_timeout_seconds: float = Field(
         10.0, gt=0, description="From a connection, or a request's first byte, to the end of its headers."
