@@ -38,7 +38,8 @@ Before = Annotated[Cursor | None, strawberry.argument(description="Only what pre
 @strawberry.type(description="One stored post, as it stands when it is read. What is done to it later is a change.")
 class Message:
     id: strawberry.ID = strawberry.field(
-        description="`<channelId>:<sequence>`: unique among all messages, to normalise caches by."
+        description="`<channelId>:<sequence>`: unique among all messages, to normalise caches by, together with the "
+        "type: a channel may be called as another channel's message is."
     )
     channel_id: strawberry.ID = strawberry.field(description="The channel that the message was posted to.")
     sequence: int = strawberry.field(

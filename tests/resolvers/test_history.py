@@ -7,7 +7,7 @@ from messages import ANYONE, MessageFilter, encode_cursor
 from resolvers import history
 from resolvers.chat import Chat
 from resolvers.history import MessagePage, messages_page
-from tests.fakes import MemoryLog, fill, viewer_of_patterns
+from tests.fakes import MemoryLog, fill, memory_chat, viewer_of_patterns
 
 
 def at(chat: Chat, sequence: int, channel: str = "c") -> str:
@@ -195,3 +195,12 @@ async def test_message_by_an_id_that_names_nothing_is_none(chat: Chat, message_i
 async def test_message_by_id_may_have_colons_in_its_channel(chat: Chat) -> None:
     (message,) = await fill(chat, "a:b:2", 1)
     assert await history.message_by_id(chat, ANYONE, "a:b:2:1") == message
+
+
+async def test_message_of_a_channel_whose_id_ends_as_a_messages_does_is_found_by_the_last_colon() -> None:
+    async with memory_chat() as chat:
+        (first,) = await fill(chat, "x", 1)
+        (other,) = await fill(chat, "x:1", 1)
+        assert (first.id, other.id) == ("x:1", "x:1:1")
+        assert await history.message_by_id(chat, ANYONE, "x:1") == first
+        assert await history.message_by_id(chat, ANYONE, "x:1:1") == other

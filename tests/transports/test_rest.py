@@ -370,3 +370,12 @@ async def test_post_by_the_described_route_is_the_same_post(chat: Chat) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
         response = await client.post("/api/messages", json=GOOD)
     assert response.json()["message"]["id"] == "c:1"
+
+
+@pytest.mark.parametrize("name", ["pty", "kb", "flights", "git", "tasks", "gates", "config", "events"])
+async def test_what_the_earlier_server_did_beside_messages_is_not_here(client: httpx.AsyncClient, name: str) -> None:
+    assert (await client.get(f"/api/{name}")).status_code == 404
+
+
+async def test_members_that_are_not_known_are_ignored_as_before(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/api/messages", json={**GOOD, "mood": "good"})).status_code == 200

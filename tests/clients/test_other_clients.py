@@ -1,0 +1,68 @@
+"""What docs/clients/others.md says of clients that compile against the schema, as their compilers see it."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import node
+from tests.clients.workspace import HERE, make_workspace
+
+PAGE = node.REPOSITORY / "docs" / "clients" / "others.md"
+SCHEMA = node.REPOSITORY / "schema" / "schema.graphql"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = make_workspace(tmp_path_factory.mktemp("compilers") / "node")
+    shutil.copy(SCHEMA, made)
+    return made
+
+
+def blocks(language: str, heading: str) -> list[str]:
+    part = PAGE.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", part, re.S)
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env=node.environment(), capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(180)
+def test_relay_compiler_takes_the_pagination_fragment_and_the_scalars(workspace: Path) -> None:
+    (config,) = blocks("json", "Relay")
+    (fragment,) = blocks("text", "Relay")
+    (workspace / "relay.config.json").write_text(json.dumps({**json.loads(config), "eagerEsModules": True}))
+    (workspace / "src").mkdir()
+    source = f"import {{ graphql }} from 'relay-runtime';\nexport const timeline = graphql`\n{fragment}`;\n"
+    (workspace / "src" / "Timeline.ts").write_text(source)
+    run(workspace / "node_modules" / ".bin" / "relay-compiler", "relay.config.json", cwd=workspace)
+    made = (workspace / "src" / "__generated__" / "Timeline.graphql.ts").read_text()
+    assert "readonly headCursor: string" in made
+    assert "readonly timestamp: string" in made
+    assert (workspace / "src" / "__generated__" / "TimelinePage.graphql.ts").exists()
+
+
+@pytest.mark.timeout(180)
+def test_gql_tada_infers_results_with_the_scalars(workspace: Path) -> None:
+    (setup,) = blocks("text", "graphql-codegen and gql.tada")
+    program = (HERE / "tada.ts").read_text()
+    assert setup.strip().removeprefix("export ") in program
+    introspect = (
+        "import { buildSchema, introspectionFromSchema } from 'graphql'; import { readFileSync } from 'node:fs';"
+        "console.log(JSON.stringify(introspectionFromSchema(buildSchema(readFileSync('schema.graphql', 'utf8')))))"
+    )
+    schema = run("node", "--input-type=module", "--eval", introspect, cwd=workspace)
+    (workspace / "schema.json").write_text(schema)
+    binaries = workspace / "node_modules" / ".bin"
+    (workspace / "introspection.ts").write_text(f"export type introspection = {schema.strip()};\n")
+    (workspace / "tada.ts").write_text(program)
+    flags = ("--noEmit", "--strict", "--allowImportingTsExtensions", "--module", "nodenext", "--target", "es2024")
+    run(binaries / "tsc", *flags, "--lib", "es2024,dom", "--skipLibCheck", "tada.ts", cwd=workspace)
