@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from errors import Unavailable
 from messages import ANYONE, Viewer
 from resolvers.budget import Budget
 from resolvers.chat import Chat
@@ -25,6 +26,8 @@ class Context:
     budget: Budget = field(default_factory=Budget)
     contents: int = 1
     """How often the document may ask for the content of one message."""
+    waits_for_room: bool = True
+    """Whether a read waits until the client has taken earlier answers; False: it is refused then."""
     _held_bytes: int = 0
     _reading: asyncio.Lock | None = None
 
@@ -38,6 +41,10 @@ class Context:
         """Whether the client takes its answers: another may be made for it."""
         return self.chat.unsent.has_room((self.address, self.viewer.author), self._held_bytes)
 
+    async def wait_for_room(self) -> None:
+        """Returns when the client has room for another answer. Raises Unavailable when it takes too long."""
+        await self.chat.unsent.room((self.address, self.viewer.author), self._held_bytes)
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
         """The time in which one read of history may be under way: one of an operation, some of a client.
@@ -49,8 +56,10 @@ class Context:
         if self._reading is None:
             self._reading = asyncio.Lock()
         async with self._reading:
-            if not chat.unsent.has_room(client.who, self._held_bytes):
-                await chat.unsent.room(client.who, self._held_bytes)
+            if not self.has_room:
+                if not self.waits_for_room:
+                    raise Unavailable("Earlier answers to this client have not been taken.")
+                await self.wait_for_room()
             await chat.reads.enter(client)
             try:
                 yield

@@ -1,14 +1,18 @@
-"""Long lists over REST: the same JSON in pieces, and little held for clients that do not read."""
+"""Long answers: the same JSON in pieces, and little held for clients that do not read."""
 
 import asyncio
 import json
 from typing import Any
 
+import httpx
+
 from messages import ANYONE
+from resolvers.chat import READS_OF_CLIENT_AT_ONCE
 from resolvers.post_message import post_message
+from resolvers.unsent import CLIENT_BYTES_MAX
 from tests.fakes import fill
 from tests.transports.http_client import over_a_socket
-from tests.transports.live_server import until
+from tests.transports.live_server import RawSocket, until
 
 LONG = "x" * 65_536
 
@@ -73,4 +77,44 @@ async def test_clients_that_do_not_read_a_long_list_hold_little() -> None:
         assert len(json.loads((await client.get("/api/messages?channel_id=c&limit=50")).content)["messages"]) == 50
         for _reader, writer in streams:
             writer.transport.abort()
+        await until(lambda: chat.unsent.bytes == 0)
+
+
+PAGE = '{ channel(id: "c") { messages(last: 200) { edges { node { content } } } } }'
+
+
+async def ask_without_reading(port: int, accept: str) -> asyncio.StreamWriter:
+    _reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    body = json.dumps({"query": PAGE}).encode()
+    head = f"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: {accept}\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return writer
+
+
+async def test_clients_that_do_not_read_long_answers_hold_what_a_client_may_and_others_are_answered() -> None:
+    async with over_a_socket() as (chat, client, _):
+        await long_messages(chat, 200)
+        port = client.base_url.port
+        assert port is not None
+        accepts = ("application/json", "text/event-stream", "multipart/mixed;subscriptionSpec=1.0")
+        writers = [await ask_without_reading(port, accepts[number % 3]) for number in range(20)]
+        sockets = []
+        for _ in range(5):
+            opened = await RawSocket.open(port, "/graphql", subprotocol="graphql-transport-ws")
+            await opened.send({"type": "connection_init"})
+            await opened.expect()
+            await opened.send({"id": "1", "type": "subscribe", "payload": {"query": PAGE}})
+            sockets.append(opened)
+        await until(lambda: chat.unsent.bytes > CLIENT_BYTES_MAX)
+        await asyncio.sleep(0.5)
+        page_bytes = 200 * 65_600
+        assert chat.unsent.bytes <= CLIENT_BYTES_MAX + READS_OF_CLIENT_AT_ONCE * page_bytes
+        transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+        async with httpx.AsyncClient(base_url=str(client.base_url), transport=transport, timeout=10) as other:
+            answer = (await other.post("/graphql", json={"query": PAGE})).json()
+            assert len(answer["data"]["channel"]["messages"]["edges"]) == 200
+        for writer in writers:
+            writer.transport.abort()
+        for opened in sockets:
+            opened.reset()
         await until(lambda: chat.unsent.bytes == 0)

@@ -1,5 +1,6 @@
 """One HTTP request and its answer over bare ASGI: headers, a body within its limit, a whole response."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,6 +101,7 @@ async def send_body(send: Send, body: bytes) -> None:
     pieces = range(0, len(body) - PIECE_BYTES, PIECE_BYTES)
     for start in pieces:
         await send({"type": "http.response.body", "body": body[start : start + PIECE_BYTES], "more_body": True})
+        await asyncio.sleep(0)  # A client that has gone is noticed, and a quick one leaves the others their turns.
     rest = body[len(pieces) * PIECE_BYTES :] if pieces else body
     await send({"type": "http.response.body", "body": rest})
 
