@@ -19,8 +19,10 @@ interface Extensions {
   resumeCursor?: string;
 }
 
+/** What a subscription delivers: the entries of a log, each with its position. */
 interface Delivery {
   messages?: { sequence: number; cursor: string } | null;
+  changes?: { sequence: number; cursor: string } | null;
 }
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
@@ -87,11 +89,11 @@ export function resuming(client: Client): Client {
           if (replaced) return;
           const extensions: Extensions = result.errors?.[0]?.extensions ?? {};
           if ((replaced = startAgain(extensions))) return;
-          const message = 'after' in variables ? result.data?.messages : undefined;
-          if (message) {
-            if (message.sequence <= newest) return;
-            newest = message.sequence;
-            after = message.cursor;
+          const entry = 'after' in variables ? (result.data?.messages ?? result.data?.changes) : undefined;
+          if (entry) {
+            if (entry.sequence <= newest) return;
+            newest = entry.sequence;
+            after = entry.cursor;
           }
           sink.next(result as FormattedExecutionResult<never, never>);
         },

@@ -1,7 +1,7 @@
 /** What both apps look like. Nothing here knows of GraphQL. */
 
 import './ui.css';
-import { memo, useLayoutEffect, useRef, useState, type FormEvent, type ReactNode } from 'react';
+import { memo, useCallback, useLayoutEffect, useRef, useState, type FormEvent, type ReactNode } from 'react';
 import { useConnectionState } from '../reconnect/badge';
 
 export interface Message {
@@ -10,6 +10,16 @@ export interface Message {
   author: string;
   content: string;
   timestamp: string;
+  complete: boolean;
+  editedAt?: string | null;
+  erasedAt?: string | null;
+}
+
+/** What may be done to a message. Each rejects with an error that says why it was refused. */
+export interface Actions<M> {
+  stop: (message: M) => Promise<unknown>;
+  edit: (message: M, content: string) => Promise<unknown>;
+  erase: (message: M) => Promise<unknown>;
 }
 
 const LABELS = { connecting: 'connecting…', live: 'live', waiting: 'reconnecting…' };
@@ -33,13 +43,22 @@ export function Page({ title, children }: { title: string; children: ReactNode }
   );
 }
 
-export function Messages({ messages, onOlder }: { messages: Message[]; onOlder?: (() => void) | undefined }) {
+export function Messages<M extends Message>({ messages, actions, onOlder }: { messages: M[]; actions: Actions<M>; onOlder?: (() => void) | undefined }) {
   const list = useRef<HTMLOListElement>(null);
   const following = useRef(true);
+  const [problem, setProblem] = useState('');
+  const act = useRef(actions);
+  act.current = actions;
+  // The same function for all rows and for ever, so that a row is drawn only when its message has changed.
+  const run = useCallback((message: Message, action: 'stop' | 'edit' | 'erase', content = '') => {
+    setProblem('');
+    act.current[action](message as M, content).catch((error: Error) => setProblem(error.message));
+  }, []);
   useLayoutEffect(() => {
     if (following.current && list.current) list.current.scrollTop = list.current.scrollHeight;
   }, [messages]);
   return (
+    <>
     <ol
       ref={list}
       role="log"
@@ -54,13 +73,18 @@ export function Messages({ messages, onOlder }: { messages: Message[]; onOlder?:
         </li>
       )}
       {messages.map((message) => (
-        <Row key={message.id} message={message} />
+        <Row key={message.id} message={message} run={run} />
       ))}
     </ol>
+    {problem && <p role="alert">{problem}</p>}
+    </>
   );
 }
 
-const Row = memo(({ message }: { message: Message }) => {
+type Run = (message: Message, action: 'stop' | 'edit' | 'erase', content?: string) => void;
+
+const Row = memo(({ message, run }: { message: Message; run: Run }) => {
+  const [draft, setDraft] = useState<string | null>(null);
   const stored = !message.id.startsWith('optimistic:');
   return (
     <li className={stored ? 'message' : 'message unstored'}>
@@ -69,7 +93,37 @@ const Row = memo(({ message }: { message: Message }) => {
         <bdi>{message.author}</bdi>
       </b>
       <time dateTime={message.timestamp}>{new Date(message.timestamp).toLocaleTimeString()}</time>
-      <p dir="auto">{message.content}</p>
+      {draft !== null ? (
+        <form
+          className="edit"
+          onSubmit={(event) => {
+            event.preventDefault();
+            run(message, 'edit', draft);
+            setDraft(null);
+          }}
+        >
+          <input aria-label="New content" autoFocus value={draft} onChange={(event) => setDraft(event.target.value)} />
+          <button>Save</button>
+          <button type="button" onClick={() => setDraft(null)}>
+            Cancel
+          </button>
+        </form>
+      ) : (
+        <p dir="auto" className={message.erasedAt ? 'erased' : message.complete ? '' : 'growing'}>
+          {message.erasedAt ? 'erased' : message.content}
+        </p>
+      )}
+      {stored && !message.erasedAt && draft === null && (
+        <span className="actions">
+          {message.editedAt && <small>edited</small>}
+          {message.complete ? (
+            <button onClick={() => setDraft(message.content)}>Edit</button>
+          ) : (
+            <button onClick={() => run(message, 'stop')}>Stop</button>
+          )}
+          <button onClick={() => run(message, 'erase')}>Erase</button>
+        </span>
+      )}
     </li>
   );
 });

@@ -76,6 +76,39 @@ await scenario(async ({ server, browser }) => {
     await there.fill('[name=content]', 'goes on');
     await there.click('form button');
     for (const page of [here, there]) await until('a post in the new log', async () => JSON.stringify(await rows(page)) === '[["1","a new log"],["2","goes on"]]');
+    // An answer that grows through a kill -9, is stopped from a window, is edited and erased: both windows show the same.
+    const run = async (query, variables) => {
+      for (let attempt = 0; ; attempt++) {
+        try {
+          return await server.graphql(query, variables);
+        } catch (error) {
+          if (attempt === 600 || /MESSAGE_COMPLETE/.test(error.message)) throw error;
+          await sleep(50);
+        }
+      }
+    };
+    const { postMessage } = await run(`mutation { postMessage(channelId: "${CHANNEL}", author: "scribe", content: "Once", complete: false) { id } }`);
+    const append = (revision, piece) => run('mutation ($id: ID!, $revision: Int!, $piece: String!) { appendToMessage(id: $id, revision: $revision, piece: $piece) { id } }', { id: postMessage.id, revision, piece });
+    let whole = 'Once';
+    for (let n = 0; n < 40; n++) {
+      if (n === 20) {
+        await until('growing text', async () => (await rows(here)).at(-1)[1] === whole);
+        await server.kill();
+        setTimeout(() => server.run(), 200);
+      }
+      await append(n, ` word-${n}`);
+      whole += ` word-${n}`;
+    }
+    for (const page of [here, there]) await until('the whole answer', async () => (await rows(page)).at(-1)[1] === whole);
+    await there.locator('.message').last().getByRole('button', { name: 'Stop' }).click();
+    await until('the stop in the other window', async () => (await here.locator('.growing').count()) === 0);
+    await assert.rejects(append(40, ' too late'), /MESSAGE_COMPLETE/);
+    await here.locator('.message').last().getByRole('button', { name: 'Edit' }).click();
+    await here.fill('[aria-label="New content"]', 'short and good');
+    await here.press('[aria-label="New content"]', 'Enter');
+    for (const page of [here, there]) await until('the edit', async () => (await rows(page)).at(-1)[1] === 'short and good');
+    await there.locator('.message').last().getByRole('button', { name: 'Erase' }).click();
+    for (const page of [here, there]) await until('the erasure', async () => (await rows(page)).at(-1)[1] === 'erased');
     assert.deepEqual([...here.faults, ...there.faults], []);
   } finally {
     await site.stop();

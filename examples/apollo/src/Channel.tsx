@@ -1,18 +1,22 @@
 import { useMutation, useQuery, useSubscription } from '@apollo/client/react';
 import { useState } from 'react';
 import { Composer, Messages } from '../../ui';
-import { addMessage, addSoon } from './client';
-import { HISTORY, LIVE, POST } from './operations';
+import { addMessage, addSoon, catchUp, changeMessage } from './client';
+import { CHANGES, EDIT, ERASE, HISTORY, LIVE, POST, STOP } from './operations';
 
 const LAST_OF_ALL = 2 ** 31 - 1; // sorts a message that has no sequence yet behind the others
 
 export function Channel({ channelId, onReplaced }: { channelId: string; onReplaced: () => void }) {
   const [after, setAfter] = useState<string>();
-  const { data, fetchMore } = useQuery(HISTORY, { variables: { channelId } });
+  const [changesAfter, setChangesAfter] = useState<string>();
+  const { client, data, fetchMore } = useQuery(HISTORY, { variables: { channelId } });
   const messages = data?.channel.messages;
 
   // Where the history ends, the subscription begins. From then on it renews its cursor by itself.
-  if (data && after === undefined) setAfter(messages?.edges.at(-1)?.cursor ?? data.channel.headCursor);
+  if (data && after === undefined) {
+    setAfter(messages?.edges.at(-1)?.cursor ?? data.channel.headCursor);
+    setChangesAfter(data.channel.changesCursor);
+  }
   useSubscription(LIVE, {
     variables: { channelId, after: after! },
     skip: after === undefined,
@@ -21,6 +25,25 @@ export function Channel({ channelId, onReplaced }: { channelId: string; onReplac
     onData: ({ client, data: { data } }) => data && addSoon(client.cache, channelId, data.messages),
     onError: onReplaced,
   });
+
+  // What was done to messages since the history was read. Its position comes with the history, before any page.
+  useSubscription(CHANGES, {
+    variables: { channelId, after: changesAfter! },
+    skip: changesAfter === undefined,
+    ignoreResults: true,
+    fetchPolicy: 'no-cache',
+    onData: ({ client, data: { data } }) => data && changeMessage(client.cache, data.changes),
+    onError: onReplaced,
+  });
+  // Their answers carry id and revision: the cache takes them by itself.
+  const [stop] = useMutation(STOP);
+  const [edit] = useMutation(EDIT);
+  const [erase] = useMutation(ERASE);
+
+  async function loadOlder() {
+    const older = await fetchMore({ variables: { before: messages?.pageInfo.startCursor } });
+    if (older.data) catchUp(client.cache, older.data.channel.messages.edges.map((edge) => edge.node));
+  }
 
   const [post] = useMutation(POST, {
     optimisticResponse: ({ author, content, idempotencyKey }) => ({
@@ -32,6 +55,10 @@ export function Channel({ channelId, onReplaced }: { channelId: string; onReplac
         author,
         content,
         timestamp: new Date().toISOString(),
+        revision: 0,
+        complete: true,
+        editedAt: null,
+        erasedAt: null,
       },
     }),
     update: (cache, { data }) => data && addMessage(cache, channelId, data.postMessage),
@@ -41,7 +68,12 @@ export function Channel({ channelId, onReplaced }: { channelId: string; onReplac
     <>
       <Messages
         messages={messages?.edges.map((edge) => edge.node) ?? []}
-        onOlder={messages?.pageInfo.hasPreviousPage ? () => fetchMore({ variables: { before: messages.pageInfo.startCursor } }) : undefined}
+        actions={{
+          stop: ({ id }) => stop({ variables: { id } }),
+          edit: ({ id, revision }, content) => edit({ variables: { id, content, revision } }),
+          erase: ({ id }) => erase({ variables: { id } }),
+        }}
+        onOlder={messages?.pageInfo.hasPreviousPage ? loadOlder : undefined}
       />
       <Composer onPost={(author, content) => post({ variables: { channelId, author, content, idempotencyKey: crypto.randomUUID() } })} />
     </>

@@ -2,7 +2,9 @@ import { ApolloClient, InMemoryCache, type ApolloCache, type FieldMergeFunction,
 import { GraphQLWsLink } from '@apollo/client/link/subscriptions';
 import { setConnectionState } from '../../reconnect/badge';
 import { createReconnectingClient } from '../../reconnect/reconnect';
+import { applyChange, EarlyChanges, type Change } from '../../reconnect/changes';
 import type { MessageFieldsFragment } from './gql/graphql';
+import { MESSAGE_FIELDS } from './operations';
 
 interface Connection {
   edges: { node: Reference }[];
@@ -28,8 +30,28 @@ export const client = new ApolloClient({
   }),
 });
 
+const early = new EarlyChanges();
+
+/** Applies a change to the message in the cache, or keeps it until the message comes. */
+export function changeMessage(cache: ApolloCache, change: Change): void {
+  const id = cache.identify({ __typename: 'Message', id: change.messageId })!;
+  const read = () => cache.readFragment({ id, fragment: MESSAGE_FIELDS, fragmentName: 'MessageFields' });
+  const message = read();
+  if (message) cache.writeFragment({ id, fragment: MESSAGE_FIELDS, fragmentName: 'MessageFields', data: applyChange(message, change) });
+  else early.keep(change);
+}
+
+/** Applies to messages of a page that has just been read the changes that came before it. */
+export function catchUp(cache: ApolloCache, messages: MessageFieldsFragment[]): void {
+  for (const message of messages) {
+    const data = early.applied(message);
+    if (data !== message) cache.writeFragment({ id: cache.identify(data)!, fragment: MESSAGE_FIELDS, fragmentName: 'MessageFields', data });
+  }
+}
+
 /** Puts a message in its place in the channel's list, unless it is there. */
-export function addMessage(cache: ApolloCache, channelId: string, message: MessageFieldsFragment): void {
+export function addMessage(cache: ApolloCache, channelId: string, arrived: MessageFieldsFragment): void {
+  const message = early.applied(arrived);
   cache.modify({
     id: cache.identify({ __typename: 'Channel', id: channelId }),
     fields: {

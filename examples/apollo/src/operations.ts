@@ -1,7 +1,7 @@
 import { graphql } from './gql';
 
-// `sequence` and `cursor` are what resuming needs; `id` is what the cache merges by.
-graphql(`
+// `sequence` and `cursor` are what resuming needs; `id` is what the cache merges by; `revision` is what changes are applied by.
+export const MESSAGE_FIELDS = graphql(`
   fragment MessageFields on Message {
     id
     sequence
@@ -9,6 +9,10 @@ graphql(`
     author
     content
     timestamp
+    revision
+    complete
+    editedAt
+    erasedAt
   }
 `);
 
@@ -17,6 +21,7 @@ export const HISTORY = graphql(`
     channel(id: $channelId) {
       id
       headCursor
+      changesCursor
       messages(last: 50, before: $before) {
         edges {
           cursor
@@ -44,6 +49,45 @@ export const LIVE = graphql(`
 export const POST = graphql(`
   mutation Post($channelId: ID!, $author: String!, $content: String!, $idempotencyKey: String!) {
     postMessage(channelId: $channelId, author: $author, content: $content, idempotencyKey: $idempotencyKey) {
+      ...MessageFields
+    }
+  }
+`);
+
+export const CHANGES = graphql(`
+  subscription Changes($channelId: ID!, $after: Cursor!) {
+    changes(channelId: $channelId, after: $after) {
+      sequence
+      cursor
+      messageId
+      kind
+      revision
+      piece
+      content
+      timestamp
+    }
+  }
+`);
+
+export const STOP = graphql(`
+  mutation Stop($id: ID!) {
+    completeMessage(id: $id) {
+      ...MessageFields
+    }
+  }
+`);
+
+export const EDIT = graphql(`
+  mutation Edit($id: ID!, $content: String!, $revision: Int!) {
+    editMessage(id: $id, content: $content, revision: $revision) {
+      ...MessageFields
+    }
+  }
+`);
+
+export const ERASE = graphql(`
+  mutation Erase($id: ID!) {
+    eraseMessage(id: $id) {
       ...MessageFields
     }
   }

@@ -43,6 +43,7 @@ const POST = `mutation Post($channelId: ID!, $author: String!, $content: String!
 }`;
 
 const RETRY_MS = 1000;
+const EARLY_MAX = 1_000; // messages that are not shown of which changes are kept
 const FAR_MESSAGES = 5_000; // further back than this, a linked message is shown without what came since
 const PASSING = new Set(['UNAVAILABLE', 'RATE_LIMITED', 'INTERNAL_SERVER_ERROR']);
 
@@ -154,8 +155,11 @@ export class Channel {
     const sequence = sequenceOf(change);
     const message = this.#view.shown(sequence);
     if (message) this.#apply(message, change);
-    else if (this.#sequence === null || sequence > this.#sequence) this.#early.set(sequence, [...(this.#early.get(sequence) ?? []), change]);
-    // Any other message is not loaded: it will be read as it stands then.
+    else {
+      // It may be on its way, in a page or live, as it was before this change.
+      this.#early.set(sequence, [...(this.#early.get(sequence) ?? []), change]);
+      if (this.#early.size > EARLY_MAX) this.#early.delete(this.#early.keys().next().value);
+    }
   }
 
   #apply(message, change) {
@@ -236,6 +240,7 @@ export class Channel {
         const messages = channel.messages.edges.map((edge) => edge.node);
         this.#oldest = messages[0]?.cursor ?? this.#oldest;
         this.#view.history(messages, !channel.messages.pageInfo.hasPreviousPage);
+        messages.forEach((message) => this.#catchUp(message));
         return channel;
       } catch (error) {
         if (this.#closed) return null;
@@ -276,8 +281,13 @@ export class Channel {
     this.#cursor = message.cursor;
     this.#oldest ??= message.cursor;
     this.#view.live(message, this.#subscribedAt);
-    for (const change of this.#early.get(message.sequence) ?? []) this.#apply(this.#view.shown(message.sequence), change);
-    this.#early.delete(message.sequence);
+    this.#catchUp(message);
+  }
+
+  /** Applies to a message that has just been shown the changes that came before it. */
+  #catchUp({ sequence }) {
+    for (const change of this.#early.get(sequence) ?? []) this.#apply(this.#view.shown(sequence), change);
+    this.#early.delete(sequence);
   }
 
   #failed(error) {
