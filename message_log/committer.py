@@ -15,7 +15,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from changes import ERASED_AUTHOR, ChangeDraft, MessageChange, MessageChangeKind
-from errors import LogDamaged, Unavailable
+from errors import LogDamaged, RaqcoonError, Unavailable
 from message_log.batch import Batch, Outcome
 from message_log.damage import DamageLog
 from message_log.dialect import Dialect, InDoubt
@@ -219,10 +219,14 @@ class Committer:
         """
         for last_try in (False, True):
             try:
-                with self._driver():
+                with self._driver() as driver:
                     assert self._connection is not None
-                    return work(self._connection)
-            except SQLAlchemyError as error:
+                    done = work(self._connection)
+                    self._dialect.prove(driver)  # That it was not done in a file which is there no more.
+                    return done
+            except RaqcoonError:
+                raise
+            except Exception as error:
                 self.close()
                 if last_try:
                     self._note_failure(error)

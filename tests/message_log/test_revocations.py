@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -252,4 +253,18 @@ async def test_revocations_take_turns_and_posts_come_in_between(
     assert outcomes.count("revoked") < 5, "a post waits for the one that is under way, not for all of them"
     await asyncio.gather(*tasks)
     assert outcomes.count("revoked") == 20
+    await log.close()
+
+
+def remove_file(location: str) -> None:
+    Path(location).unlink()
+
+
+async def test_revocation_in_a_file_that_was_removed_is_not_acknowledged(sqlite_url: str) -> None:
+    log = SqlMessageLog(sqlite_url)
+    await log.open(Recorder())
+    remove_file(log.location)
+    with pytest.raises(Unavailable):
+        await log.revoke(revocation())
+    assert log.revoked.listed() == []
     await log.close()
