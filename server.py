@@ -470,7 +470,7 @@ def _setting_problem(error: ValidationError | SettingsError) -> str:
     if isinstance(error, SettingsError):
         return str(error).splitlines()[0]
     first = error.errors()[0]
-    name = "RAQCOON_" + "_".join(str(part) for part in first["loc"]).upper()
+    name = "RAQCOON_" + str(first["loc"][0]).upper()
     given = "" if "SECRET" in name else f" (got {first.get('input')!r})"
     return f"{name}: {first['msg'].removeprefix('Value error, ')}{given}"
 

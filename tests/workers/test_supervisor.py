@@ -1,5 +1,8 @@
-"""When a process that has ended is started again."""
+"""How many workers there are, and when a process that has ended is started again."""
 
+import pytest
+
+from server import main
 from workers.supervisor import PAUSES_SECONDS, SOUND_SECONDS, Process
 
 
@@ -14,3 +17,13 @@ def test_pause_grows_while_a_process_ends_soon_and_is_short_again_after_a_long_l
     assert pauses == [*PAUSES_SECONDS, PAUSES_SECONDS[-1], PAUSES_SECONDS[-1]]
     process.started_at = now
     assert process.pause_seconds(now + SOUND_SECONDS) == PAUSES_SECONDS[0]
+
+
+@pytest.mark.parametrize("count", ["0", "257", "many", "1.5"])
+def test_number_of_workers_that_is_none_is_refused_with_one_line(
+    count: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--workers", count]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("raqcoon: RAQCOON_WORKERS: ")
+    assert line.endswith(f"(got {count!r})")
