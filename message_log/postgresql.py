@@ -268,7 +268,7 @@ class PostgresqlDialect:
         return heads, self._changing.named(execute, found.fetchall(), epoch)
 
     def scrub(self, driver: DBAPIConnection) -> bool:
-        """Nothing: what vacuum leaves is the operator's (docs/operating.md)."""
+        """Do nothing: docs/changes.md tells operators what vacuum leaves behind."""
         return True
 
     @staticmethod
