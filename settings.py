@@ -31,155 +31,227 @@ class Settings(BaseSettings):
     )
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(8010, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one and prints it.")
+    port: int = Field(8010, ge=0, le=65535, description="TCP port to listen on. 0 picks a free port and prints it.")
     database_url: str = Field(
         "sqlite:///data/raqcoon.db",
-        description="The message log: `sqlite:///path` (one server) or `postgresql://…` (any number of servers).",
+        description="Where the message log is: `sqlite:///path` (one server) or `postgresql://…` (any number "
+        "of servers).",
     )
     notify_url: str | None = Field(
         None,
         min_length=1,
-        description="PostgreSQL's own address, for `LISTEN` and `NOTIFY`, where `RAQCOON_DATABASE_URL` is a pooler in "
-        "transaction mode. Unset, the database URL.",
+        description="The direct address of PostgreSQL for `LISTEN` and `NOTIFY`. Needed if "
+        "`RAQCOON_DATABASE_URL` is a pooler in transaction mode. If unset, the database URL is "
+        "used.",
     )
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
         1,
-        description="Processes that serve clients behind the one address; `auto` for the cores that the server may "
-        "use. More than one needs Linux or macOS ([docs](operating.md#workers)).",
+        description="Number of processes that serve clients at one address. `auto` uses as many as there are "
+        "cores that the server may use. More than one needs Linux or macOS "
+        "([docs](operating.md#workers)).",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Browser origins, separated by commas, that may use the server besides its own, "
+        description="Browser origins, separated by commas, that may use the server in addition to its own, "
         "e.g. `https://chat.example`.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Addresses or networks, separated by commas, whose `X-Forwarded-For` names the client, "
-        "e.g. `10.0.0.0/8`.",
+        description="Addresses or networks of proxies, separated by commas, e.g. `10.0.0.0/8`. The server "
+        "takes the client's address from their `X-Forwarded-For`.",
     )
     auth: Literal["none", "jwt"] = Field(
-        "none", description="Who may use the server: anybody, or whoever has a JSON Web Token ([docs](auth.md))."
+        "none",
+        description="Who may use the server: `none` allows everybody, `jwt` only clients with a JSON Web Token "
+        "([docs](auth.md)).",
     )
     jwt_secret: SecretStr | None = Field(None, description="Secret that tokens are signed with (HS256).")
     jwt_jwks: str | None = Field(
-        None, min_length=1, description="Path or URL of the public keys that tokens are signed with (RS256, ES256)."
+        None, min_length=1, description="Path or URL of the public keys that tokens are verified with (RS256, ES256)."
     )
-    jwt_issuer: str | None = Field(None, min_length=1, description="`iss` that tokens must carry; unset, any.")
-    jwt_audience: str | None = Field(None, min_length=1, description="`aud` that tokens must name; unset, any.")
+    jwt_issuer: str | None = Field(
+        None, min_length=1, description="The `iss` that tokens must have. If unset, any is accepted."
+    )
+    jwt_audience: str | None = Field(
+        None, min_length=1, description="The `aud` that tokens must name. If unset, any is accepted."
+    )
     jwt_cookie: str = Field(
-        "raqcoon_token", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the cookie that may carry the token."
+        "raqcoon_token", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the cookie that may contain the token."
     )
     jwt_jwks_refresh_seconds: float = Field(
         60.0,
         gt=0,
         le=86_400,
-        description="How often the public keys are read again: what a key that has gone signed ends.",
+        description="How often the public keys are read again. When a key is gone, all that was begun with "
+        "its tokens ends.",
     )
     jwt_allow_weak_secret: bool = Field(
-        False, description="Start with a secret of less than 16 bytes, which can be guessed."
+        False, description="Allow the server to start with a secret of less than 16 bytes, although it can be guessed."
     )
     jwt_required_claims: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Claims, separated by commas, that tokens must carry, e.g. `exp,channels`; `channels` stands for "
-        "any of `channels`, `read` and `post`. Unset, a token without them never ends and is good for every channel.",
+        description="Claims, separated by commas, that tokens must have, e.g. `exp,channels`. `channels` "
+        "means any of `channels`, `read` and `post`. If unset, a token without `exp` never ends, "
+        "and one without channels is good for every channel.",
     )
-    content_bytes_max: int = Field(65_536, ge=1, le=1_048_576, description="Longest message content, in UTF-8 bytes.")
+    content_bytes_max: int = Field(
+        65_536, ge=1, le=1_048_576, description="Maximum length of a message's content, in UTF-8 bytes."
+    )
     body_bytes_max: int = Field(
-        1_048_576, ge=1024, description="Longest request body or WebSocket message, in bytes (room for JSON escapes)."
+        1_048_576,
+        ge=1024,
+        description="Maximum length of a request body or WebSocket message, in bytes. It leaves room for JSON escapes.",
     )
     trusted_documents: Path | None = Field(
-        None, description="JSON file of GraphQL documents by id that clients may name instead of sending them."
+        None, description="JSON file with GraphQL documents by id. Clients may send the id instead of the document."
     )
-    only_trusted_documents: bool = Field(False, description="Refuse every other GraphQL document.")
+    only_trusted_documents: bool = Field(
+        False, description="Refuse all GraphQL documents that are not trusted documents."
+    )
     slow_subscriber_timeout_seconds: float = Field(
-        60.0, gt=0, description="A connection that takes nothing for this long is cut; its client resumes elsewhere."
+        60.0, gt=0, description="A connection that reads nothing for this long is cut. Its client can resume."
     )
     sweep_interval_seconds: float = Field(
-        0.25, gt=0, le=60, description="How often the heads of subscribed channels are read, in case a hint was lost."
+        0.25,
+        gt=0,
+        le=60,
+        description="How often the server looks for new messages in subscribed channels, in case a hint was lost.",
     )
     retention_max_age_seconds: float | None = Field(
-        None, gt=0, le=3.2e9, description="Messages older than this are removed in the background; unset, none is."
+        None,
+        gt=0,
+        le=3.2e9,
+        description="Messages older than this are removed in the background. If unset, none are removed for their age.",
     )
     retention_max_messages: int | None = Field(
-        None, ge=1, description="Messages that a channel keeps; older ones are removed in the background. Unset, all."
+        None,
+        ge=1,
+        description="How many messages a channel keeps. Older ones are removed in the background. If unset, "
+        "it keeps all.",
     )
     growing_timeout_seconds: float = Field(
-        600.0, gt=0, description="A message that grows and that nobody has appended to for this long is completed."
+        600.0, gt=0, description="A growing message is completed when nobody has appended to it for this long."
     )
     max_connections: int = Field(
-        50_000, ge=1, description="TCP connections at once; one more is told 503. The limit of open files may be lower."
+        50_000,
+        ge=1,
+        description="TCP connections at the same time. One more is refused with 503. The limit of open files "
+        "may be lower.",
     )
     max_connections_per_address: int = Field(
-        20_000, ge=1, description="TCP connections at once from one address (IPv6: one /64); one more is told 429."
+        20_000,
+        ge=1,
+        description="TCP connections at the same time from one address (IPv6: one /64). One more is refused with 429.",
     )
     posts_per_second: float | None = Field(
-        None, ge=0.001, le=1e6, description="Posts a second of each author and of each address; unset, no limit."
+        None,
+        ge=0.001,
+        le=1e6,
+        description="Posts a second for each author and for each address. If unset, there is no limit.",
     )
     max_subscriptions_per_connection: int = Field(100, ge=1, description="Live subscriptions on one WebSocket.")
     max_operations_per_connection: int = Field(
-        32, ge=1, description="Queries and mutations running at once on one WebSocket; past it the socket is not read."
+        32,
+        ge=1,
+        description="Queries and mutations that run at the same time on one WebSocket. While so many run, "
+        "the server reads nothing more from it.",
     )
-    max_document_characters: int = Field(131_072, ge=1, description="Characters of a GraphQL document.")
-    max_document_tokens: int = Field(1_000, ge=1, description="Lexical tokens of a GraphQL document, and its comments.")
+    max_document_characters: int = Field(131_072, ge=1, description="Characters in a GraphQL document.")
+    max_document_tokens: int = Field(
+        1_000, ge=1, description="Lexical tokens in a GraphQL document. The same limit applies to its comments."
+    )
     max_document_aliases: int = Field(30, ge=0, description="Aliases in a GraphQL document.")
-    max_document_depth: int = Field(20, ge=1, description="Fields inside fields of a GraphQL document.")
+    max_document_depth: int = Field(20, ge=1, description="Levels of nested fields in a GraphQL document.")
     max_document_repeats: int = Field(
-        50, ge=1, description="Fields of one name in a GraphQL document: validation compares each with each."
+        50,
+        ge=1,
+        description="Fields with the same name in a GraphQL document. Validation compares each of them with "
+        "each other.",
     )
     max_variables_bytes: int = Field(
-        1_048_576, ge=2, description="Longest variables of an operation, in bytes of JSON; the body bounds them too."
+        1_048_576,
+        ge=2,
+        description="Maximum length of an operation's variables, in bytes of JSON. The limit of the body applies too.",
     )
     max_variables_values: int = Field(
-        10_000, ge=1, description="Values in the variables of an operation, members of objects and elements of lists."
+        10_000, ge=1, description="Values in the variables of an operation: members of objects and elements of lists."
     )
     max_json_nesting: int = Field(
-        1_024, ge=8, le=1_024, description="Containers inside containers in the JSON of a request or WebSocket message."
+        1_024,
+        ge=8,
+        le=1_024,
+        description="Levels of nested objects and lists in the JSON of a request or WebSocket message.",
     )
-    max_header_bytes: int = Field(65_536, ge=1_024, description="Request line and headers of a request, in bytes.")
+    max_header_bytes: int = Field(
+        65_536, ge=1_024, description="Request line and headers of a request together, in bytes."
+    )
     max_unfinished_bytes: int = Field(
         268_435_456,
         ge=1_048_576,
-        description="What the connections of a process may hold of requests and WebSocket messages not complete yet.",
+        description="Bytes of incomplete requests and WebSocket messages that all connections of a process "
+        "may hold together.",
     )
     header_timeout_seconds: float = Field(
-        10.0, gt=0, description="From a connection, or a request's first byte, to the end of its headers."
+        10.0,
+        gt=0,
+        description="Time from a new connection, or from the first byte of a request, to the end of its headers.",
     )
     request_timeout_seconds: float = Field(
-        60.0, gt=0, description="From a request's first byte to the end of its body."
+        60.0, gt=0, description="Time from the first byte of a request to the end of its body."
     )
     init_timeout_seconds: float = Field(
-        3.0, gt=0, description="From a GraphQL WebSocket's handshake to its acknowledged `connection_init`."
+        3.0,
+        gt=0,
+        description="Time from the handshake of a GraphQL WebSocket until its `connection_init` is acknowledged.",
     )
     max_cohorts: int = Field(
-        10_000, ge=1, description="Distinct subscription operations that share executions; past it each runs alone."
+        10_000,
+        ge=1,
+        description="Different subscription operations that share executions. Above the limit, each runs alone.",
     )
     max_cohorts_per_channel: int = Field(
         1_000,
         ge=1,
-        description="Different documents, and again different filters, among the subscriptions of one channel.",
+        description="Different documents, and also different filters, among the subscriptions of one channel.",
     )
     max_cohorts_per_client: int = Field(
-        100, ge=1, description="The same, opened by one client (user and address) in one channel."
+        100,
+        ge=1,
+        description="Different documents, and also different filters, that one client (user and address) "
+        "opens in one channel.",
     )
     websocket_compression: bool = Field(
-        False, description="permessage-deflate: less traffic, but 36 to 85 KiB and an encoding per connection."
+        False,
+        description="Use permessage-deflate. There is less traffic, but each connection costs 36 to 85 KiB "
+        "and its own encoding.",
     )
     drain_seconds: float = Field(
-        10.0, ge=0, description="On SIGTERM, the time for connections to be closed in steps before the rest is cut."
+        10.0,
+        ge=0,
+        description="After SIGTERM, the time in which connections are closed step by step. Then the rest is cut.",
     )
     drain_sockets_per_second: int = Field(
-        1000, ge=1, description="Pace at which a draining server closes WebSockets; faster where time would not do."
+        1000,
+        ge=1,
+        description="How many WebSockets a draining server closes a second. It closes more if the time would "
+        "not be enough.",
     )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
-        "info", description="How much the server tells on standard error."
+        "info", description="How much the server writes to standard error."
     )
-    log_format: Literal["text", "json"] = Field("text", description="Log lines for people, or one JSON object a line.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`text` writes log lines for people, `json` one JSON object a line."
+    )
     keepalive_seconds: float = Field(
-        20.0, gt=0, description="How often a WebSocket is pinged; one that says nothing until the next ping is cut."
+        20.0,
+        gt=0,
+        description="How often a WebSocket gets a ping. It is cut if nothing comes from it before the next ping.",
     )
-    metrics: bool = Field(True, description="Serve `/metrics` for Prometheus; no label holds what a client sent.")
+    metrics: bool = Field(True, description="Serve `/metrics` for Prometheus. No label contains what a client sent.")
     tracing: bool = Field(
-        False, description="OpenTelemetry spans from post to delivery; needs `opentelemetry-sdk`, set up by `OTEL_*`."
+        False,
+        description="Make OpenTelemetry spans from post to delivery. It needs `opentelemetry-sdk`, which "
+        "`OTEL_*` variables configure.",
     )
 
     def part(self, of_type: type[T], **given: Any) -> T:
