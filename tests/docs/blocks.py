@@ -8,7 +8,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
 
 PROGRAMS = {"sh", "python", "js", "ts"}
-CHECKED = {"graphql", "json"}
+CHECKED = {"graphql", "json", "toml"}
 SHOWN = {"mermaid", "sql", "text"}
 """Pictures, what an operator types into a database, and what goes over the wire."""
 

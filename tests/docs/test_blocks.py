@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import tomllib
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -84,6 +85,11 @@ def test_graphql_fits_the_schema(block: Block) -> None:
 @named("json")
 def test_json_is_json(block: Block) -> None:
     json.loads(block.text)
+
+
+@named("toml")
+def test_toml_is_toml(block: Block) -> None:
+    tomllib.loads(block.text)
 
 
 def sketched(document: graphql.DocumentNode) -> set[tuple[str, str, str]]:
