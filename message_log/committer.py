@@ -18,7 +18,7 @@ from changes import ERASED_AUTHOR, ChangeDraft, MessageChange, MessageChangeKind
 from errors import LogDamaged, RaqcoonError, Unavailable
 from message_log.batch import Batch, Outcome
 from message_log.damage import DamageLog
-from message_log.dialect import Dialect, InDoubt
+from message_log.dialect import Dialect, InDoubt, NotVouchedFor
 from message_log.tables import changes, growing, messages
 from messages import Draft, Message
 
@@ -67,7 +67,7 @@ _TAKE_NAME = (
 @dataclass(slots=True)
 class Committed:
     """What became of some drafts: `outcomes[i]` answers the i-th, `messages` and `changes` are the new ones in commit
-    order."""
+    order. Those of a batch before whose outcome was unknown come first, once it is known."""
 
     outcomes: list[Outcome]
     messages: list[Message]
@@ -88,6 +88,8 @@ class Committer:
         self.committed_at = -math.inf
         """When the database last took a commit, on the monotonic clock. Read by other threads."""
         self._unscrubbed = False
+        self._not_told: list[Batch] = []
+        """Committed without anybody having been told, since it was not sure that the next server would find them."""
         self._lock = Lock()
         self._in_use: DBAPIConnection | None = None
 
@@ -99,6 +101,11 @@ class Committer:
         """
         try:
             batch = self._transact(drafts)
+        except NotVouchedFor as doubt:
+            self._not_told.append(doubt.batch)
+            self.close()
+            self._note_failure(doubt)
+            return Committed([Unavailable() for _ in drafts], [], [])
         except Exception as error:
             damaged = self._dialect.damaged(error)
             if not damaged and not self._dialect.blames_post(error):
@@ -115,10 +122,16 @@ class Committer:
                 first.outcomes + second.outcomes, first.messages + second.messages, first.changes + second.changes
             )
         self._note_success()
-        if any(change.kind is MessageChangeKind.ERASED for change in batch.changes):
+        committed = Committed(batch.outcomes, batch.messages, batch.changes)
+        if self._not_told:
+            told = [*self._not_told, batch]
+            self._not_told = []
+            committed.messages = [message for each in told for message in each.messages]
+            committed.changes = [change for each in told for change in each.changes]
+        if any(change.kind is MessageChangeKind.ERASED for change in committed.changes):
             self._unscrubbed = True
             self.scrub()
-        return Committed(batch.outcomes, batch.messages, batch.changes)
+        return committed
 
     def scrub(self) -> bool:
         """Overwrites what erased messages have left in the files; False while readers are in the way of it."""

@@ -26,6 +26,17 @@ class InDoubt(Exception):
         self.batch = batch
 
 
+class NotVouchedFor(Exception):
+    """Raised when `batch` was committed, but perhaps into files that the next server will not open.
+
+    A later commit of this process that succeeds says that it was stored after all.
+    """
+
+    def __init__(self, text: str, batch: Batch) -> None:
+        super().__init__(text)
+        self.batch = batch
+
+
 class Dialect(Protocol):
     """One kind of database at one address. Everything here blocks: it is called in threads only."""
 
@@ -80,6 +91,7 @@ class Dialect(Protocol):
 
         Raises:
             InDoubt: the connection was lost when the commit was under way.
+            NotVouchedFor: it was committed, and whether it will be there after a restart is unknown.
             Exception: nothing was stored, nor will be.
         """
 

@@ -32,8 +32,9 @@ from changes import ChangeDraft
 from errors import StartupError
 from message_log.batch import Batch, keys_of, merged, plan, split, to_microseconds
 from message_log.changing import Changing
+from message_log.dialect import NotVouchedFor
 from message_log.protocol import LogListener
-from message_log.sqlite_files import SqliteFiles
+from message_log.sqlite_files import FileGone, SqliteFiles
 from messages import Draft
 
 logger = logging.getLogger(__name__)
@@ -251,7 +252,10 @@ class SqliteDialect:
         except BaseException:
             self._heads.clear()
             raise
-        self._files.check()
+        try:
+            self._files.check()
+        except FileGone as error:
+            raise NotVouchedFor(str(error), batch) from error
         return batch
 
     def _append_at_once(

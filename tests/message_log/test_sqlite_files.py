@@ -93,6 +93,34 @@ async def test_directory_that_comes_back_is_used_again(directory: Path) -> None:
     await again.close()
 
 
+async def test_commit_during_which_the_files_were_away_is_told_before_its_repeat_is_acknowledged(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, recorder = SqlMessageLog(f"sqlite:///{directory}/log.db"), Recorder()
+    await log.open(recorder)
+    (first,) = await post(log, "first")
+    away: list[Path] = []
+
+    def plan_and_move(*arguments: object, **options: object) -> object:
+        away.append(moved(directory, "away"))
+        return planned(*arguments, **options)  # type: ignore[arg-type]
+
+    planned = sqlite.plan
+    draft = Draft("general", "ada", "stored and not vouched for", idempotency_key="key")
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "plan", plan_and_move)
+        with pytest.raises(Unavailable):
+            await log.append(draft)
+    assert recorder.messages == [first]
+    moved(away[0], directory.name)
+    repeat = await log.append(draft)
+    assert not repeat.created
+    assert recorder.messages == [first, repeat.message]
+    (third,) = await post(log, "third")
+    assert recorder.messages == [first, repeat.message, third]
+    await log.close()
+
+
 async def test_file_removed_during_the_commit_acknowledges_nothing(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
