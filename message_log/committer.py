@@ -75,9 +75,15 @@ class Committed:
 
 
 class Committer:
-    """The only one who appends to the log in this process. Used by one thread, but for `abort`; `commit` blocks."""
+    """The only one who appends to the log in this process. Used by one thread, but for `abort`; `commit` blocks.
 
-    def __init__(self, dialect: Dialect, engine: Engine, *, epoch: str, now: Callable[[], datetime]) -> None:
+    Args:
+        scrubbed: whether nothing is left in the log's files of what processes before this one have erased.
+    """
+
+    def __init__(
+        self, dialect: Dialect, engine: Engine, *, epoch: str, now: Callable[[], datetime], scrubbed: bool = True
+    ) -> None:
         self._dialect = dialect
         self._engine = engine
         self._epoch = epoch
@@ -87,7 +93,7 @@ class Committer:
         self._damage = DamageLog()
         self.committed_at = -math.inf
         """When the database last took a commit, on the monotonic clock. Read by other threads."""
-        self._unscrubbed = False
+        self._unscrubbed = not scrubbed
         self._not_told: list[Batch] = []
         """Committed without anybody having been told, since it was not sure that the next server would find them."""
         self._lock = Lock()

@@ -71,7 +71,7 @@ class ReadingLog(SqlMessageLog):
     async def open(self, listener: LogListener) -> None:
         if self._parts is not None:
             raise RuntimeError("the log is open already")
-        engine, epoch = await asyncio.to_thread(self._prepare)
+        engine, epoch, _ = await asyncio.to_thread(self._prepare)
         self._epoch = epoch
         timeout_seconds = self._limits.timeout_seconds
         self._parts = _Parts(
@@ -88,11 +88,11 @@ class ReadingLog(SqlMessageLog):
         )
         await self._begin_watch()
 
-    def _prepare(self) -> tuple[Engine, str]:
+    def _prepare(self) -> tuple[Engine, str, bool]:
         engine = self._dialect.engine(self._reader_threads + 1)
         try:
             with engine.connect() as connection:
-                return engine, connection.execute(select(log_info.c.epoch)).scalar_one()
+                return engine, connection.execute(select(log_info.c.epoch)).scalar_one(), True
         except SQLAlchemyError as error:
             engine.dispose()
             raise StartupError(f"the SQLite file {self.location} cannot be read: {error}") from error

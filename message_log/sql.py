@@ -165,8 +165,8 @@ class SqlMessageLog:
     async def open(self, listener: LogListener) -> None:
         if self._parts is not None:
             raise RuntimeError("the log is open already")
-        engine, epoch = await asyncio.to_thread(self._prepare)
-        committer = Committer(self._dialect, engine, epoch=epoch, now=self._now)
+        engine, epoch, scrubbed = await asyncio.to_thread(self._prepare)
+        committer = Committer(self._dialect, engine, epoch=epoch, now=self._now, scrubbed=scrubbed)
         self._epoch = epoch
         hints = self._dialect.hints(listener, epoch=epoch, identity=self._identity)
 
@@ -445,7 +445,7 @@ class SqlMessageLog:
         parts = self._open_parts()
         return await parts.readers.run(lambda connection: query(parts.change_queries, connection))
 
-    def _prepare(self) -> tuple[Engine, str]:
+    def _prepare(self) -> tuple[Engine, str, bool]:
         self._dialect.claim()
         engine: Engine | None = None
         try:
@@ -459,7 +459,7 @@ class SqlMessageLog:
                 # A process that was killed may have left what it had erased.
                 driver = connection.connection.driver_connection
                 assert driver is not None
-                self._dialect.scrub(driver)
+                scrubbed = self._dialect.scrub(driver)
         except BaseException as error:
             if engine is not None:
                 engine.dispose()
@@ -468,7 +468,7 @@ class SqlMessageLog:
                 cause = " ".join(str(getattr(error, "orig", None) or error).split())
                 raise StartupError(f"the database {self._dialect.location} cannot be used: {cause}") from error
             raise
-        return engine, epoch
+        return engine, epoch, scrubbed
 
     def _let_go(self, parts: _Parts) -> None:
         parts.committer.close()

@@ -2,6 +2,8 @@
 
 import asyncio
 import importlib.util
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from sqlalchemy import text
 from changes import ChangeDraft, MessageChangeKind
 from message_log.growth import Growth, GrowthPolicy
 from message_log.sql import SqlMessageLog
+from message_log.sqlite import SqliteDialect
 from messages import Draft
 from resolvers.erasing import erase_author
 from tests.message_log.conftest import NewLog
@@ -78,8 +81,6 @@ async def test_erased_text_goes_once_readers_let_go(tmp_path: Path, recorder: Re
 async def test_erased_when_killed_before_it_was_overwritten_is_gone_after_the_next_start(
     tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from message_log.sqlite import SqliteDialect
-
     path = tmp_path / "log.db"
     log = SqlMessageLog(f"sqlite:///{path}")
     await log.open(recorder)
@@ -97,6 +98,31 @@ async def test_erased_when_killed_before_it_was_overwritten_is_gone_after_the_ne
     await again.open(recorder)
     assert SECRET.encode() not in file_bytes(copy)
     await again.close()
+
+
+async def test_erased_before_a_restart_is_overwritten_once_a_worker_that_reads_lets_go(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner was killed, the workers were not."""
+    path = tmp_path / "log.db"
+    log = SqlMessageLog(f"sqlite:///{path}")
+    await log.open(recorder)
+    await post(log, SECRET)
+    with closing(sqlite3.connect(path, isolation_level=None)) as worker:
+        worker.execute("BEGIN")
+        worker.execute("SELECT count(*) FROM messages").fetchone()
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteDialect, "scrub", lambda self, driver: False)
+            await log.change(erase(1))
+            await log.close()
+        owner = SqlMessageLog(f"sqlite:///{path}")
+        await owner.open(recorder)
+        assert not await owner.scrub()
+        assert SECRET.encode() in file_bytes(path)
+        worker.execute("COMMIT")
+        assert await owner.scrub()
+        assert SECRET.encode() not in file_bytes(path)
+        await owner.close()
 
 
 async def test_erase_author_takes_every_message_and_the_name(log: SqlMessageLog) -> None:
