@@ -16,52 +16,29 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from operator import attrgetter
 
 from delivery.block import Block
 from delivery.budget import CacheBudget
 from delivery.cohort import Cohort
 from delivery.figures import Figures
-from delivery.pages import PAGE_BYTES, PAGE_ENTRIES, PageReader
-from delivery.restating import Places, Restated, Watch
+from delivery.inflow import Inflow
+from delivery.pages import PAGE_BYTES, PAGE_ENTRIES, PageReader, pause_before_retry
+from delivery.restating import Places, Restated, Watch, Watches
 from delivery.results import Filter, Render, Results, Stretch
 from delivery.shares import CohortBounds, Shares
 from delivery.sink import Batch, Sink
 from delivery.subscriber import Subscriber
-from delivery.tail import Tail, size_bytes
+from delivery.tail import Tail
 from errors import CursorExpired, Forbidden, InternalError, LogDamaged, RaqcoonError, Unavailable
 from message_log.protocol import Entry, EntryLog
 from messages import encode_cursor
 
 logger = logging.getLogger(__name__)
 
-QUEUE_ENTRIES = 4096
-"""Committed entries waiting for the delivery task. On overflow the queue is emptied: the log has everything."""
-QUEUE_BYTES = 16 * 1024 * 1024
-BATCH_BYTES = 256 * 1024
-"""Contents of one sweep, so that one busy channel cannot hold the loop or a socket for long."""
 YIELD_EVERY_SUBSCRIBERS = 128
 """Writes between two yields to the event loop: about 1 ms."""
-BUSY_SECONDS = 0.001
-BUSY_SHARE = 0.15
-"""A channel is busy, and gathers, when its last sweep took longer than `BUSY_SECONDS` and ended less than that ago, or
-less than this share of what it took: entries come as fast as it delivers them. One that keeps up never waits."""
-GATHER_SECONDS_MIN, GATHER_SECONDS_MAX = 0.002, 0.01
-"""How long a busy channel waits for more entries to share the next sweep's writes; never longer than the last sweep
-took. The write is what costs: with 1,000 subscribers and 4 publishers this doubles what is delivered, at a lower
-latency. The wait doubles each time it brings something, and falls to the least when it brings nothing: else a channel
-whose sweeps take nearly all the time between two entries would fall behind by waiting, and wait for being behind."""
-GATHER_ENTRIES = 64
-"""As many entries make the writes cheap enough: with them a sweep does not wait for more."""
-EARLY_SECONDS = 0.02
-"""How long an entry of this or another process waits for one before it that has not come: hints gather for 3 ms, and
-each process sends its own. Past it the log is read. Nobody waits so long but for a hint that was lost; a shorter wait
-would make nodes that are busy, and so late with their hints, busier with reads. A hint that came without its entry is
-read for at once."""
-RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
-"""Waits between reads of a log that does not answer; the last one repeats."""
 
 
 _size = attrgetter("size")
@@ -88,10 +65,6 @@ class Channel:
         self.subscribers = 0
         self.holds = 0
         """Subscriptions being set up: they keep the channel alive while they wait for the log."""
-        self.head = 0
-        """Sequence up to which entries have been handed to subscribers, or are being handed in this sweep."""
-        self.target = 0
-        """Highest sequence known to be committed."""
         self._log = log
         self._read_head = read_head
         self._pages = pages
@@ -102,75 +75,26 @@ class Channel:
         self._tails = tails
         self._figures = figures
         self._left = left
-        self._queue: asyncio.Queue[Entry | None] = asyncio.Queue(QUEUE_ENTRIES)
-        self._queue_bytes = 0
-        self._early: dict[int, Entry] = {}
-        """Entries that came before one that precedes them, by sequence. `_queue_bytes` counts them too."""
-        self._bare = 0
-        """Sequence up to which entries will not come by themselves, as far as known: the log must be read."""
-        self._put_back: Entry | None = None
-        """The entry that woke the delivery task, still to be delivered: asyncio's queue cannot be peeked into."""
-        self._restating: dict[int, list[Restated]] = {}
-        """What was stated anew of entries that wait in the queue."""
-        self._watches: set[Watch] = set()
-        """Of entries that are on their way to subscribers."""
+        self._watches = Watches()
+        self.inflow = Inflow(channel_id, pages, self._watches, exclusive=log.exclusive)
+        """Told of what is committed by whoever hears of it."""
         self._tail = Tail(tails)
         tails.add(self._tail)
-        self._swept_at = 0.0
-        self._sweep_seconds = 0.0
-        self._gather_seconds = GATHER_SECONDS_MIN
         self._opening: asyncio.Task[None] | None = None
         self._delivery: asyncio.Task[None] | None = None
 
-    # -- what the log says ------------------------------------------------------------------------------------
-
-    def offer(self, entry: Entry) -> None:
-        """Takes an entry that is committed. Those of this process come in commit order; those of others late, twice
-        or early, now and then."""
-        if self._queue.qsize() + len(self._early) >= QUEUE_ENTRIES or self._queue_bytes > QUEUE_BYTES:
-            self._empty_queue()
-        self._queue.put_nowait(entry)
-        self._queue_bytes += size_bytes(entry)
-        self.target = max(self.target, entry.sequence)
-
-    def hint(self, sequence: int) -> None:
-        """Learns that the channel may have reached `sequence`; the delivery task looks in the log."""
-        if sequence > self._bare:
-            self._bare = sequence
-            self._aim(sequence)
-
-    def expect(self, sequence: int) -> None:
-        """As `hint`, but the entries may still come by themselves; the log is read if they do not."""
-        if sequence > self.target:
-            self._aim(sequence)
+    @property
+    def head(self) -> int:
+        """Sequence up to which entries have been handed to subscribers, or are being handed in this sweep."""
+        return self.inflow.head
 
     def restate(self, places: Places, restated: Restated) -> None:
         """Entries were stated anew. From this step on nobody is sent what they were before."""
         self._tail.restate(places, restated)
         for results in self._results.values():
             results.forget(places)
-        for watch in self._watches:
-            watch.note(places, restated)
-        if places is None:
-            self._empty_queue()
-            self._put_back = None
-            self._aim(self.target)
-        else:
-            for place in places:
-                if place > self.head:
-                    self._restating.setdefault(place, []).append(restated)
-
-    def _aim(self, sequence: int) -> None:
-        self.target = max(self.target, sequence)
-        if sequence > self.head and self._queue.empty():
-            self._queue.put_nowait(None)
-
-    def _empty_queue(self) -> None:
-        while not self._queue.empty():
-            self._queue.get_nowait()
-        self._early.clear()
-        self._queue_bytes = 0
-        self._bare = self.target
+        self._watches.note(places, restated)
+        self.inflow.restate(places, restated)
 
     # -- opening and closing ----------------------------------------------------------------------------------
 
@@ -192,8 +116,7 @@ class Channel:
         return looks
 
     async def _open(self) -> None:
-        self.head = await self._read_head(self.channel_id)
-        self.target = max(self.target, self.head)
+        self.inflow.begin(await self._read_head(self.channel_id))
         self._delivery = asyncio.get_running_loop().create_task(self._deliver())
 
     def close(self) -> list[asyncio.Task[None]]:
@@ -288,21 +211,18 @@ class Channel:
     async def _deliver(self) -> None:
         try:
             while True:
-                entries = await self._next_entries()
+                entries = await self.inflow.next()
                 # Not the loop's clock: uvloop's stands still while a callback runs, and short sweeps are one.
                 began_at, on_sweep = time.perf_counter(), self._figures.on_sweep
                 began_at_wall_clock = time.time() if on_sweep is not None else 0.0
-                base = self.head
+                base = self.inflow.head
                 self._tail.extend(entries)
-                self.head = entries[-1].sequence
-                if self._restating:
-                    self._restating = {place: how for place, how in self._restating.items() if place > self.head}
-                with self._watched() as watch:
+                self.inflow.taken(entries)
+                with self._watches.watching() as watch:
                     await self._sweep(base, entries, watch)
                 if on_sweep is not None:
                     on_sweep(entries, began_at_wall_clock)
-                self._swept_at = time.perf_counter()
-                self._sweep_seconds = self._swept_at - began_at
+                self.inflow.swept(began_at)
         except LogDamaged as error:
             self._fail(error)
         except Exception:
@@ -316,100 +236,6 @@ class Channel:
         for cohort in list(self.cohorts.values()):
             for subscriber in cohort.members:
                 subscriber.end(error)
-
-    @contextmanager
-    def _watched(self) -> Iterator[Watch]:
-        watch = Watch()
-        self._watches.add(watch)
-        try:
-            yield watch
-        finally:
-            self._watches.discard(watch)
-
-    async def _next_entries(self) -> Sequence[Entry]:
-        """Everything that waits, from head + 1 on and without a gap, at most about `BATCH_BYTES`."""
-        failures = 0
-        wait_until: float | None = None
-        while True:
-            if self._queue.empty() and self.target <= self.head:
-                self._put_back = await self._queue.get()
-            if self._put_back is not None or self._early or not self._queue.empty():
-                await self._gather()
-                run = self._drain()
-                if run:
-                    return run
-            if self.target > self.head and self._queue.empty():
-                if not self._log.exclusive and self._bare <= self.head:
-                    now = time.perf_counter()
-                    wait_until = now + EARLY_SECONDS if wait_until is None else wait_until
-                    if now < wait_until:
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(wait_until - now):
-                                self._put_back = await self._queue.get()
-                        continue
-                self._empty_queue()  # The log is the truth about what came early, too.
-                try:
-                    with self._watched() as watch:
-                        page = watch.apply(await self._pages.news(self.channel_id, self.head))
-                except Unavailable:
-                    await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-                    failures += 1
-                    continue
-                if page is None:
-                    continue
-                if page:
-                    self.head = page[0].sequence - 1  # Above it if retention has overtaken the head; see `_page`.
-                    return page
-                if self._queue.empty():
-                    # Nothing there: the hint was wrong. The sweep of heads would tell if it was only early.
-                    self.target = self._bare = self.head
-
-    async def _gather(self) -> None:
-        """Where sweep follows on sweep, waits a moment for more entries to share the next one's writes."""
-        idle_seconds = time.perf_counter() - self._swept_at
-        waiting = self._queue.qsize()
-        sweep_seconds = self._sweep_seconds
-        busy = sweep_seconds >= BUSY_SECONDS and idle_seconds < max(BUSY_SECONDS, sweep_seconds * BUSY_SHARE)
-        if busy and waiting < GATHER_ENTRIES:
-            await asyncio.sleep(min(self._gather_seconds, sweep_seconds))
-            paid = self._queue.qsize() > waiting
-            self._gather_seconds = min(2 * self._gather_seconds, GATHER_SECONDS_MAX) if paid else GATHER_SECONDS_MIN
-
-    def _drain(self) -> list[Entry]:
-        """What came and continues the head. What came too early is kept apart; what came late or again is dropped."""
-        run: list[Entry] = []
-        run_bytes = 0
-        expected = self.head + 1
-        while True:
-            if expected in self._early:
-                entry = self._early.pop(expected)
-            elif self._put_back is not None:
-                entry, self._put_back = self._put_back, None
-            elif self._queue.empty():
-                return run
-            else:
-                item = self._queue.get_nowait()
-                if item is None:
-                    continue
-                entry = item
-            if entry.sequence > expected and entry.sequence not in self._early:
-                self._early[entry.sequence] = entry
-                continue
-            self._queue_bytes = max(0, self._queue_bytes - size_bytes(entry))
-            if entry.sequence != expected:
-                continue
-            for restated in self._restating.pop(expected, ()):
-                now = restated(entry)
-                if now is None:
-                    self._empty_queue()
-                    self._put_back = None
-                    return run
-                entry = now
-            run.append(entry)
-            run_bytes += size_bytes(entry)
-            expected += 1
-            if run_bytes > BATCH_BYTES:
-                return run
 
     async def _sweep(self, base: int, entries: Sequence[Entry], watch: Watch) -> None:
         """Takes everyone who stands at `base` to the end of `entries`; everyone else behind it catches up, and so does
@@ -507,11 +333,11 @@ class Channel:
             start = subscriber.position
             if start >= self.head:
                 break
-            with self._watched() as watch:
+            with self._watches.watching() as watch:
                 try:
                     entries = watch.apply(await self._page(start))
                 except Unavailable:
-                    await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                    await pause_before_retry(failures)
                     failures += 1
                     continue
                 except CursorExpired:

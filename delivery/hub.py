@@ -107,13 +107,13 @@ class Hub:
         for entry in entries:
             channel = self.channels.get(entry.channel_id)
             if channel is not None:
-                channel.offer(entry)
+                channel.inflow.offer(entry)
 
     def hinted(self, channel_id: str, sequence: int) -> None:
         self.figures.hints += 1
         channel = self.channels.get(channel_id)
         if channel is not None:
-            channel.hint(sequence)
+            channel.inflow.hint(sequence)
 
     def restate(self, channel_id: str, places: Places, restated: Restated) -> None:
         """Entries of a channel are something else now: from this step on nobody is sent what they were before, and
@@ -140,7 +140,7 @@ class Hub:
         for entry in entries:
             channel = self.channels.get(entry.channel_id)
             if channel is not None:
-                channel.offer(entry)
+                channel.inflow.offer(entry)
 
     def revoked(self, revocations: Sequence[Revocation]) -> None:
         """Ends the subscriptions of those whose access was revoked, whether they are live, behind or slow."""
@@ -202,12 +202,12 @@ class Hub:
             # callback is on its way: a reader of the log may hold its cursor already.
             # Where others append, `target` is only what somebody said: a subscriber may stand on what was read alone.
             exclusive = self._log.exclusive
-            head = channel.target if exclusive else channel.head
+            head = channel.inflow.target if exclusive else channel.head
             needed = position > head if position is not None else not exclusive
             if needed and not looked:
                 read = await self._read_head(channel_id)
-                channel.hint(read)
-                head = max(read, channel.target if exclusive else channel.head)
+                channel.inflow.hint(read)
+                head = max(read, channel.inflow.target if exclusive else channel.head)
             if position is None:
                 position = head
             elif position > head:
@@ -306,4 +306,4 @@ class Hub:
                     self.figures.hints += 1
                     channel = self.channels.get(channel_id)
                     if channel is not None:
-                        channel.expect(sequence)
+                        channel.inflow.expect(sequence)

@@ -21,10 +21,15 @@ READ_BYTES = 4 * PAGE_BYTES
 """Contents of one read of the log."""
 CACHE_BYTES = 32 * 1024 * 1024
 """Pages kept for those who come next. An entry that is stated anew takes its page with it."""
-
-
+RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+"""Waits between reads of a log that does not answer; the last one repeats."""
 NEWS_CHANNELS = 64
 """Channels that one query reads on in: a bound on what it returns."""
+
+
+async def pause_before_retry(failures: int) -> None:
+    """Waits before the log is read again that has not answered, after `failures` such waits in a row."""
+    await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
 
 
 def _run_bytes(run: Sequence[Entry]) -> int:

@@ -4,7 +4,8 @@ Whoever states an entry anew names its place and a function that makes the new o
 cannot be told from it: the log has to be asked then.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 from message_log.protocol import Entry
 
@@ -45,3 +46,25 @@ class Watch:
                         return None
                     standing[place] = now
         return list(standing.values())
+
+
+class Watches:
+    """The watches of one channel: one for each stretch that is on its way."""
+
+    __slots__ = ("_watches",)
+
+    def __init__(self) -> None:
+        self._watches: set[Watch] = set()
+
+    @contextmanager
+    def watching(self) -> Iterator[Watch]:
+        watch = Watch()
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
+
+    def note(self, places: Places, restated: Restated) -> None:
+        for watch in self._watches:
+            watch.note(places, restated)

@@ -20,8 +20,8 @@ from typing import Any
 import orjson
 
 import server
-from delivery.channel import Channel
 from delivery.hub import Hub
+from delivery.inflow import Inflow
 from message_log import hints, postgresql, wire
 from message_log.batch import Batch
 from message_log.hints import Hints
@@ -80,7 +80,7 @@ def resume_off_by_one() -> None:
 def early_hint_trusted() -> None:
     """What comes is delivered at once, though what precedes it has not come."""
 
-    def whatever_came(self: Channel) -> list[Entry]:
+    def whatever_came(self: Inflow) -> list[Entry]:
         run: list[Entry] = []
         waiting, self._put_back = [self._put_back], None
         while not self._queue.empty():
@@ -91,7 +91,7 @@ def early_hint_trusted() -> None:
                 run.append(entry)
         return run
 
-    Channel._drain = whatever_came  # type: ignore[method-assign]
+    Inflow._drain = whatever_came  # type: ignore[method-assign]
 
 
 def foreign_hint_trusted() -> None:

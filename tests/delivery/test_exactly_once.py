@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from delivery import block as block_module
 from delivery import channel as channel_module
 from delivery import hubs as hubs_module
+from delivery import inflow as inflow_module
 from delivery import pages as pages_module
 from delivery.hubs import Hubs
 from delivery.subscriber import Subscriber
@@ -252,13 +253,13 @@ class ExactlyOnce(RuleBasedStateMachine):
 def test_every_record_is_the_log_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     # Small enough that every path is walked: the tail is short, the queue overflows, pages and batches are cut.
     monkeypatch.setattr(hubs_module, "TAIL_BYTES", 8 * 450)
-    monkeypatch.setattr(channel_module, "QUEUE_ENTRIES", 16)
-    monkeypatch.setattr(channel_module, "BATCH_BYTES", 5 * 450)
+    monkeypatch.setattr(inflow_module, "QUEUE_ENTRIES", 16)
+    monkeypatch.setattr(inflow_module, "BATCH_BYTES", 5 * 450)
     monkeypatch.setattr(channel_module, "YIELD_EVERY_SUBSCRIBERS", 2)
     monkeypatch.setattr(block_module, "MEMBERS_MAX", 2)
     monkeypatch.setattr(channel_module, "PAGE_BYTES", 6 * 450)
     monkeypatch.setattr(channel_module, "PAGE_ENTRIES", 8)
-    monkeypatch.setattr(channel_module, "RETRY_SECONDS", (0.0005, 0.001))
+    monkeypatch.setattr(pages_module, "RETRY_SECONDS", (0.0005, 0.001))
     monkeypatch.setattr(pages_module, "PAGE_BYTES", 6 * 450)
     monkeypatch.setattr(pages_module, "PAGE_ENTRIES", 8)
     ExactlyOnce.TestCase.settings = settings(

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from delivery import channel as channel_module
+from delivery import inflow as inflow_module
 from delivery.hub import Hub
 from delivery.hubs import Hubs
 from messages import Draft, Message
@@ -54,7 +54,7 @@ async def listening(*channel_ids: str) -> AsyncIterator[tuple[SharedLog, Hub, li
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is missing is waited for longer than any test lasts."""
-    monkeypatch.setattr(channel_module, "EARLY_SECONDS", 3600)
+    monkeypatch.setattr(inflow_module, "EARLY_SECONDS", 3600)
 
 
 @pytest.mark.usefixtures("patient")
@@ -121,14 +121,14 @@ async def test_heard_message_that_the_log_does_not_hold_is_dropped() -> None:
 
 @pytest.mark.usefixtures("patient")
 async def test_what_came_early_is_bounded_and_the_log_is_read_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "QUEUE_ENTRIES", 8)
+    monkeypatch.setattr(inflow_module, "QUEUE_ENTRIES", 8)
     async with listening("c") as (log, hub, (sink,)):
         told = await log.post(*map(str, range(1, 40)))
         for message in told[1:]:
             hub.heard([message])
             await asyncio.sleep(0)
-            channel = hub.channels["c"]
-            assert len(channel._early) + channel._queue.qsize() <= 8
+            inflow = hub.channels["c"].inflow
+            assert len(inflow._early) + inflow._queue.qsize() <= 8
         await sink.reached(39)
         assert sink.sequences == list(range(1, 40))
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from delivery.channel import GATHER_SECONDS_MAX, GATHER_SECONDS_MIN
 from delivery.hub import Hub
 from delivery.hubs import Hubs
+from delivery.inflow import GATHER_SECONDS_MAX, GATHER_SECONDS_MIN
 from delivery.sink import Batch
 from errors import CursorExpired, CursorInvalid, InternalError, Unavailable
 from message_log.protocol import Commit
@@ -146,7 +146,7 @@ async def gathered(monkeypatch: pytest.MonkeyPatch, sweep_seconds: float, feed: 
     async with running() as (log, hub):
         sink = Lengthy(sweep_seconds)
         subscriber = await hub.subscribe("c", None, cohort=0, filter=None, render=render, sink=sink)
-        monkeypatch.setattr("delivery.channel.asyncio.sleep", recording)
+        monkeypatch.setattr("delivery.inflow.asyncio.sleep", recording)
         await feed(log, sink)
         monkeypatch.undo()
         subscriber.close()
