@@ -14,6 +14,15 @@ from tests.clients.workspace import HERE, make_workspace
 PAGE = node.REPOSITORY / "docs" / "clients" / "others.md"
 SCHEMA = node.REPOSITORY / "schema" / "schema.graphql"
 
+HOUDINI_SUBSCRIPTIONS = """
+subscription Messages($channelId: ID!, $after: Cursor) {
+  messages(channelId: $channelId, after: $after) { id cursor author content timestamp }
+}
+subscription Changes($channelId: ID!, $after: Cursor) {
+  changes(channelId: $channelId, after: $after) { cursor messageId kind content }
+}
+"""
+
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -66,3 +75,21 @@ def test_gql_tada_infers_results_with_the_scalars(workspace: Path) -> None:
     (workspace / "tada.ts").write_text(program)
     flags = ("--noEmit", "--strict", "--allowImportingTsExtensions", "--module", "nodenext", "--target", "es2024")
     run(binaries / "tsc", *flags, "--lib", "es2024,dom", "--skipLibCheck", "tada.ts", cwd=workspace)
+
+
+@pytest.mark.timeout(180)
+def test_houdini_generates_results_and_variables_with_the_scalars(tmp_path: Path) -> None:
+    """Its packages take 108 MB, so they are installed apart from those of the other clients."""
+    node.install(HERE / "houdini")
+    (tmp_path / "node_modules").symlink_to(HERE / "houdini" / "node_modules")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (config,) = blocks("js", "Houdini")
+    (tmp_path / "houdini.config.js").write_text(config)
+    shutil.copy(SCHEMA, tmp_path)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "channel.gql").write_text(HOUDINI_SUBSCRIPTIONS)
+    run(tmp_path / "node_modules" / ".bin" / "houdini", "generate", cwd=tmp_path)
+    made = (tmp_path / ".houdini" / "artifacts" / "Messages.ts").read_text()
+    assert "after?: string | null" in made
+    assert "readonly cursor: string" in made
+    assert "readonly timestamp: string" in made
