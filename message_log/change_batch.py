@@ -180,7 +180,9 @@ class ChangePlan:
             size = before.bytes + change.text_bytes
         else:
             size = text_size_bytes(after.content)
-        held = Held(after, before.stored_revision, before.stored_bytes, size, before.digest)
+        # Where the name goes, the key goes, and nobody asks any more for what was posted under it.
+        digest = None if draft.forgets_author else before.digest
+        held = Held(after, before.stored_revision, before.stored_bytes, size, digest)
         self._count_tokens(message, after, kind)
         grown_bytes = size - before.stored_bytes
         enough = grown_bytes >= max(before.stored_bytes, ASSEMBLED_BYTES_MIN)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from changes import ChangeDraft, MessageChangeKind
 from message_log.growth import Growth, GrowthPolicy
@@ -56,8 +56,6 @@ async def test_erased_text_goes_once_readers_let_go(tmp_path: Path, recorder: Re
     loop = asyncio.get_running_loop()
 
     def hold(connection: object) -> None:
-        from sqlalchemy import Connection
-
         assert isinstance(connection, Connection)
         connection.exec_driver_sql("BEGIN")
         connection.scalar(text("SELECT count(*) FROM messages"))
@@ -151,6 +149,23 @@ async def test_erase_author_takes_every_message_and_the_name(log: SqlMessageLog)
     assert await log.totals() == before
     assert await erase_author(log, "eve", by="root") == 0
     assert (await log.append(Draft("channel 0", "eve", "eve 0", idempotency_key="0"))).created
+
+
+async def test_erase_author_leaves_no_digest_of_what_was_posted(log_url: str, recorder: Recorder) -> None:
+    log = SqlMessageLog(log_url)
+    await log.open(recorder)
+    await append(log, *(Draft("general", "eve", str(n), idempotency_key=str(n)) for n in range(3)))
+    await log.change(edit("edited before", 2))
+    await log.change(ChangeDraft("general", 3, MessageChangeKind.ERASED))
+
+    def digests(connection: Connection) -> list[str | None]:
+        return list(connection.scalars(text("SELECT posted_digest FROM messages ORDER BY sequence")))
+
+    assert log._parts is not None
+    assert [digest is None for digest in await log._parts.readers.run(digests)] == [True, False, False]
+    await erase_author(log, "eve", by=None)
+    assert await log._parts.readers.run(digests) == [None, None, None]
+    await log.close()
 
 
 async def test_erase_author_that_is_cut_goes_on_when_run_again(log: SqlMessageLog) -> None:
