@@ -3,8 +3,9 @@
 Invariants, each of which a test holds:
 
 1. `head` and the tail move before any await of a sweep, and only forward.
-2. A subscriber's position changes only in the loop step in which its sink took what lies between, wherever that
-   happens: in the sweep, when it equals the sweep's base; in its catch-up, when it still is where the page began.
+2. A subscriber's position moves forward only in the loop step in which its sink took what lies between, wherever that
+   happens: in the sweep, when it equals the sweep's base; in its catch-up, when it still is where the page began. It
+   moves back only in the step in which the sink gave back what it had not sent, because some of it was erased.
 3. A subscriber has at most one catch-up. A catch-up ends only in a step in which the position has reached the head.
 4. Only who is at the head and has no catch-up enters a block. A block moves in sweeps alone.
 
@@ -78,6 +79,8 @@ class Channel:
         self._watches = Watches()
         self.inflow = Inflow(channel_id, pages, self._watches, exclusive=log.exclusive)
         """Told of what is committed by whoever hears of it."""
+        self._may_hold: dict[Subscriber, None] = {}
+        """Those whose sinks were asked and took entries that they may not have sent yet."""
         self._tail = Tail(tails)
         tails.add(self._tail)
         self._opening: asyncio.Task[None] | None = None
@@ -88,13 +91,27 @@ class Channel:
         """Sequence up to which entries have been handed to subscribers, or are being handed in this sweep."""
         return self.inflow.head
 
-    def restate(self, places: Places, restated: Restated) -> None:
-        """Entries were stated anew. From this step on nobody is sent what they were before."""
+    def restate(self, places: Places, restated: Restated, *, take_back: bool) -> None:
+        """Entries were stated anew. From this step on nobody is sent what they were before; with `take_back` neither
+        who has taken it and not sent it."""
         self._tail.restate(places, restated)
         for results in self._results.values():
             results.forget(places)
         self._watches.note(places, restated)
         self.inflow.restate(places, restated)
+        if take_back:
+            self._take_back(places, restated)
+
+    def _take_back(self, places: Places, restated: Restated) -> None:
+        for subscriber in list(self._may_hold):
+            unsent = subscriber.sink.unsent()
+            if not unsent:
+                del self._may_hold[subscriber]
+            elif any((places is None or entry.sequence in places) and restated(entry) is not entry for entry in unsent):
+                subscriber.sink.take_back()
+                subscriber.gave_back(unsent)
+                del self._may_hold[subscriber]
+                self.start_catch_up(subscriber)
 
     # -- opening and closing ----------------------------------------------------------------------------------
 
@@ -192,6 +209,7 @@ class Channel:
     def leave(self, subscriber: Subscriber) -> None:
         """Takes note that a subscriber was closed, and ends its catch-up."""
         cohort = subscriber.cohort
+        self._may_hold.pop(subscriber, None)
         self.subscribers -= 1
         if not cohort.size:
             self._end_cohort(cohort)
@@ -289,6 +307,7 @@ class Channel:
                         continue
                     if taken:
                         subscriber.took(batch)
+                        self._may_hold[subscriber] = None
                         delivered += 1
                         if subscriber.catch_up is None:
                             cohort.settle(subscriber)
@@ -352,6 +371,7 @@ class Channel:
                 moved = subscriber.position != start or watch.touches(start + 1, batch.position)
             if not moved and (not batch.payloads or subscriber.sink.write(batch)):
                 subscriber.took(batch)
+                self._may_hold[subscriber] = None
                 failures = 0
                 self._figures.caught_up(batch, self.head - start)
             else:

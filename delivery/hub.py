@@ -115,17 +115,17 @@ class Hub:
         if channel is not None:
             channel.inflow.hint(sequence)
 
-    def restate(self, channel_id: str, places: Places, restated: Restated) -> None:
+    def restate(self, channel_id: str, places: Places, restated: Restated, *, take_back: bool = False) -> None:
         """Entries of a channel are something else now: from this step on nobody is sent what they were before, and
-        nothing of it is kept."""
+        nothing of it is kept. With `take_back` sinks give back what they have not sent of it."""
         self.pages.restate(channel_id, places)
         channel = self.channels.get(channel_id)
         if channel is not None:
-            channel.restate(places, restated)
+            channel.restate(places, restated, take_back=take_back)
 
     def forget(self, channel_id: str) -> None:
         """Any entry of a channel may be something else now: nothing is kept, the log is asked."""
-        self.restate(channel_id, None, _unknown)
+        self.restate(channel_id, None, _unknown, take_back=True)
 
     @property
     def kept_channels(self) -> set[str]:

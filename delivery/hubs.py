@@ -47,6 +47,7 @@ class Hubs:
         self._sweep: asyncio.Task[None] | None = None
         self._known: LRUCache[str, int] = LRUCache(KNOWN_CHANNELS)
         """The newest change of each channel that is counted in by whatever is kept."""
+        self._names_taken: int | None = None
         results = CacheBudget(RESULTS_BYTES, RESULTS_OF_COHORT_BYTES)
         tails = CacheBudget(TAILS_BYTES, TAIL_BYTES)
         self.messages = Hub(
@@ -141,9 +142,11 @@ class Hubs:
                 if change.sequence > known + 1 and not self._log.exclusive:
                     self._forget(channel_id)  # Those in between may have been about anything.
                 self._known[channel_id] = change.sequence
-            self.messages.restate(channel_id, (change.message_sequence,), partial(_changed, change))
-            if change.kind is MessageChangeKind.ERASED:
-                self.changes.restate(channel_id, None, partial(_erased, change))
+            erases = change.kind is MessageChangeKind.ERASED
+            place = (change.message_sequence,)
+            self.messages.restate(channel_id, place, partial(_changed, change), take_back=erases)
+            if erases:
+                self.changes.restate(channel_id, None, partial(_erased, change), take_back=True)
 
     def _reached(self, channel_id: str, sequence: int) -> None:
         """A channel's changes have come as far as `sequence`; what they were is not known here."""
@@ -157,9 +160,10 @@ class Hubs:
 
     async def _sweep_changes(self) -> None:
         """Finds changes that nobody told of: reads, again and again, how far those of all channels have come of which
-        messages or changes are kept."""
+        messages or changes are kept, and whether an author's name was taken from changes."""
         while True:
             await asyncio.sleep(self._sweep_interval_seconds)
+            await self._look_for_names()
             kept = list(self.messages.kept_channels | self.changes.kept_channels)
             for start in range(0, len(kept), HEADS_PER_QUERY):
                 try:
@@ -171,6 +175,19 @@ class Hubs:
                     break
                 for channel_id, sequence in heads.items():
                     self._reached(channel_id, sequence)
+
+    async def _look_for_names(self) -> None:
+        """Lets go of everything when a name was taken from changes since the last look: they have no new numbers."""
+        try:
+            taken = await self._log.names_taken()
+        except (Unavailable, LogDamaged):
+            return
+        except Exception:
+            logger.exception("whether names were taken from changes could not be read")
+            return
+        if taken != self._names_taken:
+            self._names_taken = taken
+            self.forget_everything()
 
 
 def _changed(change: MessageChange, entry: Entry) -> Entry | None:

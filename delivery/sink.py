@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from errors import RaqcoonError
-from message_log.protocol import Entry
+from message_log.protocol import Entry as Entry
 
 T = TypeVar("T")
 
@@ -78,6 +78,14 @@ class Sink(Protocol):
 
         Called at most once, never after the subscriber was closed by its owner. Never raises.
         """
+
+    def unsent(self) -> Sequence[Entry]:
+        """The newest entries that it has taken and that can still be taken back: nothing of them was sent."""
+        return ()
+
+    def take_back(self) -> None:
+        """Throws away what `unsent` names. Whoever asks for it sees to it that they come again."""
+        return
 
     def claim(self, holder: Holder) -> Claim | None:
         """The way to write without asking, until the holder is told that it is blocked or releases it. None: ask."""

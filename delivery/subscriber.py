@@ -1,12 +1,14 @@
 """A subscriber: a position in the log, and the sink that what follows it is written to."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from delivery.block import Block
 from delivery.cohort import Cohort
 from delivery.sink import Batch, Claim, Sink
 from errors import RaqcoonError
+from message_log.protocol import Entry
 
 if TYPE_CHECKING:
     from delivery.channel import Channel
@@ -39,7 +41,8 @@ class Subscriber:
     def position(self) -> int:
         """The sequence of the last entry that the sink has taken, or that the filter let pass by.
 
-        It only moves forward, and only in the loop step in which the sink took what lies between.
+        It moves forward only in the loop step in which the sink took what lies between, and back only in the one in
+        which the sink gave back what it had not sent.
         """
         return self._position if self._block is None else self._block.position
 
@@ -58,6 +61,11 @@ class Subscriber:
         """The sink of this loose subscriber has taken `batch` in this step."""
         self._position = batch.position
         self._delivered += len(batch.payloads)
+
+    def gave_back(self, entries: Sequence[Entry]) -> None:
+        """The sink of this loose subscriber has thrown away these entries, the newest that it had taken."""
+        self._position = entries[0].sequence - 1
+        self._delivered -= len(entries)
 
     def enter(self, block: Block, claim: Claim) -> None:
         block.add(self, claim)

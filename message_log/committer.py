@@ -19,7 +19,7 @@ from errors import LogDamaged, RaqcoonError, Unavailable
 from message_log.batch import Batch, Outcome
 from message_log.damage import DamageLog
 from message_log.dialect import Dialect, InDoubt, NotVouchedFor
-from message_log.tables import changes, growing, messages
+from message_log.tables import changes, growing, log_info, messages
 from messages import Draft, Message
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ _TAKE_NAME = (
     )
     .values(author=ERASED_AUTHOR)
 )
+_COUNT_NAMES = update(log_info).values(names_taken=log_info.c.names_taken + 1)
 
 
 @dataclass(slots=True)
@@ -194,9 +195,14 @@ class Committer:
         """
         try:
             with self._driver():
-                assert self._connection is not None
+                connection = self._connection
+                assert connection is not None
                 given = {"in_channel": channel_id, "after": after, "until": until, "name": author}
-                taken = self._connection.execute(_TAKE_NAME, given).rowcount
+                connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
+                taken = connection.execute(_TAKE_NAME, given).rowcount
+                if taken:
+                    connection.execute(_COUNT_NAMES)
+                connection.exec_driver_sql("COMMIT")
         except SQLAlchemyError as error:
             self.close()
             self._note_failure(error)

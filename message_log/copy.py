@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from changes import ERASED_AUTHOR
 from errors import StartupError
 from message_log.dialect import Dialect
 from message_log.earlier import EarlierLog, is_earlier_log
@@ -114,6 +115,22 @@ class _SqlSource(_Database):
         while rows := self.connection.execute(page, {"after": after}).mappings().all():
             yield from map(dict, rows)
             after = rows[-1]["sequence"]
+
+    def nameless_changes(self, channel_id: str, until: int) -> Iterator[int]:
+        here = changes.c.channel_id == channel_id, changes.c.author == ERASED_AUTHOR
+        after = 0
+        while True:
+            page = (
+                select(changes.c.sequence)
+                .where(*here, changes.c.sequence > after, changes.c.sequence <= until)
+                .order_by(changes.c.sequence)
+                .limit(1000)
+            )
+            found = self.connection.scalars(page).all()
+            if not found:
+                return
+            yield from found
+            after = found[-1]
 
     def changed(self, channel_id: str, message_sequence: int) -> tuple[Row | None, list[Row]]:
         here = messages.c.channel_id == channel_id, messages.c.sequence == message_sequence
@@ -252,6 +269,7 @@ class _Copy:
         """
         here = channels.c.channel_id == channel_id
         known = self._connection.scalar(select(channels.c.last_change).where(here)) or 0
+        self._take_names(channel, channel_id, known)
         rows = self._source.changes(channel.channel_id, known)
         while chunk := list(islice(rows, self._batch)):
             with _transaction(self._connection):
@@ -266,6 +284,17 @@ class _Copy:
             if channel.growing:
                 self._connection.execute(insert(growing), _moved(channel.growing, channel_id))
             self._connection.execute(update(channels).where(here).values(last_change=channel.last_change))
+
+    def _take_names(self, channel: SourceChannel, channel_id: str, known: int) -> None:
+        """Takes the names of authors from changes that were copied before, where they were taken at the source."""
+        bare = self._source.nameless_changes(channel.channel_id, known)
+        named = select(changes.c.sequence).where(changes.c.channel_id == channel_id, changes.c.author != ERASED_AUTHOR)
+        while chunk := list(islice(bare, self._batch)):
+            there = changes.c.channel_id == channel_id, changes.c.sequence.in_(chunk)
+            if self._connection.scalar(named.where(*there).limit(1)) is None:
+                continue
+            with _transaction(self._connection):
+                self._connection.execute(update(changes).where(*there).values(author=ERASED_AUTHOR))
 
     def _copy_changed(self, channel: SourceChannel, channel_id: str, sequence: int) -> None:
         row, made = self._source.changed(channel.channel_id, sequence)

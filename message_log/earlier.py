@@ -93,6 +93,9 @@ class EarlierLog:
     def changes(self, channel_id: str, after: int) -> Iterator[Row]:
         return iter(())
 
+    def nameless_changes(self, channel_id: str, until: int) -> Iterator[int]:
+        return iter(())
+
     def changed(self, channel_id: str, message_sequence: int) -> tuple[Row | None, list[Row]]:
         return None, []
 

@@ -274,6 +274,9 @@ class MessageLog(Protocol):
     async def take_name(self, author: str, channel_id: str, after: int, until: int) -> int:
         """Takes an author's name from the changes of a channel with `after` < sequence <= `until`; says how many."""
 
+    async def names_taken(self) -> int:
+        """A counter that rises, in the same transaction, when `take_name` has taken a name anywhere."""
+
     async def scrub(self) -> bool:
         """Overwrites what was erased in the log's files, where it could not be done at once because readers were in
         the way. False: they still are."""

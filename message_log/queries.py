@@ -18,7 +18,7 @@ from message_log.change_queries import as_changes
 from message_log.dialect import Dialect
 from message_log.posted import posted_digest, same_post
 from message_log.protocol import LOOK_AT_MAX, TOTALS_NAMES_MAX, HistoryPage, StoredPage
-from message_log.tables import changes, channels, messages, totals
+from message_log.tables import changes, channels, log_info, messages, totals
 from messages import ChannelHead, Draft, Message, MessageFilter, Totals
 
 _BEYOND = 2**63 - 1
@@ -272,6 +272,9 @@ class Queries:
                 return int(sequence)
             beyond = sequence + 1
         return int(beyond)
+
+    def names_taken(self, connection: Connection) -> int:
+        return connection.scalar(select(log_info.c.names_taken)) or 0
 
     def posted_by(
         self, connection: Connection, author: str, after: tuple[str, int] | None, limit: int

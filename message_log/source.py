@@ -40,6 +40,9 @@ class Source(Protocol):
     def changes(self, channel_id: str, after: int) -> Iterator[Row]:
         """The changes of the channel beyond the sequence `after`, ascending."""
 
+    def nameless_changes(self, channel_id: str, until: int) -> Iterator[int]:
+        """The sequences, up to `until`, of changes from which their author's name was taken; ascending."""
+
     def changed(self, channel_id: str, message_sequence: int) -> tuple[Row | None, list[Row]]:
         """One message, None when it is not held, and all of its changes."""
 

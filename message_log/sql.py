@@ -335,6 +335,9 @@ class SqlMessageLog:
         parts = self._open_parts()
         return await parts.writer.run(lambda: parts.committer.take_name(author, channel_id, after, until))
 
+    async def names_taken(self) -> int:
+        return await self._ask(lambda queries, connection: queries.names_taken(connection))
+
     async def growing_since(self, moment: datetime, *, limit: int) -> list[tuple[str, int, int]]:
         return await self._ask_changes(
             lambda queries, connection: queries.growing_since(connection, to_microseconds(moment), limit)

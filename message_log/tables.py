@@ -22,6 +22,8 @@ log_info = Table(
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("epoch", _text(), nullable=False),
     Column("revocations_version", BigInteger, nullable=False, server_default="0"),
+    # Raised whenever a name is taken from changes: they get no new numbers that would tell of it.
+    Column("names_taken", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("id = 1", name="log_info_one_row"),
 )
 

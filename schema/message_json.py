@@ -31,7 +31,7 @@ class NotPlain(Exception):
 class _Values:
     """The leaves selected on a message."""
 
-    __slots__ = ("_constants", "_integers", "_names", "_plain_types", "_read", "_selection", "contents")
+    __slots__ = ("_constants", "_integers", "_moments", "_names", "_plain_types", "_read", "_selection", "contents")
 
     def __init__(self, leaves: tuple[Leaf, ...]) -> None:
         self._selection = MessageSelection("", leaves)
@@ -44,6 +44,9 @@ class _Values:
         self._integers = [
             index for index, attribute in enumerate(attributes) if attribute in ("sequence", "token_count", "revision")
         ]
+        self._moments = [
+            index for index, attribute in enumerate(attributes) if attribute in ("timestamp", "edited_at", "erased_at")
+        ]
         self._plain_types: set[tuple[type, ...]] = set()
         self.contents = attributes.count("content")
 
@@ -55,6 +58,11 @@ class _Values:
         for index in self._integers:
             value = values[index]
             if value is not None and not -INT_MAX <= value <= INT_MAX:
+                return self._serialised(message)
+        for index in self._moments:
+            moment = values[index]
+            # orjson leaves out a fraction of zero; the contract has six digits always.
+            if moment is not None and not moment.microsecond:
                 return self._serialised(message)
         found = dict(zip(self._names, values, strict=False))
         if self._constants:

@@ -38,6 +38,7 @@ class MemoryLog:
         self.appends = 0
         self.revoked = RevocationSet()
         self.pages = 0
+        self.taken = 0
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)
@@ -115,7 +116,12 @@ class MemoryLog:
         held = self.changes.held.get(channel_id, [])
         taken = [after < c.sequence <= until and c.author == author for c in held]
         held[:] = [replace(c, author=ERASED_AUTHOR) if took else c for c, took in zip(held, taken, strict=True)]
+        self.taken += any(taken)
         return sum(taken)
+
+    async def names_taken(self) -> int:
+        await self._answer()
+        return self.taken
 
     async def scrub(self) -> bool:
         await self._answer()

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from changes import ChangeDraft, MessageChangeKind
+from changes import ChangeDraft, MessageChange, MessageChangeKind
 from delivery.hubs import Hubs
 from delivery.results import Render
 from message_log.sql import SqlMessageLog
 from messages import Draft, Message
+from resolvers.erasing import erase_author
 from tests.delivery.recorder import Recorder
 
 Node = tuple[SqlMessageLog, Hubs]
@@ -84,4 +85,28 @@ async def test_other_node_is_right_after_a_sweep_although_nobody_follows_changes
     await log.change(ChangeDraft("c", 1, ERASED))
     async with asyncio.timeout(5):
         while (await until(await follow(others, 0), 1)) != [b"1:"]:
+            await asyncio.sleep(0.01)
+
+
+async def test_name_that_was_taken_is_sent_by_no_node_after_a_sweep(nodes: tuple[Node, Node]) -> None:
+    (log, _), (_, others) = nodes
+    await log.append(Draft("c", "ada", "a message"))
+    # By somebody who has posted nothing there: so no change tells that the name went.
+    await log.change(ChangeDraft("c", 1, EDITED, by="eve", text="corrected"))
+
+    def show(change: MessageChange) -> bytes:
+        return change.author.encode()
+
+    async def changes() -> Recorder:
+        sink = Recorder()
+        await others.changes.subscribe("c", 0, cohort="same", filter=None, render=show, sink=sink)
+        return sink
+
+    keeping = await changes()
+    assert await until(keeping, 1) == [b"eve"]
+    await asyncio.sleep(0.2)  # The other node has looked since it began, and keeps the change.
+    assert await until(await changes(), 1) == [b"eve"]
+    await erase_author(log, "eve", by=None)
+    async with asyncio.timeout(5):
+        while await until(await changes(), 1) != [b"erased"]:
             await asyncio.sleep(0.01)

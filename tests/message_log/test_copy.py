@@ -240,6 +240,27 @@ async def test_copy_that_is_run_again_brings_over_what_was_changed_since(source_
     assert "erased soon" not in str((await held(target_url))["changes"])
 
 
+async def test_copy_that_is_run_again_takes_names_from_changes_that_were_copied_before(
+    source_url: str, target_url: str
+) -> None:
+    await fill(source_url)
+    log = SqlMessageLog(source_url)
+    await log.open(Recorder())
+    for number in range(5):
+        by = "eve" if number % 2 else "ada"
+        await log.change(ChangeDraft("general", 1, MessageChangeKind.EDITED, by=by, text=f"edition {number}"))
+    await log.close()
+    copy_log(source_url, target_url)
+    assert "eve" in str((await held(target_url))["changes"])
+    log = SqlMessageLog(source_url)
+    await log.open(Recorder())
+    assert await log.take_name("eve", "general", 0, 100) == 2
+    await log.close()
+    copy_log(source_url, target_url, batch=1)
+    assert "eve" not in str((await held(target_url))["changes"])
+    assert await held(target_url) == await held(source_url)
+
+
 async def test_copy_takes_revocations_along(source_url: str, target_url: str) -> None:
     await fill(source_url)
     revocation = Revocation("eve", "general", None, datetime(2026, 11, 27, tzinfo=UTC), "ada")

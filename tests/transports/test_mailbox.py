@@ -69,3 +69,20 @@ async def test_mailbox_whose_reader_left_takes_nothing() -> None:
     mailbox.leave()
     assert await reading is None
     assert not mailbox.write(batch(1))
+
+
+async def test_mailbox_gives_back_what_was_not_taken() -> None:
+    mailbox = Mailbox()
+    reading = asyncio.ensure_future(mailbox.take(10))
+    await asyncio.sleep(0)
+    mailbox.write(batch(1))
+    assert mailbox.unsent() == [MESSAGE]
+    mailbox.take_back()  # Before the reader, who was woken, had its turn.
+    assert mailbox.unsent() == ()
+    await asyncio.wait_for(mailbox.writable(), 1)
+    await asyncio.sleep(0)
+    assert not reading.done()
+    second = batch(1)
+    mailbox.write(second)
+    assert await reading is second
+    assert mailbox.unsent() == ()

@@ -1,8 +1,9 @@
 """A sink for streams that are written by a task: one batch waits here while the one before is on its way."""
 
 import asyncio
+from collections.abc import Sequence
 
-from delivery.sink import Batch, Sink
+from delivery.sink import Batch, Entry, Sink
 from errors import Forbidden, RaqcoonError, Unauthenticated
 
 
@@ -39,6 +40,13 @@ class Mailbox(Sink):
             self._emptied.clear()
             await self._emptied.wait()
 
+    def unsent(self) -> Sequence[Entry]:
+        return () if self._batch is None else self._batch.entries
+
+    def take_back(self) -> None:
+        self._batch = None
+        self._emptied.set()
+
     def end(self, error: RaqcoonError | None) -> None:
         if self.ended:
             return
@@ -55,13 +63,14 @@ class Mailbox(Sink):
 
     async def take(self, seconds: float) -> Batch | None:
         """The next batch; None after `seconds` without one, or when the stream is at its end."""
-        if self._batch is None and not self.ended and not self.gone:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(seconds):
+        try:
+            async with asyncio.timeout(seconds):
+                # Again where a batch was taken back before this reader had its turn.
+                while self._batch is None and not self.ended and not self.gone:
+                    self._changed.clear()
                     await self._changed.wait()
-            except TimeoutError:
-                return None
+        except TimeoutError:
+            return None
         if self.gone:
             return None
         batch, self._batch = self._batch, None

@@ -5,13 +5,14 @@ the id differs, so a batch is laid out once as pieces between which every subscr
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import orjson
 
-from delivery.sink import Batch, Claim, Frames, Holder, Sink
+from delivery.sink import Batch, Claim, Entry, Frames, Holder, Sink
 from errors import RaqcoonError
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -118,7 +119,7 @@ class SendSink(Sink):
     `head` and `tail` enclose each payload. A batch is taken when the one before it has been sent.
     """
 
-    __slots__ = ("_head", "_on_end", "_send", "_sending", "_tail")
+    __slots__ = ("_head", "_on_end", "_send", "_sending", "_tail", "_unsent")
 
     def __init__(self, send: Send, head: str, tail: str, on_end: OnEnd) -> None:
         self._send = send
@@ -126,17 +127,26 @@ class SendSink(Sink):
         self._tail = tail
         self._on_end = on_end
         self._sending: asyncio.Task[None] | None = None
+        self._unsent: deque[tuple[Entry, bytes]] = deque()
 
     def write(self, batch: Batch) -> bool:
         if self._sending is not None:
             return False
-        self._sending = asyncio.get_running_loop().create_task(self._send_batch(batch))
+        self._unsent.extend(zip(batch.entries, batch.payloads, strict=True))
+        self._sending = asyncio.get_running_loop().create_task(self._send_batch())
         return True
 
-    async def _send_batch(self, batch: Batch) -> None:
-        for payload in batch.payloads:
+    async def _send_batch(self) -> None:
+        while self._unsent:
+            _, payload = self._unsent.popleft()
             await self._send({"type": "websocket.send", "text": self._head + payload.decode() + self._tail})
         self._sending = None
+
+    def unsent(self) -> Sequence[Entry]:
+        return [entry for entry, _ in self._unsent]
+
+    def take_back(self) -> None:
+        self._unsent.clear()
 
     async def writable(self) -> None:
         while self._sending is not None:
