@@ -3,12 +3,12 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, exists, func, select
 
 from changes import MessageChange, MessageChangeKind, changes_epoch
 from message_log.batch import from_microseconds
 from message_log.dialect import Dialect
-from message_log.tables import changes, channels, growing
+from message_log.tables import changes, channels, growing, messages
 from messages import text_size_bytes
 
 KINDS = (
@@ -48,10 +48,14 @@ _OLDEST_SEQUENCE = select(
         1,
     )
 )
-# Every row is looked at: there is one for each message that grows just now.
+# Every row is looked at: there is one for each message that grows just now. One whose message is gone may be left where
+# retention was interrupted, or a piece came while it was at work. It must not take the place of others.
 _GROWING_SINCE = (
     select(growing.c.channel_id, growing.c.sequence, growing.c.revision)
-    .where(growing.c.touched_at < bindparam("moment"))
+    .where(
+        growing.c.touched_at < bindparam("moment"),
+        exists().where(messages.c.channel_id == growing.c.channel_id, messages.c.sequence == growing.c.sequence),
+    )
     .limit(bindparam("limit"))
 )
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from changes import ChangeDraft, MessageChangeKind
-from message_log.growth import Growth, GrowthPolicy
+from message_log.growth import MESSAGES_PER_READ, Growth, GrowthPolicy
 from message_log.sql import SqlMessageLog
 from message_log.sqlite import SqliteDialect
 from messages import Draft
@@ -220,4 +220,22 @@ async def test_erased_text_is_in_no_dump_of_postgresql(postgres_url: str, record
     after = await dump()
     assert SECRET.encode() not in after
     assert b"left" in after
+    await log.close()
+
+
+async def test_what_an_interrupted_retention_has_left_keeps_no_message_from_being_completed(
+    log_url: str, recorder: Recorder
+) -> None:
+    log = SqlMessageLog(log_url)
+    await log.open(recorder)
+    rows = [Draft("general", "ada", str(n), complete=False) for n in range(MESSAGES_PER_READ)]
+    await append(log, *rows, Draft("other", "ada", "left alone", complete=False))
+    parts = log._parts
+    assert parts is not None
+    forgotten = text("DELETE FROM messages WHERE channel_id = 'general'")
+    await parts.writer.run(lambda: parts.committer.change(lambda connection: connection.execute(forgotten).rowcount))
+    growth = Growth(log, GrowthPolicy(), now=lambda: datetime.now(UTC) + timedelta(hours=1))
+    assert await growth.run_once() == 1
+    (held,) = await everything(log, "other")
+    assert held.complete
     await log.close()
