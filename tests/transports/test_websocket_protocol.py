@@ -1,10 +1,16 @@
-"""What a drain does to a socket whose handshake is still under way."""
+"""A socket while it opens and while it closes, and what of it is counted."""
 
+import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.transports.live_server import Closed, RawSocket, Refused, serve
+from tests.transports.live_server import Closed, RawSocket, Refused, frame, serve, until
+from transports.serving.held_bytes import HeldBytes
+from transports.serving.http_protocol import HttpProtocol
+from transports.serving.keepalive import Keepalive
+from transports.serving.websocket_protocol import WebSocketProtocol
 from transports.wire.sinks import DIRECT
 
 
@@ -32,3 +38,79 @@ async def test_socket_that_is_sent_away_and_then_refused_is_refused() -> None:
         with pytest.raises(Refused) as refused:
             await RawSocket.open(port, "/")
         assert refused.value.status == 403
+
+
+def captured(made: list[WebSocketProtocol]) -> Any:
+    class Noted(WebSocketProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    return Noted
+
+
+async def accept_and_wait(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def test_what_waits_for_its_turn_is_counted_before_it_has_it() -> None:
+    made: list[WebSocketProtocol] = []
+    held = HeldBytes()
+    async with serve(accept_and_wait, ws=captured(made), http=partial(HttpProtocol, held_bytes=held)) as port:
+        opened = await RawSocket.open(port, "/")
+        begun = frame("x" * 100_000)[:50_000]
+        made[0].data_received(begun)
+        assert held.total == len(begun)
+        opened.reset()
+        await until(lambda: not made[0].connections)
+        assert held.total == 0
+
+
+async def test_socket_that_closes_while_more_is_held_reads_on_to_the_clients_answer() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        await send({"type": "websocket.close", "code": 1000})
+
+    made: list[WebSocketProtocol] = []
+    async with serve(app, ws=captured(made)) as port:
+        opened = await RawSocket.open(port, "/")
+        made[0].close_timeout = 3600.0
+        opened.writer.write(frame("x") * 3000 + frame(b"\x03\xe8", opcode=8))
+        async with asyncio.timeout(10):
+            await opened.reader.read()
+        opened.writer.close()
+
+
+async def test_socket_whose_end_waits_for_a_client_that_takes_nothing_is_cut() -> None:
+    made: list[WebSocketProtocol] = []
+    async with serve(accept_and_wait, ws=captured(made)) as port:
+        opened = await RawSocket.open(port, "/")
+        keepalive = Keepalive(made[0].connections, slow_timeout_seconds=60.0)  # type: ignore[arg-type]
+        transport = made[0].transport
+        made[0].transport = Closing(transport)
+        now = asyncio.get_running_loop().time()
+        keepalive.look([made[0]], now)
+        keepalive.look([made[0]], now + 59)
+        assert not transport.is_closing()
+        keepalive.look([made[0]], now + 61)
+        assert transport.is_closing()
+        assert keepalive.slow_cut == 1
+        opened.writer.close()
+
+
+class Closing:
+    """A transport that is closed, with bytes in its buffer that are not taken."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return True

@@ -58,6 +58,8 @@ class Keepalive:
                 connection.close_if_idle(now)
             if not isinstance(connection, WebSocketProtocol):
                 continue
+            if connection.paused_since is None and connection.transport.is_closing():
+                connection.paused_since = now  # Closing waits for a buffer that may never drain.
             if connection.paused_since is not None:
                 if now - connection.paused_since > self._slow_timeout_seconds:
                     self.slow_cut += 1

@@ -190,6 +190,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.admission.leave(self.client[0] if self.client else None)
         if self.held_bytes is not None:
             self.held_bytes.change(self.held, 0)
+            self.held_bytes = None  # A turn that was asked for may still come.
         scope = getattr(self, "scope", None)
         if scope is not None:
             scope["extensions"].pop(DIRECT, None)  # Breaks a cycle, so that memory returns without a collection,
@@ -215,6 +216,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             # uvicorn's timer calls `close()`, which waits for the buffer of a client that may never read.
             self.close_timer.cancel()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+            if self.unparsed and not self.read_paused:
+                # The application takes nothing more, and uvicorn reads on: nobody else would go on with what is held.
+                self.transport.pause_reading()
+                self._ask_for_turn()
 
     async def receive(self) -> Any:
         event = await super().receive()
@@ -229,6 +234,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().data_received(data)  # The handshake, which HTTP's protocol hands on whole.
         elif self.unparsed:
             self.unparsed += data
+            self._count_held()
         elif len(data) <= SLICE_BYTES and self.turns.has_time():
             began = perf_counter()
             super().data_received(data)
@@ -238,6 +244,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.unparsed = data
             self.transport.pause_reading()
             self._ask_for_turn()
+            self._count_held()  # A thousand connections may be read before the first of them has its turn.
 
     def _count_held(self) -> None:
         """Counts what came of a message that is not complete; cuts the connection where everybody's is too much."""
