@@ -18,6 +18,7 @@ from transports.gate.addresses import TrustedProxies
 from transports.gate.admission import Admission
 from transports.gate.connections import Connections
 from transports.serving import http_protocol
+from transports.serving.held_bytes import HeldBytes
 from transports.serving.http_protocol import HEADERS_SECONDS, LINGER_SECONDS, REQUEST_SECONDS, HttpProtocol
 from transports.serving.http_reader import HEADERS_BYTES_MAX
 
@@ -297,3 +298,91 @@ async def test_clients_of_a_trusted_proxy_are_counted_apart() -> None:
             assert refused.value.status == 429
             for each in opened:
                 await each.close()
+
+
+# -- becoming a WebSocket ------------------------------------------------------------------------------------------
+
+
+def upgrade(path: bytes) -> bytes:
+    return (
+        b"GET " + path + b" HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+
+
+async def test_connection_past_the_limit_that_asks_about_health_cannot_become_a_websocket() -> None:
+    admission = Admission(max_connections=1)
+    async with http_server(admission) as (port, _):
+        first = await connect(port, HEALTH)
+        await first[0].readuntil(b'{"status":"ok"}')
+        said = await answer(await connect(port, upgrade(b"/healthz")))
+        assert said.startswith(b"HTTP/1.1 503 ")
+        await until(lambda: admission.waiting_to_hear == 0)
+        assert admission.inside == 1
+        first[1].close()
+
+
+async def test_handshake_that_waited_behind_a_request_is_held_no_longer() -> None:
+    held = HeldBytes()
+    async with memory_chat() as chat:
+        app = build_app(chat, Operations())
+        async with serve(app, http=partial(HttpProtocol, held_bytes=held)) as port:
+            reader, writer = await connect(port, HEALTH + upgrade(b"/api/ws/c"))
+            await reader.readuntil(b'{"status":"ok"}')
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            assert held.total == 0
+            writer.close()
+
+
+async def test_path_that_is_no_ascii_is_refused_as_a_websocket_too() -> None:
+    async with http_server() as (port, _):
+        for request in (b"GET /\xff HTTP/1.1\r\nhost: localhost\r\n\r\n", upgrade(b"/api/ws/\xff?\xff")):
+            assert (await answer(await connect(port, request))).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_http_1_0_has_no_upgrades_and_no_100_continue() -> None:
+    async with http_server() as (port, _):
+        said = await answer(await connect(port, upgrade(b"/healthz").replace(b"HTTP/1.1", b"HTTP/1.0")))
+        assert said.startswith(b"HTTP/1.1 200 ")
+        said = await answer(
+            await connect(
+                port,
+                b"POST /api/messages HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n{}",
+            )
+        )
+        assert b"100 Continue" not in said
+        assert said.startswith(b"HTTP/1.1 4")
+
+
+# -- where one request ends and the next begins --------------------------------------------------------------------
+
+
+async def test_answer_without_100_continue_ends_the_connection() -> None:
+    # The client may send the body that it announced, or leave it out and send its next request.
+    async with http_server() as (port, _):
+        said = await answer(
+            await connect(
+                port,
+                b"PUT /healthz HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 1000\r\n\r\n"
+                + HEALTH,
+            )
+        )
+        assert b"100 Continue" not in said
+        assert said.count(b"HTTP/1.1 ") == 1
+        assert b"connection: close" in said
+
+
+async def test_trailer_that_ends_the_connection_leaves_nobody_waiting() -> None:
+    async with http_server() as (port, _):
+        chunked = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+        said = await answer(await connect(port, chunked + b"0\r\nconnection: close\r\n\r\n" + HEALTH))
+        assert said.count(b"HTTP/1.1 200 ") == 1
+
+
+async def test_absolute_url_without_a_path_asks_for_the_root() -> None:
+    async with http_server() as (port, _):
+        said = await answer(
+            await connect(port, b"GET http://localhost HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        )
+        assert b" 400 " not in said.partition(b"\r\n")[0]

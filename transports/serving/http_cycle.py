@@ -47,3 +47,16 @@ class Cycle(RequestResponseCycle):
         """The client will send nothing more after this request, which is whole, or those that are held behind it."""
         self.half_closed = True
         self.message_event.set()
+
+
+class ExpectingCycle(Cycle):
+    """A request whose client waits for `100 Continue` before it sends the body.
+
+    Answered without that, it may send the body all the same, or leave it out and go on with its next request, which
+    would then be read as the body. So such an answer ends the connection (RFC 9110 section 10.1.1).
+    """
+
+    async def send(self, message: Any) -> None:
+        if self.waiting_for_100_continue and self.more_body:
+            self.keep_alive = False
+        await super().send(message)

@@ -77,6 +77,10 @@ class HttpProtocol(HttpReader):
         return self if self._admission is not None and self._admission.trusts(host) else host
 
     def handle_websocket_upgrade(self) -> None:
+        if self._refusal is not None:
+            # It was let through as a question about health. A WebSocket would be counted out, and was never in.
+            self._turn_away(*self._refusal)
+            return
         super().handle_websocket_upgrade()
         if self.parser is None:
             # It is the WebSocket's now, which counts it out.

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from transports.serving.held_bytes import HeldBytes
-from transports.serving.http_cycle import Cycle
+from transports.serving.http_cycle import Cycle, ExpectingCycle
 from transports.serving.turns import REQUEST_SECONDS, ROUND_SECONDS, turns_of
 
 logger = logging.getLogger(__name__)
@@ -292,12 +292,13 @@ class HttpReader(HttpToolsProtocol):
             return  # `_upgrade` follows.
         self._in_body = True
         url = httptools.parse_url(self.url)
-        raw_path = url.path
+        raw_path = url.path or b"/"
         path = raw_path.decode("ascii")
         scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
         scope["raw_path"] = self.root_path.encode("ascii") + raw_path
         scope["query_string"] = url.query or b""
-        cycle = Cycle(
+        expects = self.expect_100_continue and version == "1.1"
+        cycle = (ExpectingCycle if expects else Cycle)(
             scope=scope,
             transport=self.transport,
             flow=self.flow,
@@ -306,7 +307,7 @@ class HttpReader(HttpToolsProtocol):
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
+            expect_100_continue=expects,
             keep_alive=version == "1.1" and parser.should_keep_alive() and not self._last_request,
             on_response=self.on_response_complete,
         )
@@ -338,6 +339,8 @@ class HttpReader(HttpToolsProtocol):
             cycle = self.cycle
             if cycle is not None and not cycle.response_complete:
                 cycle.more_body = False
+                if not self.parser.should_keep_alive():
+                    cycle.keep_alive = False  # A trailer says so, and the parser takes nothing more.
                 cycle.half_closed = self._eof
                 cycle.message_event.set()
             else:
@@ -364,7 +367,7 @@ class HttpReader(HttpToolsProtocol):
             return
         if self.scope["method"] == "CONNECT":
             self._turn_away(501, "This server is no proxy.")
-        elif not self._should_upgrade():
+        elif self.scope["http_version"] == "1.0" or not self._should_upgrade():
             # The parser takes what follows for the other protocol, a body too; a new one that does not see the header
             # does not. Java's HTTP client asks for h2c in every first request, posts too.
             head = self._head_without(b"upgrade")
@@ -400,3 +403,5 @@ class HttpReader(HttpToolsProtocol):
             self._turn_away(400, "This is no request for a WebSocket.")
             return
         self.parser = None  # type: ignore[assignment]  # A cycle, which only a collection would find.
+        # What follows is the WebSocket's to count, and this protocol is not told when the connection ends.
+        self._forget_unread()
