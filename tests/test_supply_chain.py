@@ -72,11 +72,11 @@ def test_audit_says_what_it_proves(packages: list[object], line: str, code: int,
 @pytest.mark.parametrize(
     ("code", "last"),
     [
-        (0, "1880 passed in 840.12s (0:14:00) | audit: proves nothing, (0 of 3)"),
-        (1, "audit: proves nothing, (0 of 3)"),
+        (0, ["1880 passed in 840.12s (0:14:00) | audit: proves nothing, (0 of 3)", "1880 passed in 840.12s (0:14:00)"]),
+        (1, ["audit: proves nothing, (0 of 3)"]),
     ],
 )
-def test_ci_ends_in_the_tests_summary_and_the_audits(tmp_path: Path, code: int, last: str) -> None:
+def test_ci_ends_in_the_tests_summary_and_the_audits(tmp_path: Path, code: int, last: list[str]) -> None:
     script = (REPOSITORY / ".ci" / "run").read_text()
     (report := tmp_path / "report").write_text("x\n=== 1880 passed in 840.12s (0:14:00) ===\n")
     binary = tmp_path / "uv"
@@ -87,4 +87,4 @@ def test_ci_ends_in_the_tests_summary_and_the_audits(tmp_path: Path, code: int, 
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code
-    assert done.stdout.splitlines()[-1] == last
+    assert done.stdout.splitlines()[-len(last) :] == last
