@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.checker import check, report
+from tests.chaos.history import Stored
 from tests.chaos.run import Outcome, run
 from tests.cluster.postgres import own_postgres
 
@@ -23,8 +24,9 @@ def figures(outcome: Outcome) -> str:
     lines += [
         f"{outcome.seconds:.0f} s, {sum(outcome.counts.values())} faults",
         f"{outcome.posted} posts, {outcome.acknowledged} acknowledged, {outcome.unknown} tries of unknown outcome",
-        f"{len(outcome.history.log)} messages in the log, {outcome.delivered} deliveries, "
-        f"{outcome.reconnections} reconnections",
+        f"{outcome.changed} changes acknowledged, "
+        f"{sum(isinstance(entry, Stored) for entry in outcome.history.log)} messages in the log",
+        f"{outcome.delivered} deliveries, {outcome.reconnections} reconnections",
     ]
     return "\n".join(lines)
 

@@ -16,6 +16,8 @@ What must hold, in each channel:
 | `fell short`  | who listened to the end has received everything up to the log's end                        |
 | `heard on`    | a second after a revocation was acknowledged nothing reaches whom it is for                |
 
+What must hold of changes is told in `change_checker`.
+
 Contents are unique, so a content names a post.
 """
 
@@ -23,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tests.chaos.change_checker import change_violations
 from tests.chaos.history import (
     Acknowledged,
     Began,
@@ -30,11 +33,14 @@ from tests.chaos.history import (
     Ended,
     Event,
     Fault,
+    Held,
     History,
     Posted,
     Restoring,
     Revoked,
+    Standing,
     Stored,
+    StoredChange,
 )
 
 REVOKED_SECONDS = 1.0
@@ -49,7 +55,7 @@ class Violation:
     channel_id: str
     text: str
     events: tuple[Event, ...] = ()
-    log: tuple[Stored, ...] = ()
+    log: tuple[Held, ...] = ()
 
     @property
     def size(self) -> int:
@@ -65,7 +71,10 @@ def check(history: History) -> list[Violation]:
     """Every violation in a history, those with the shortest proof first."""
     channels: dict[str, _Channel] = defaultdict(_Channel)
     for entry in history.log:
-        channels[entry.channel_id].log.append(entry)
+        if isinstance(entry, Stored):
+            channels[entry.channel_id].log.append(entry)
+        else:
+            channels[entry.channel_id].changed.append(entry)
     for event in history.events:
         if not isinstance(event, Fault):
             channels[event.channel_id].events.append(event)
@@ -94,15 +103,16 @@ class _Channel:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.log: list[Stored] = []
+        self.changed: list[StoredChange | Standing] = []
 
     def violations(self, channel_id: str) -> Iterator[Violation]:
-        def violation(kind: str, text: str, *proof: Event | Stored) -> Violation:
+        def violation(kind: str, text: str, *proof: Event | Held) -> Violation:
             return Violation(
                 kind,
                 channel_id,
                 text,
-                tuple(part for part in proof if not isinstance(part, Stored)),
-                tuple(part for part in proof if isinstance(part, Stored)),
+                tuple(part for part in proof if not isinstance(part, Held)),
+                tuple(part for part in proof if isinstance(part, Held)),
             )
 
         self._violation = violation
@@ -111,6 +121,8 @@ class _Channel:
         yield from self._in_log()
         yield from self._in_answers()
         yield from self._in_deliveries()
+        for kind, text, *proof in change_violations(self.events, self.changed):
+            yield violation(kind, text, *proof)
 
     def _in_log(self) -> Iterator[Violation]:
         posted = {event.content for event in self.events if isinstance(event, Posted)}
@@ -184,9 +196,11 @@ class _Channel:
         entry = self._held.get(event.sequence)
         if entry is None:
             yield self._violation("not in log", f"the log has no {event.sequence}", event)
-        elif entry.content != event.content:
+        elif event.content is not None and entry.content != event.content:
             text = f"{event.sequence} is {entry.content!r} in the log, and was delivered as {event.content!r}"
             yield self._violation("not in log", text, event, entry)
+        if event.content is None:
+            return
         first = seen.setdefault(event.sequence, event)
         if first.content != event.content:
             text = f"{event.sequence} was delivered as {first.content!r} and as {event.content!r}"

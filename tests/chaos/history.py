@@ -60,13 +60,13 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A subscriber receives a message."""
+    """A subscriber receives a message. `content` is None where it was erased already."""
 
     at: float
     channel_id: str
     subscriber: str
     sequence: int
-    content: str
+    content: str | None
 
     def __str__(self) -> str:
         return f"{self.subscriber} receives {self.channel_id}:{self.sequence} {self.content!r}"
@@ -95,6 +95,103 @@ class Ended:
 
     def __str__(self) -> str:
         return f"{self.subscriber} has had time to hear everything"
+
+
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """An author tries to make `revision` of a message; tried again, it is one more event.
+
+    `text` is the piece or the new content, unique; None for what has no text.
+    """
+
+    at: float
+    channel_id: str
+    author: str
+    message: int
+    revision: int
+    kind: str
+    text: str | None
+
+    def __str__(self) -> str:
+        return f"{self.author} tries {_change(self)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The author is told that it was done."""
+
+    at: float
+    channel_id: str
+    author: str
+    message: int
+    revision: int
+    kind: str
+    text: str | None
+
+    def __str__(self) -> str:
+        return f"{self.author} is told of {_change(self)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeUnknown:
+    """The author is not told what became of a try."""
+
+    at: float
+    channel_id: str
+    author: str
+    message: int
+    revision: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.author} is not told what became of revision {self.revision} of {self.message}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class BeganChanges:
+    """A follower begins at the position `sequence` among the channel's changes."""
+
+    at: float
+    channel_id: str
+    subscriber: str
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.subscriber} begins after change {self.sequence} of {self.channel_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeDelivered:
+    """A follower receives a change."""
+
+    at: float
+    channel_id: str
+    subscriber: str
+    sequence: int
+    message: int
+    revision: int
+    kind: str
+    text: str | None
+
+    def __str__(self) -> str:
+        return f"{self.subscriber} receives change {self.sequence}: {_change(self)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shows:
+    """What a follower shows of a message at the end, after it has had time to hear everything."""
+
+    at: float
+    channel_id: str
+    subscriber: str
+    sequence: int
+    text: str
+    revision: int
+    complete: bool
+    erased: bool
+
+    def __str__(self) -> str:
+        return f"{self.subscriber} shows {_standing(self)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +241,64 @@ class Stored:
         return f"the log holds {self.channel_id}:{self.sequence} {self.content!r}"
 
 
-Event = Posted | Acknowledged | Unknown | Began | Delivered | Disconnected | Ended | Revoked | Restoring | Fault
+@dataclass(frozen=True, slots=True)
+class StoredChange:
+    """A change that the log holds in the end. `text` is None where there is none, or where the message was erased."""
+
+    channel_id: str
+    sequence: int
+    message: int
+    revision: int
+    kind: str
+    text: str | None
+
+    def __str__(self) -> str:
+        return f"the log holds change {self.sequence}: {_change(self)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the log says of a message in the end."""
+
+    channel_id: str
+    sequence: int
+    text: str
+    revision: int
+    complete: bool
+    erased: bool
+
+    def __str__(self) -> str:
+        return f"the log says {_standing(self)}"
+
+
+def _change(each: Changing | Changed | ChangeDelivered | StoredChange) -> str:
+    return f"{each.kind} {each.text!r}, revision {each.revision} of {each.channel_id}:{each.message}"
+
+
+def _standing(each: Shows | Standing) -> str:
+    state = "erased" if each.erased else "complete" if each.complete else "growing"
+    return f"{each.channel_id}:{each.sequence} at revision {each.revision}, {state}, {each.text!r}"
+
+
+Event = (
+    Posted
+    | Acknowledged
+    | Unknown
+    | Began
+    | Delivered
+    | Disconnected
+    | Ended
+    | Changing
+    | Changed
+    | ChangeUnknown
+    | BeganChanges
+    | ChangeDelivered
+    | Shows
+    | Revoked
+    | Restoring
+    | Fault
+)
+Held = Stored | StoredChange | Standing
 
 
 @dataclass(slots=True)
@@ -152,4 +306,4 @@ class History:
     """Events in the order of their times, and the log's content afterwards, by channel and sequence."""
 
     events: list[Event] = field(default_factory=list)
-    log: list[Stored] = field(default_factory=list)
+    log: list[Held] = field(default_factory=list)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,15 +21,17 @@ from typing import Any
 import orjson
 
 import server
+from changes import ChangeDraft
 from delivery.hub import Hub
 from delivery.inflow import Inflow
 from message_log import hints, postgresql, wire
 from message_log.batch import Batch
+from message_log.change_batch import ChangePlan
 from message_log.hints import Hints
-from message_log.protocol import Commit, Entry, LogListener
+from message_log.protocol import Appended, Commit, Entry, LogListener
 from message_log.revocation_watch import RevocationWatch
 from message_log.sql import SqlMessageLog
-from messages import Draft
+from messages import Draft, Message
 
 COMMIT_SECONDS = 0.05
 """How long after its delivery the buggy node commits: a fault must be able to fall between the two."""
@@ -115,6 +118,30 @@ def revocations_unwatched() -> None:
     RevocationWatch._watch = never  # type: ignore[method-assign]
 
 
+def piece_again() -> None:
+    """A piece that comes again is appended again."""
+    append = ChangePlan._append
+
+    def whatever_came(self: ChangePlan, draft: ChangeDraft, message: Message) -> Appended:
+        self._made.clear()
+        return append(self, replace(draft, revision=message.revision), replace(message, complete=False))
+
+    ChangePlan._append = whatever_came  # type: ignore[method-assign]
+
+
+def pages_kept() -> None:
+    """A page that was read once is shown again, whatever was done to its messages since."""
+    read, kept = SqlMessageLog.page, dict[str, Any]()
+
+    async def page(self: SqlMessageLog, channel_id: str, **asked: Any) -> Any:
+        key = f"{channel_id} {asked}"
+        if key not in kept:
+            kept[key] = await read(self, channel_id, **asked)
+        return kept[key]
+
+    SqlMessageLog.page = page  # type: ignore[method-assign,assignment]
+
+
 BUGS = {
     bug.__name__: bug
     for bug in (
@@ -125,6 +152,8 @@ BUGS = {
         early_hint_trusted,
         foreign_hint_trusted,
         revocations_unwatched,
+        piece_again,
+        pages_kept,
     )
 }
 

@@ -3,25 +3,37 @@
 import asyncio
 import random
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
-from messages import encode_cursor
-from tests.chaos.history import Ended, History, Stored
+from changes import apply_change
+from message_log.batch import from_microseconds, lived
+from message_log.change_queries import COLUMNS, as_changes
+from messages import Message, encode_cursor
+from tests.chaos.authors import Author
+from tests.chaos.follower import Follower
+from tests.chaos.history import Ended, Held, History, Standing, Stored, StoredChange
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.people import Book, Publisher, listener, named
 from tests.cluster.chat_client import ChatClient
 from tests.cluster.postgres import PostgresProcess
 from tests.cluster.proxy import proxied
-from tests.cluster.subscriber import Subscriber, subscribed
+from tests.cluster.subscriber import Subscriber, end, subscribed
 from tests.server_process import REPOSITORY, ServerProcess, running
 from tests.transports.tokens import SECRET, token
 
 PROGRAM = str(REPOSITORY / "tests" / "chaos" / "node_program.py")
 CHANNELS = ["red", "green", "blue"]
+LIVING = "gold"
+"""The channel whose messages grow, are edited and erased, beside plain posts."""
+AUTHORS = 3
+VISITORS = 4
+"""Followers that come while messages are changed, one every `VISIT_SECONDS`; as many come afterwards."""
+VISIT_SECONDS = 2.0
+PAGE_PAUSE_SECONDS = 0.5
 NODES = "abc"
 PUBLISHERS = 6
 SUBSCRIBERS_PER_CHANNEL = 3
@@ -41,6 +53,7 @@ class Outcome:
     problems: list[str]
     posted: int
     acknowledged: int
+    changed: int
     unknown: int
     delivered: int
     reconnections: int
@@ -106,8 +119,15 @@ async def run(
         outcasts = [each for each in subscribers if each.name.endswith(str(SUBSCRIBERS_PER_CHANNEL - 1))]
         steady = [each for each in subscribers if each not in outcasts]
         await stack.enter_async_context(subscribed(*subscribers))
+        visits = _Visits(stack, book, nodes, clients, epoch)
+        # These two may be slow and lose their connections, as the others may.
+        steady += [await visits.come(), await visits.come()]
+        authors = [
+            Author(f"author{i}", book, clients, LIVING, random.Random(chance.random())) for i in range(AUTHORS + 1)
+        ]
         publishers = [
-            Publisher(f"p{i}", book, clients, CHANNELS, random.Random(chance.random())) for i in range(PUBLISHERS)
+            Publisher(f"p{i}", book, clients, [*CHANNELS, LIVING], random.Random(chance.random()))
+            for i in range(PUBLISHERS)
         ]
         burst = Publisher("burst", book, clients, CHANNELS, random.Random(chance.random()))
         last = Publisher("last", book, clients, CHANNELS, random.Random(chance.random()))
@@ -116,17 +136,25 @@ async def run(
 
         stop = asyncio.Event()
         publishing = [asyncio.create_task(publisher.run(stop, PAUSE_SECONDS)) for publisher in publishers]
+        publishing += [asyncio.create_task(author.run(stop, PAUSE_SECONDS)) for author in authors[:-1]]
+        visiting = asyncio.create_task(visits.come_now_and_then(stop))
         await asyncio.sleep(1)
         await nemesis.run(faults, kinds)
         await asyncio.sleep(1)
         stop.set()
-        await asyncio.gather(*publishing)
+        await asyncio.gather(*publishing, visiting)
         # Through one node only, so that the others' subscribers depend on what nodes tell each other.
-        for channel_id in CHANNELS:
+        for channel_id in [*CHANNELS, LIVING]:
             await last.post(channel_id, 1, node="a")
+        for _ in range(3):
+            await authors[-1].live(PAUSE_SECONDS, node="a")
+        for _ in range(VISITORS):
+            await visits.come()
         log = await stored(url)
-        heads = {entry.channel_id: entry.sequence for entry in log}
-        await arrive(subscribers, heads, arrival_seconds)
+        await arrive(subscribers, visits.followers, log, arrival_seconds)
+        for follower in visits.followers:
+            follower.show()
+        subscribers += visits.followers
         for subscriber in subscribers:
             book.add(lambda at, who=subscriber: Ended(at, who.channel_id, who.name))  # type: ignore[misc]
         people = [*publishers, burst, last]
@@ -140,9 +168,10 @@ async def run(
             history=History(book.events, log),
             counts=nemesis.counts,
             exit_codes=nemesis.exit_codes,
-            problems=[problem for person in people for problem in person.problems] + refused,
+            problems=[problem for person in [*people, *authors] for problem in person.problems] + refused,
             posted=sum(person.posted for person in people),
             acknowledged=sum(person.acknowledged for person in people),
+            changed=sum(author.changed for author in authors),
             unknown=sum(person.unknown for person in people),
             delivered=sum(len(subscriber.record) for subscriber in subscribers),
             reconnections=sum(subscriber.connections - 1 for subscriber in subscribers),
@@ -153,13 +182,59 @@ async def run(
         )
 
 
-async def arrive(subscribers: Sequence[Subscriber], heads: dict[str, int], seconds: float) -> None:
+class _Visits:
+    """Followers of the living channel: they come at any moment, take turns in how they begin, and stay."""
+
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        book: Book,
+        nodes: list[ServerProcess],
+        clients: dict[str, ChatClient],
+        epoch: str,
+    ) -> None:
+        self.followers: list[Follower] = []
+        self._stack = stack
+        self._book = book
+        self._nodes = nodes
+        self._clients = list(clients.values())
+        self._epoch = epoch
+
+    async def come(self) -> Follower:
+        number = len(self.followers)
+        name = f"follower{number}"
+        urls = [self._nodes[(number + k) % len(self._nodes)].socket_url for k in range(len(self._nodes))]
+        follower = Follower(name, self._book, LIVING, urls, self._epoch, token=token(sub=name), replays=number % 2 == 0)
+        await follower.open(self._clients)
+        works = follower.run(), follower.read_pages(self._clients, PAGE_PAUSE_SECONDS)
+        self._stack.push_async_callback(end, [asyncio.create_task(work) for work in works])
+        self.followers.append(follower)
+        return follower
+
+    async def come_now_and_then(self, stop: asyncio.Event) -> None:
+        for _ in range(VISITORS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(VISIT_SECONDS):
+                    await stop.wait()
+            await self.come()
+
+
+async def arrive(
+    subscribers: Sequence[Subscriber], followers: Sequence[Follower], log: Sequence[Held], seconds: float
+) -> None:
     """Waits until every subscriber has heard everything, or has had its time."""
+    heads: dict[str, int] = {}
+    for entry in log:
+        if isinstance(entry, Stored):
+            heads[entry.channel_id] = max(entry.sequence, heads.get(entry.channel_id, 0))
+    change = max((entry.sequence for entry in log if isinstance(entry, StoredChange)), default=0)
 
     async def all_of_them() -> None:
         for subscriber in subscribers:
             if head := heads.get(subscriber.channel_id):
                 await subscriber.until(head)
+        for follower in followers:
+            await follower.until_both(heads.get(LIVING, 0), change)
 
     try:
         async with asyncio.timeout(seconds):
@@ -176,7 +251,39 @@ async def epoch_of(url: str) -> str:
     return str(row[0])
 
 
-async def stored(url: str) -> list[Stored]:
+async def stored(url: str) -> list[Held]:
+    """The log: its messages as they were posted, its changes, and how messages of the living channel stand."""
+    held: list[Held] = []
+    standing: dict[int, Message] = {}
     async with await psycopg.AsyncConnection.connect(url) as connection:
-        rows = await connection.execute("SELECT channel_id, sequence, content FROM messages ORDER BY 1, 2")
-        return [Stored(channel_id, sequence, named(text)) for channel_id, sequence, text in await rows.fetchall()]
+        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        rows = await connection.execute(
+            "SELECT channel_id, sequence, author, content, lane, provider, token_count, timestamp, revision, complete, "
+            "edited_at, erased_at, idempotency_key FROM messages ORDER BY 1, 2"
+        )
+        for channel_id, sequence, author, text, lane, provider, tokens, at, *life, key in await rows.fetchall():
+            # A text that was changed names no post any more; the key does.
+            held.append(Stored(channel_id, sequence, key if life[0] else named(text)))
+            if channel_id == LIVING:
+                standing[sequence] = Message(
+                    channel_id, sequence, author, text, lane, provider, tokens, from_microseconds(at), "", *lived(*life)
+                )
+        names = ", ".join(column.name for column in COLUMNS)
+        found = await connection.execute(f"SELECT {names} FROM changes ORDER BY channel_id, sequence")
+        for change in as_changes(await found.fetchall(), ""):
+            held.append(
+                StoredChange(
+                    change.channel_id,
+                    change.sequence,
+                    change.message_sequence,
+                    change.revision,
+                    change.kind.value,
+                    change.piece or change.content,
+                )
+            )
+            standing[change.message_sequence] = apply_change(standing[change.message_sequence], change)
+    held += [
+        Standing(m.channel_id, m.sequence, m.content, m.revision, m.complete, m.erased_at is not None)
+        for m in standing.values()
+    ]
+    return held

@@ -8,6 +8,11 @@ from tests.chaos.checker import check, report
 from tests.chaos.history import (
     Acknowledged,
     Began,
+    BeganChanges,
+    Changed,
+    ChangeDelivered,
+    ChangeUnknown,
+    Changing,
     Delivered,
     Disconnected,
     Ended,
@@ -16,7 +21,10 @@ from tests.chaos.history import (
     Posted,
     Restoring,
     Revoked,
+    Shows,
+    Standing,
     Stored,
+    StoredChange,
     Unknown,
 )
 
@@ -51,13 +59,49 @@ def good() -> History:
     )
 
 
+def good_changes() -> History:
+    """A message that grows and is edited, one that is erased, and a follower that is disconnected once."""
+    return History(
+        [
+            BeganChanges(1.0, "c", "f", 0),
+            Changing(1.1, "c", "p", 1, 1, "APPENDED", "+"),
+            Changed(1.2, "c", "p", 1, 1, "APPENDED", "+"),
+            ChangeDelivered(1.3, "c", "f", 1, 1, 1, "APPENDED", "+"),
+            Changing(2.0, "c", "p", 1, 2, "EDITED", "new"),
+            ChangeUnknown(2.1, "c", "p", 1, 2, "reset"),
+            Disconnected(2.1, "c", "f", None),
+            Changing(2.2, "c", "p", 1, 2, "EDITED", "new"),
+            Changed(2.3, "c", "p", 1, 2, "EDITED", "new"),
+            ChangeDelivered(2.4, "c", "f", 2, 1, 2, "EDITED", "new"),
+            Changing(3.0, "c", "p", 2, 1, "EDITED", "secret"),
+            Changed(3.1, "c", "p", 2, 1, "EDITED", "secret"),
+            ChangeDelivered(3.2, "c", "f", 3, 2, 1, "EDITED", "secret"),
+            Changing(3.3, "c", "p", 2, 2, "ERASED", None),
+            Changed(3.4, "c", "p", 2, 2, "ERASED", None),
+            ChangeDelivered(3.5, "c", "f", 4, 2, 2, "ERASED", None),
+            Shows(9.0, "c", "f", 1, "new", 2, True, False),
+            Shows(9.0, "c", "f", 2, "", 2, True, True),
+            Ended(9.1, "c", "f"),
+        ],
+        [
+            StoredChange("c", 1, 1, 1, "APPENDED", "+"),
+            StoredChange("c", 2, 1, 2, "EDITED", "new"),
+            StoredChange("c", 3, 2, 1, "EDITED", None),
+            StoredChange("c", 4, 2, 2, "ERASED", None),
+            Standing("c", 1, "new", 2, True, False),
+            Standing("c", 2, "", 2, True, True),
+        ],
+    )
+
+
 def test_checker_good_history_has_no_violation() -> None:
     assert check(good()) == []
+    assert check(good_changes()) == []
     assert check(History()) == []
 
 
 def spoiled(kind: str) -> History:
-    history = good()
+    history = good_changes() if kind in CHANGE_KINDS else good()
     events, log = history.events, history.log
     if kind == "log gap":
         log[2] = replace(log[2], sequence=4)
@@ -80,10 +124,40 @@ def spoiled(kind: str) -> History:
     elif kind == "heard on":
         events[15] = replace(events[15], at=5.5)
         events[15:18] = [events[16], events[15], events[17]]
+    elif kind == "change gap":
+        log[3] = StoredChange("c", 5, 2, 2, "ERASED", None)
+    elif kind == "change repeat":
+        log.append(StoredChange("c", 5, 1, 3, "APPENDED", "+"))
+    elif kind == "change invented":
+        log.append(StoredChange("c", 5, 1, 3, "APPENDED", "nobody's"))
+    elif kind == "change lost":
+        events.insert(0, Changed(0.1, "c", "p", 1, 3, "EDITED", "gone"))
+    elif kind == "change not in log":
+        events[3] = ChangeDelivered(1.3, "c", "f", 1, 1, 1, "APPENDED", "-")
+    elif kind == "change skipped":
+        del events[9]
+    elif kind == "change repeated":
+        events.insert(10, ChangeDelivered(2.5, "c", "f", 2, 1, 2, "EDITED", "new"))
+    elif kind == "change fell short":
+        del events[15]
+    elif kind == "differs":
+        events[16] = Shows(9.0, "c", "f", 1, "old+", 1, True, False)
     return history
 
 
+CHANGE_KINDS = [
+    "change gap",
+    "change repeat",
+    "change invented",
+    "change lost",
+    "change not in log",
+    "change skipped",
+    "change repeated",
+    "change fell short",
+    "differs",
+]
 KINDS = [
+    *CHANGE_KINDS,
     "log gap",
     "log repeat",
     "invented",

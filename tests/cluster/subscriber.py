@@ -1,7 +1,6 @@
 """A GraphQL subscriber that never gives up: it reconnects, to any node, with its newest cursor."""
 
 import asyncio
-import contextlib
 import json
 import random
 import socket
@@ -137,9 +136,9 @@ class Subscriber:
             await connection.send(self._init)
             async with asyncio.timeout(10):
                 await connection.recv()
-            variables = {"channelId": self.channel_id, "after": self.cursor}
-            payload = {"query": QUERY, "variables": variables}
-            await connection.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+            for id_, (query, after) in self._operations().items():
+                payload = {"query": query, "variables": {"channelId": self.channel_id, "after": after}}
+                await connection.send(json.dumps({"id": id_, "type": "subscribe", "payload": payload}))
             # A subscription has its position before the next frame is handled: the pong says that it stands.
             await connection.send('{"type":"ping"}')
             self.connections += 1
@@ -148,15 +147,23 @@ class Subscriber:
                 if not self._take(json.loads(await connection.recv())):
                     return
 
+    def _operations(self) -> dict[str, tuple[str, str | None]]:
+        """Which documents each connection subscribes to, in this order, after which cursors; by id."""
+        return {"1": (QUERY, self.cursor)}
+
+    def _receive(self, data: dict[str, Any]) -> None:
+        """One result of a subscription."""
+        message = data["messages"]
+        self.cursor = message["cursor"]
+        self.record.append((message["sequence"], message["content"]))
+        self._moved.set()
+        if self._delivered is not None:
+            self._delivered(message["sequence"], message["content"])
+
     def _take(self, frame: dict[str, Any]) -> bool:
         kind = frame["type"]
         if kind == "next":
-            message = frame["payload"]["data"]["messages"]
-            self.cursor = message["cursor"]
-            self.record.append((message["sequence"], message["content"]))
-            self._moved.set()
-            if self._delivered is not None:
-                self._delivered(message["sequence"], message["content"])
+            self._receive(frame["payload"]["data"])
         elif kind == "pong":
             self.connected.set()
         elif kind == "error":
@@ -178,7 +185,13 @@ async def subscribed(*subscribers: Subscriber) -> AsyncIterator[None]:
                 await subscriber.connected.wait()
         yield
     finally:
-        for task in tasks:
+        await end(tasks)
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels tasks and waits for their ends; again, where a connection that closes just then has swallowed it."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
             task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        _, waiting = await asyncio.wait(waiting, timeout=2)
