@@ -136,8 +136,9 @@ class Link:
             raise Unavailable("The message log is starting again; nothing was stored.", RETRY_AFTER_MS)
         self._called += 1
         number = self._called
+        calling = frame(Kind.CALL, Call(number, method, raw(args)))  # Before anything waits, for it may fail.
         future = self._calls[number] = self._loop.create_future()
-        connection.send(frame(Kind.CALL, Call(number, method, raw(args))))
+        connection.send(calling)
         try:
             async with asyncio.timeout(self._limits.timeout_seconds if timeout_seconds is None else timeout_seconds):
                 return await future

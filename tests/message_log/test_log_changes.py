@@ -278,3 +278,31 @@ async def test_retention_takes_changes_with_their_messages(log: SqlMessageLog) -
     await log.remove_before("general", 7)
     assert await log.changes.oldest_sequence("general") == 14
     assert await log.changes.last_sequence("general") == 13
+
+
+async def test_draft_that_the_database_refuses_fails_alone_among_posts_and_changes(
+    log: SqlMessageLog, recorder: Recorder
+) -> None:
+    await append(log, Draft("general", "ada", "one"), Draft("general", "ada", "two"), Draft("general", "ada", "three"))
+    outcomes = await asyncio.gather(
+        log.append(Draft("general", "ada", "four")),
+        log.change(edit("one, edited", 1)),
+        log.append(Draft("general", "ada", "refused", token_count=2**70)),
+        log.change(erase(2)),
+        log.change(piece(0, "refused", 2**70)),
+        log.append(Draft("general", "ada", "five")),
+        log.change(edit("three, edited", 3)),
+        return_exceptions=True,
+    )
+    assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, False, True, False, True, False, False]
+    assert [(m.sequence, m.content) for m in await everything(log)] == [
+        (1, "one, edited"),
+        (2, ""),
+        (3, "three, edited"),
+        (4, "four"),
+        (5, "five"),
+    ]
+    made = await all_changes(log)
+    assert [(change.sequence, change.message_sequence) for change in made] == [(1, 1), (2, 2), (3, 3)]
+    assert recorder.changes == made
+    assert [message.sequence for message in recorder.messages] == [1, 2, 3, 4, 5]

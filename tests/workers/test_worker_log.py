@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from changes import ChangeDraft, MessageChangeKind
 from errors import IdempotencyConflict, InternalError, Unavailable
 from message_log.protocol import LogListener
 from message_log.writer import WriterLimits
@@ -203,3 +204,11 @@ def test_frames_cut_anywhere_are_read_whole() -> None:
         reader = Reader()
         read = [decode(k, b) for i in range(0, len(frames), size) for k, b in reader.feed(frames[i : i + size])]
         assert read == [Hello(1, "e"), list(range(100)), Hello(2, "f")]
+
+
+async def test_call_that_cannot_be_sent_leaves_nothing_behind(sqlite_url: str) -> None:
+    async with served(sqlite_url) as log:
+        with pytest.raises(OverflowError):
+            await log.change(ChangeDraft("general", 2**70, MessageChangeKind.ERASED))
+        assert log._link is not None
+        assert not log._link._calls
