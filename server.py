@@ -8,6 +8,7 @@ Exit codes: 0 after SIGTERM or Ctrl-C, 2 when a setting or the log cannot be use
 
 import asyncio
 import contextlib
+import errno
 import gc
 import ipaddress
 import logging
@@ -436,7 +437,11 @@ def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG, reuse_port=reuse_port)
     except OSError as error:
-        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        if error.errno == errno.EADDRINUSE:
+            why = "another program uses this port. Stop that program, or choose another port with --port (RAQCOON_PORT)"
+        else:
+            why = error.strerror or str(error)
+        raise StartupError(f"cannot listen on {host}:{port}: {why}") from None
     # Accepted sockets inherit it. Small frames must not wait for an acknowledgement of the ones before.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     limit_unsent(listener)  # For event streams; WebSockets set it wherever they are served.

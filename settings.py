@@ -20,6 +20,17 @@ VERSION = "0.2.0"
 T = TypeVar("T")
 
 _PREFIX = "RAQCOON_"
+_KINDS = {
+    "str": "text",
+    "SecretStr": "text",
+    "Path": "path",
+    "float": "number",
+    "int": "number",
+    "{int,auto}": "number|auto",
+    "tuple[str,...]": "list",
+}
+"""What `--help` calls a value of each type."""
+
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@,*]+")
 
 
@@ -280,6 +291,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin such as https://chat.example or http://localhost:3000")
         return origins
 
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _is_number_or_auto(cls, value: object) -> object:
+        if isinstance(value, str) and value != "auto" and not value.strip().lstrip("+-").isdigit():
+            raise ValueError("Input should be a number of processes, or 'auto'")
+        return value
+
     @property
     def worker_count(self) -> int:
         """`workers` as a number: `auto` is the cores that this process may use."""
@@ -320,8 +338,22 @@ def parse_settings(arguments: Sequence[str], *, commands_help: str | None = None
     return CliApp.run(
         Settings,
         cli_args=list(arguments),
-        cli_settings_source=CliSettingsSource[ArgumentParser](Settings, root_parser=parser, cli_kebab_case=True),
+        cli_settings_source=CliSettingsSource[ArgumentParser](
+            Settings, root_parser=parser, cli_kebab_case=True, add_argument_method=_add_flag
+        ),
     )
+
+
+def _add_flag(parser: ArgumentParser, *names: str, **options: Any) -> Any:
+    """Adds a flag whose help is for people: no Python types, no links of the page of settings, no `null`."""
+    if options.get("metavar"):
+        kind = re.sub(r"^\{(.+),null\}$", r"\1", options["metavar"])
+        options["metavar"] = _KINDS.get(kind, kind)
+    if options.get("help"):
+        options["help"] = re.sub(r" \(\[docs\]\((\S+?)(#\S*?)?\)\)", r" (see docs/\1)", options["help"]).removesuffix(
+            " (default: null)"
+        )
+    return parser.add_argument(*names, **options)
 
 
 class _Parser(ArgumentParser):

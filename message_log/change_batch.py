@@ -108,7 +108,7 @@ class ChangePlan:
     def _decide(self, draft: ChangeDraft) -> Appended:
         held = self.held.get(place_of(draft))
         if held is None:
-            raise BadUserInput("id", "names no message that is held")
+            raise BadUserInput("id", "names no message that is stored: it never was, or retention has removed it")
         message = held.message
         if not draft.others and draft.by != message.author:
             raise Forbidden("You may change only what you have posted yourself.")

@@ -185,7 +185,7 @@ def _open_source(url: str) -> Source:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise StartupError("the source's URL cannot be read") from None
+        raise StartupError("the source's URL cannot be read; write sqlite:///path or postgresql://host/name") from None
     if parsed.drivername == "sqlite" and parsed.database:
         path = Path(parsed.database).expanduser()
         if is_earlier_log(path):

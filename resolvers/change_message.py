@@ -142,7 +142,7 @@ def _place(message_id: object) -> tuple[str, int]:
     """The channel and sequence that an id names; one that is malformed names nothing."""
     place = parse_message_id(input_rules.well_formed("id", message_id))
     if place is None:
-        raise BadUserInput("id", "names no message that is held")
+        raise BadUserInput("id", "names no message that is stored: it never was, or retention has removed it")
     return input_rules.channel_id(place[0], "id"), place[1]
 
 

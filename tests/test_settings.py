@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,7 @@ def test_unknown_variable_is_told_with_the_name_that_was_meant() -> None:
     ("variables", "problem"),
     [
         ({"RAQCOON_PORT": "eighty"}, "RAQCOON_PORT: "),
+        ({"RAQCOON_WORKERS": "many"}, "RAQCOON_WORKERS: Input should be a number of processes, or 'auto' (got 'many')"),
         ({"RAQCOON_DATABASE_URL": "mysql://x"}, "mysql"),
         ({"RAQCOON_HOST": "203.0.113.7", "RAQCOON_PORT": "1"}, "cannot listen on 203.0.113.7:1"),
     ],
@@ -110,6 +112,32 @@ def test_server_unusable_setting_ends_it_with_one_line_and_exit_code_2(
     assert line.startswith("raqcoon: ")
     assert problem in line
     assert ended.stdout == ""
+
+
+def test_port_that_is_taken_tells_what_to_do(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = subprocess.run(
+            [sys.executable, str(ROOT / "server.py"), "--port", str(port)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}: another program uses this port" in ended.stderr
+    assert "--port" in ended.stderr
+
+
+def test_help_is_free_of_python_types_and_of_links(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_settings(["--help"])
+    shown = capsys.readouterr().out
+    assert "--port number" in shown
+    assert "--workers number|auto" in shown
+    for internal in ("null", "SecretStr", "tuple", "Path}", "]("):
+        assert internal not in shown
 
 
 @pytest.mark.parametrize("part", [DocumentLimits, Limits, RetentionPolicy, Pace])

@@ -200,6 +200,8 @@ async def test_rest_changes_a_message_and_answers_it() -> None:
         for wrong in ({}, {"content": 1}, {"content": "x", "revision": True}, {"content": ""}):
             assert (await client.patch(path, json=wrong)).status_code == 422
         assert (await client.request("PUT", path)).headers["allow"] == "DELETE, PATCH"
+        [unknown] = (await client.delete("/api/messages/general:99")).json()["detail"]
+        assert unknown["loc"] == ["path", "id"]
 
 
 async def test_plain_socket_is_told_of_changes_only_when_it_asks() -> None:

@@ -350,6 +350,7 @@ def error_answer(error: RaqcoonError, place: str) -> tuple[int, bytes, Headers]:
     """Status, body and headers that stand for an error; `place` is where its argument came from."""
     if isinstance(error, BadUserInput | CursorInvalid):
         name = _FIELDS.get(error.argument, error.argument)
+        place = "path" if name == "id" else place  # Only the calls that change a message name one, in their path.
         location = [place] if name == place else [place, name]
         detail: Any = [{"type": "value_error", "loc": location, "msg": f"{name} {error.problem}"}]
         return error.http_status, encode_body({"detail": detail}), []
