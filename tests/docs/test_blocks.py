@@ -93,9 +93,12 @@ def test_toml_is_toml(block: Block) -> None:
 
 
 def sketched(document: graphql.DocumentNode) -> set[tuple[str, str, str]]:
-    """Type, name and type of each field and argument that a part of a schema shows."""
+    """Type, name and type of each field and argument that a part of a schema shows; a value of an enum has no type."""
     found = set()
     for definition in document.definitions:
+        if isinstance(definition, graphql.EnumTypeDefinitionNode):
+            found.update((definition.name.value, value.name.value, "") for value in definition.values or ())
+            continue
         assert isinstance(definition, graphql.ObjectTypeDefinitionNode | graphql.InputObjectTypeDefinitionNode)
         for field in definition.fields or ():
             found.add((definition.name.value, field.name.value, graphql.print_ast(field.type)))
@@ -109,6 +112,7 @@ def fields(schema: graphql.GraphQLSchema) -> set[tuple[str, str, str]]:
     """The same of the whole schema."""
     found = set()
     for kind in schema.type_map.values():
+        found.update((kind.name, value, "") for value in getattr(kind, "values", {}))
         for name, field in getattr(kind, "fields", {}).items():
             found.add((kind.name, name, str(field.type)))
             for argument, value in getattr(field, "args", {}).items():
