@@ -12,7 +12,7 @@ CHECKED = {"graphql", "json", "toml"}
 SHOWN = {"mermaid", "sql", "text"}
 """Pictures, what an operator types into a database, and what goes over the wire."""
 
-NOT_RUN = re.compile(r"(pip install uv && )?uv run (server\.py|pytest)\b.*")
+NOT_RUN = re.compile(r"(pip install uv && )?uv run (--no-dev )?(server\.py|pytest)\b.*")
 """Shell commands that start the server or this suite: running them here would prove nothing new."""
 
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
