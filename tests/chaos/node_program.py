@@ -77,7 +77,7 @@ def resume_off_by_one() -> None:
     from resolvers import subscribe
 
     position_of = subscribe.position_of
-    subscribe.position_of = lambda *arguments: max(0, position_of(*arguments) - 1)  # type: ignore[assignment]
+    subscribe.position_of = lambda *given, **named: max(0, position_of(*given, **named) - 1)  # type: ignore[assignment]
 
 
 def early_hint_trusted() -> None:
