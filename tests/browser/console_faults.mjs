@@ -130,7 +130,7 @@ await scenario(async ({ server, browser }) => {
       for (let sequence = 3; sequence <= 6000; sequence++) send('next', { data: { messages: message(sequence) } });
     });
     await until('the newest', async () => {
-      await page.clock.runFor(50);
+      await page.clock.runFor(400); // rows come a hundred a frame
       return (await shown(page)).at(-1) === 6000;
     });
     assert.equal((await shown(page))[0], 1001);
