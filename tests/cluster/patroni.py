@@ -284,7 +284,7 @@ async def run(directory: Path, kills: int, seed: int) -> tuple[History, list[str
         stop.set()
         await asyncio.gather(*publishing)
         log = await stored(cluster.url)
-        await arrive(subscribers, {entry.channel_id: entry.sequence for entry in log}, 40)
+        await arrive(subscribers, [], log, 40)
         for subscriber in subscribers:
             book.add(lambda at, who=subscriber: Ended(at, who.channel_id, who.name))  # type: ignore[misc]
         print(
