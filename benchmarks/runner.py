@@ -16,7 +16,7 @@ from benchmarks import machine, native
 from benchmarks.load_generator import LoadFailed, run
 from benchmarks.processes import ServerFailed, raise_file_limit, running
 from benchmarks.scenarios import Scenario
-from benchmarks.servers import SERVERS
+from benchmarks.servers import SERVERS, add_before
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -73,29 +73,42 @@ def arguments(description: str | None, argv: Sequence[str] | None = None) -> Nam
     parser.add_argument("--only", nargs="+", default=[], metavar="SCENARIO", help="scenario keys, or their beginnings")
     parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=sorted(SERVERS))
     parser.add_argument("--targets", action="store_true", help="only RAQCOON and whom a target holds it against")
+    parser.add_argument("--tree", type=Path, help="another working tree, measured beside this one as `before`")
     parser.add_argument("--list", action="store_true", help="name the scenarios and servers, measure nothing")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     parser.add_argument("--render", action="store_true", help="print table and plots of the last results again")
     parser.add_argument("--label", default="", help="results go to another file, named with this label")
     parsed = parser.parse_args(argv)
+    if parsed.tree:
+        add_before(parsed.tree.resolve())
     parsed.seconds = parsed.seconds or (3.0 if parsed.quick else 10.0)
     parsed.runs = parsed.runs or (1 if parsed.quick else 5)
     return parsed
 
 
 def chosen(scenarios: Sequence[Scenario], parsed: Namespace) -> list[Scenario]:
-    """The scenarios that `--only` names, each with the servers that `--servers` and `--targets` leave."""
+    """The scenarios that `--only` names, each with the servers that `--servers` and `--targets` leave.
+
+    `--tree` adds those of the other working tree.
+    """
     found = [s for s in scenarios if not parsed.only or any(s.key.startswith(key) for key in parsed.only)]
     if parsed.servers:
         found = [replace(s, servers=tuple(k for k in s.servers if k in parsed.servers)) for s in found]
     if parsed.targets:
         found = [replace(s, servers=tuple(key for key in s.servers if key in s.compared)) for s in found]
+    if parsed.tree:
+        found = [replace(s, servers=_with_before(s.servers)) for s in found]
     return [s for s in found if s.servers]
+
+
+def _with_before(keys: Sequence[str]) -> tuple[str, ...]:
+    """Each server, and right after it the one of the other tree, so that both meet the machine in the same state."""
+    return tuple(both for key in keys for both in (key, f"{key}-before") if both in SERVERS)
 
 
 def leaves_out(parsed: Namespace) -> bool:
     """Whether the run is less than the whole, or goes by another name."""
-    return bool(parsed.only or parsed.servers or parsed.targets or parsed.label)
+    return bool(parsed.only or parsed.servers or parsed.targets or parsed.tree or parsed.label)
 
 
 def _installed_versions(keys: Sequence[str]) -> dict[str, str]:

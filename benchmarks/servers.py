@@ -126,8 +126,8 @@ _STRAWBERRY = _python_versions("strawberry-graphql", "graphql-core", "fastapi", 
 _RAQCOON = _python_versions("uvicorn", "uvloop", "graphql-core", "sqlalchemy")
 
 
-def _raqcoon(key: str, label: str, dialect: Dialect) -> Server:
-    command = [sys.executable, "server.py"]
+def _raqcoon(key: str, label: str, dialect: Dialect, tree: Path = ROOT) -> Server:
+    command = [sys.executable, str(tree / "server.py")]
     return Server(key, label, dialect, lambda _: command, _RAQCOON, durable=True)
 
 
@@ -231,3 +231,10 @@ SERVERS: dict[str, Server] = {
         ),
     )
 }
+
+
+def add_before(tree: Path) -> None:
+    """Makes the servers of another working tree of this repository known, each under its key and `-before`."""
+    for key, server in list(SERVERS.items()):
+        if server.durable:
+            SERVERS[f"{key}-before"] = _raqcoon(f"{key}-before", f"{server.label}, before", server.dialect, tree)

@@ -131,3 +131,15 @@ def test_targets_leave_those_whom_they_compare() -> None:
     assert left["sse"] == ("raqcoon-sse", "strawberry-sse")
     assert left["million"] == ("raqcoon",)
     assert "few-10" not in left
+
+
+def test_another_working_tree_is_measured_right_after_this_one(tmp_path: Path) -> None:
+    parsed = arguments("", ["--only", "channels", "--targets", "--tree", str(tmp_path)])
+    try:
+        (scenario,) = chosen(FANOUT, parsed)
+        assert scenario.servers[:2] == ("raqcoon", "raqcoon-before")
+        assert "floor-before" not in scenario.servers
+        assert SERVERS["raqcoon-before"].command(1)[-1] == str(tmp_path / "server.py")
+    finally:
+        for name in [key for key in SERVERS if key.endswith("-before")]:
+            del SERVERS[name]
