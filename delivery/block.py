@@ -13,12 +13,9 @@ Invariants:
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from delivery.sink import Batch, Claim, Frames
-
-if TYPE_CHECKING:
-    from delivery.subscriber import Subscriber
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +23,11 @@ MEMBERS_MAX = 128
 """Members are written to in one loop step: about 1 ms."""
 
 
-class Block:
-    """Members whose frames have one layout."""
+M = TypeVar("M")
+
+
+class Block(Generic[M]):
+    """Members whose frames have one layout. It asks nothing of a member and only hands it back to its owner."""
 
     __slots__ = ("_heads", "_writes", "delivered", "layout", "position")
 
@@ -37,14 +37,14 @@ class Block:
         self.delivered = 0
         """Messages written to each member since the block was made."""
         # Two dicts in one order, so that a sweep goes through their values without touching a member.
-        self._writes: dict[Subscriber, Callable[[bytes], object]] = {}
-        self._heads: dict[Subscriber, bytes] = {}
+        self._writes: dict[M, Callable[[bytes], object]] = {}
+        self._heads: dict[M, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._writes)
 
     @property
-    def members(self) -> "list[Subscriber]":
+    def members(self) -> list[M]:
         return list(self._writes)
 
     def has_room(self, position: int, claim: Claim) -> bool:
@@ -57,15 +57,15 @@ class Block:
             and claim.write not in self._writes.values()
         )
 
-    def add(self, member: "Subscriber", claim: Claim) -> None:
+    def add(self, member: M, claim: Claim) -> None:
         self._writes[member] = claim.write
         self._heads[member] = claim.head
 
-    def remove(self, member: "Subscriber") -> None:
+    def remove(self, member: M) -> None:
         del self._writes[member]
         del self._heads[member]
 
-    def write(self, batch: Batch) -> "list[Subscriber]":
+    def write(self, batch: Batch) -> list[M]:
         """Takes every member to the batch's position, in this loop step. Returns those whose write has failed."""
         # First: a member that its own write blocks leaves at once, and has taken the batch.
         self.position = batch.position

@@ -3,14 +3,15 @@
 Invariants, each of which a test holds:
 
 1. `head` and the tail move before any await of a sweep, and only forward.
-2. A subscriber's position moves forward only in the loop step in which its sink took what lies between, wherever that
-   happens: in the sweep, when it equals the sweep's base; in its catch-up, when it still is where the page began. It
-   moves back only in the step in which the sink gave back what it had not sent, because some of it was erased.
-3. A subscriber has at most one catch-up. A catch-up ends only in a step in which the position has reached the head.
-4. Only who is at the head and has no catch-up enters a block. A block moves in sweeps alone.
+2. A sweep moves a subscriber's position only in the loop step in which its sink took what lies between, and only when
+   the position equals the sweep's base.
+3. A position moves back only in the step in which the sink gave back what it had not sent, because some of it was
+   erased.
+4. Only a subscriber that is at the head and has no catch-up enters a block. A block moves in sweeps alone.
 
-From these follows exactly once and in order: whoever moves a position has looked at it in the same step. There is no
-"live" state: a subscriber is live when its position, or its block's, happens to equal the base of the next sweep.
+From these, and those of `delivery/catch_up.py`, follows exactly once and in order: whoever moves a position has looked
+at it in the same step. There is no "live" state: a subscriber is live when its position, or its block's, happens to
+equal the base of the next sweep.
 """
 
 import asyncio
@@ -22,19 +23,20 @@ from operator import attrgetter
 
 from delivery.block import Block
 from delivery.budget import CacheBudget
+from delivery.catch_up import CatchUps
 from delivery.cohort import Cohort
 from delivery.figures import Figures
 from delivery.inflow import Inflow
-from delivery.pages import PAGE_BYTES, PAGE_ENTRIES, PageReader, pause_before_retry
+from delivery.pages import PageReader
 from delivery.restating import Places, Restated, Watch, Watches
 from delivery.results import Filter, Render, Results, Stretch
 from delivery.shares import CohortBounds, Shares
 from delivery.sink import Batch, Sink
 from delivery.subscriber import Subscriber
 from delivery.tail import Tail
-from errors import CursorExpired, Forbidden, InternalError, LogDamaged, RaqcoonError, Unavailable
+from delivery.unsent import Unsent
+from errors import Forbidden, InternalError, LogDamaged, RaqcoonError
 from message_log.protocol import Entry, EntryLog
-from messages import encode_cursor
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +68,7 @@ class Channel:
         self.subscribers = 0
         self.holds = 0
         """Subscriptions being set up: they keep the channel alive while they wait for the log."""
-        self._log = log
         self._read_head = read_head
-        self._pages = pages
         self._budget = results
         self._results: dict[Hashable, Results] = {}
         self._unfiltered = Shares(bounds)
@@ -79,10 +79,12 @@ class Channel:
         self._watches = Watches()
         self.inflow = Inflow(channel_id, pages, self._watches, exclusive=log.exclusive)
         """Told of what is committed by whoever hears of it."""
-        self._may_hold: dict[Subscriber, None] = {}
-        """Those whose sinks were asked and took entries that they may not have sent yet."""
+        self._unsent = Unsent()
         self._tail = Tail(tails)
         tails.add(self._tail)
+        self._catch_ups = CatchUps(
+            channel_id, log, pages, self.inflow, self._tail, self._watches, self._unsent, figures
+        )
         self._opening: asyncio.Task[None] | None = None
         self._delivery: asyncio.Task[None] | None = None
 
@@ -100,18 +102,8 @@ class Channel:
         self._watches.note(places, restated)
         self.inflow.restate(places, restated)
         if take_back:
-            self._take_back(places, restated)
-
-    def _take_back(self, places: Places, restated: Restated) -> None:
-        for subscriber in list(self._may_hold):
-            unsent = subscriber.sink.unsent()
-            if not unsent:
-                del self._may_hold[subscriber]
-            elif any((places is None or entry.sequence in places) and restated(entry) is not entry for entry in unsent):
-                subscriber.sink.take_back()
-                subscriber.gave_back(unsent)
-                del self._may_hold[subscriber]
-                self.start_catch_up(subscriber)
+            for cohort, subscriber in self._unsent.take_back(places, restated):
+                self._catch_ups.start(cohort, subscriber)
 
     # -- opening and closing ----------------------------------------------------------------------------------
 
@@ -170,11 +162,11 @@ class Channel:
         cohort = self.cohorts.get((key, filter))
         if cohort is None:
             cohort = self._new_cohort(key, filter, render, client)
-        subscriber = Subscriber(position, cohort, sink, self, author)
+        subscriber = Subscriber(position, cohort, sink, author)
         cohort.add(subscriber)
         self.subscribers += 1
         if position < self.head:
-            self.start_catch_up(subscriber)
+            self._catch_ups.start(cohort, subscriber)
         elif position == self.head:
             cohort.settle(subscriber)
         return subscriber
@@ -190,7 +182,7 @@ class Channel:
             results = self._results[key] = Results(key, render, self._budget)
             self._budget.add(results)
         results.users += 1
-        cohort = self.cohorts[key, filter] = Cohort((key, filter), filter, results, client)
+        cohort = self.cohorts[key, filter] = Cohort((key, filter), filter, results, self, client)
         return cohort
 
     def _end_cohort(self, cohort: Cohort) -> None:
@@ -206,10 +198,9 @@ class Channel:
         # Apart, so that whoever uses up all filters keeps nobody from subscribing without one.
         return self._unfiltered if filter is None else self._filtered
 
-    def leave(self, subscriber: Subscriber) -> None:
-        """Takes note that a subscriber was closed, and ends its catch-up."""
-        cohort = subscriber.cohort
-        self._may_hold.pop(subscriber, None)
+    def leave(self, cohort: Cohort, subscriber: Subscriber) -> None:
+        """Takes note that a member of `cohort` was closed, and ends its catch-up."""
+        self._unsent.forget(subscriber)
         self.subscribers -= 1
         if not cohort.size:
             self._end_cohort(cohort)
@@ -295,7 +286,7 @@ class Channel:
                         if subscriber.position != base:
                             continue
                         if watch.touches(base + 1, head):
-                            self.start_catch_up(subscriber)
+                            self._catch_ups.start(cohort, subscriber)
                             continue
                     writes += 1
                     try:
@@ -307,89 +298,19 @@ class Channel:
                         continue
                     if taken:
                         subscriber.took(batch)
-                        self._may_hold[subscriber] = None
+                        self._unsent.note(cohort, subscriber)
                         delivered += 1
                         if subscriber.catch_up is None:
                             cohort.settle(subscriber)
                     else:
                         self._figures.slow_falls += 1
-                        self.start_catch_up(subscriber)
+                        self._catch_ups.start(cohort, subscriber)
                 elif subscriber.position < head:
-                    self.start_catch_up(subscriber)
+                    self._catch_ups.start(cohort, subscriber)
             self._figures.swept(batch, delivered)
 
-    def _let_catch_up(self, cohort: Cohort, block: Block) -> None:
+    def _let_catch_up(self, cohort: Cohort, block: Block[Subscriber]) -> None:
         for subscriber in block.members:
             subscriber.sink.release(subscriber)
             cohort.loosen(subscriber)
-            self.start_catch_up(subscriber)
-
-    # -- catching up ------------------------------------------------------------------------------------------
-
-    def start_catch_up(self, subscriber: Subscriber) -> None:
-        """Lets a subscriber that is behind move towards the head by itself. Does nothing when it already does."""
-        if subscriber.catch_up is None:
-            subscriber.catch_up = asyncio.get_running_loop().create_task(self._catch_up(subscriber))
-
-    async def _catch_up(self, subscriber: Subscriber) -> None:
-        try:
-            await self._move_to_head(subscriber)
-        except Exception as error:
-            if not isinstance(error, CursorExpired | LogDamaged):
-                logger.exception("catching up has failed; the subscription ends")
-                error = InternalError()
-            subscriber.catch_up = None  # It is this task: `end` must not cancel it.
-            subscriber.end(error)
-        else:
-            subscriber.catch_up = None
-            if subscriber.position == self.head:
-                subscriber.cohort.settle(subscriber)
-
-    async def _move_to_head(self, subscriber: Subscriber) -> None:
-        failures = 0
-        while subscriber.position < self.head:
-            await subscriber.sink.writable()
-            start = subscriber.position
-            if start >= self.head:
-                break
-            with self._watches.watching() as watch:
-                try:
-                    entries = watch.apply(await self._page(start))
-                except Unavailable:
-                    await pause_before_retry(failures)
-                    failures += 1
-                    continue
-                except CursorExpired:
-                    if subscriber.position != start:
-                        continue
-                    raise
-                if entries is None:
-                    continue
-                cohort = subscriber.cohort
-                batch = await Stretch(entries).batch(cohort.results, cohort.filter)
-                # The sweep may have moved it while the page was read; an entry may have been stated anew.
-                moved = subscriber.position != start or watch.touches(start + 1, batch.position)
-            if not moved and (not batch.payloads or subscriber.sink.write(batch)):
-                subscriber.took(batch)
-                self._may_hold[subscriber] = None
-                failures = 0
-                self._figures.caught_up(batch, self.head - start)
-            else:
-                await asyncio.sleep(0)  # A sink that refuses what it called writable must not hold the loop.
-
-    async def _page(self, position: int) -> Sequence[Entry]:
-        """What follows `position`, up to the head at most; never empty.
-
-        Raises:
-            CursorExpired: retention has removed the entry after `position`.
-            Unavailable: the log cannot answer now.
-        """
-        recent = self._tail.after(position, limit=PAGE_ENTRIES, max_bytes=PAGE_BYTES)
-        if recent:
-            return recent
-        page = await self._pages.after(self.channel_id, position)
-        if not page or page[0].sequence != position + 1:
-            oldest = page[0].sequence if page else await self._log.oldest_sequence(self.channel_id)
-            raise CursorExpired(encode_cursor(self._log.epoch, self.channel_id, oldest - 1))
-        beyond = page[-1].sequence - self.head
-        return page[:-beyond] if beyond > 0 else page
+            self._catch_ups.start(cohort, subscriber)

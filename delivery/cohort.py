@@ -1,13 +1,18 @@
 """A cohort: subscribers of one channel whose results are the same bytes, for the same entries."""
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from delivery.block import Block
 from delivery.results import Filter, Results
+from delivery.subscriber import Subscriber
 
-if TYPE_CHECKING:
-    from delivery.subscriber import Subscriber
+
+class Owner(Protocol):
+    """What a cohort knows of the channel that it belongs to."""
+
+    def leave(self, cohort: "Cohort", subscriber: Subscriber, /) -> None:
+        """A member was closed, and is forgotten by the cohort already."""
 
 
 class Cohort:
@@ -17,28 +22,31 @@ class Cohort:
     ordered set. `client` is who pays for the cohort: whoever came first, None when nobody is counted.
     """
 
-    __slots__ = ("blocks", "client", "filter", "key", "loose", "results", "size")
+    __slots__ = ("_owner", "blocks", "client", "filter", "key", "loose", "results", "size")
 
-    def __init__(self, key: Hashable, filter: Filter | None, results: Results, client: Hashable = None) -> None:
+    def __init__(
+        self, key: Hashable, filter: Filter | None, results: Results, owner: Owner, client: Hashable = None
+    ) -> None:
         self.key = key
         self.filter = filter
         self.results = results
         self.client = client
+        self._owner = owner
         self.size = 0
         """How many members there are."""
-        self.blocks: list[Block] = []
+        self.blocks: list[Block[Subscriber]] = []
         self.loose: dict[Subscriber, None] = {}
 
     @property
-    def members(self) -> "list[Subscriber]":
+    def members(self) -> list[Subscriber]:
         return [*(member for block in self.blocks for member in block.members), *self.loose]
 
-    def add(self, subscriber: "Subscriber") -> None:
+    def add(self, subscriber: Subscriber) -> None:
         """Takes a new member, which is loose."""
         self.loose[subscriber] = None
         self.size += 1
 
-    def settle(self, subscriber: "Subscriber") -> None:
+    def settle(self, subscriber: Subscriber) -> None:
         """Lets a loose subscriber that is at the head, and does not catch up, enter a block if its sink permits it."""
         claim = subscriber.sink.claim(subscriber)
         if claim is None:
@@ -52,7 +60,7 @@ class Cohort:
         del self.loose[subscriber]
         subscriber.enter(block, claim)
 
-    def loosen(self, subscriber: "Subscriber") -> None:
+    def loosen(self, subscriber: Subscriber) -> None:
         """Takes a subscriber, whose claim has ended, out of its block."""
         block = subscriber.get_loose()
         if block is not None:
@@ -60,8 +68,8 @@ class Cohort:
             if not len(block):
                 self.blocks.remove(block)
 
-    def remove(self, subscriber: "Subscriber") -> None:
-        """Forgets a member."""
-        self.loosen(subscriber)
+    def leave(self, subscriber: Subscriber) -> None:
+        """Forgets a member that was closed, and tells the channel."""
         del self.loose[subscriber]
         self.size -= 1
+        self._owner.leave(self, subscriber)

@@ -2,19 +2,25 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from delivery.block import Block
-from delivery.cohort import Cohort
 from delivery.sink import Batch, Claim, Sink
 from errors import RaqcoonError
 from message_log.protocol import Entry
 
-if TYPE_CHECKING:
-    from delivery.channel import Channel
-
 GONE = 2**63
 """The position of a closed subscriber. It is beyond every head, so neither sweep nor catch-up looks at it again."""
+
+
+class Owner(Protocol):
+    """What a subscriber knows of the cohort that it is a member of."""
+
+    def loosen(self, subscriber: "Subscriber", /) -> None:
+        """Takes it, whose claim has ended, out of its block."""
+
+    def leave(self, subscriber: "Subscriber", /) -> None:
+        """Forgets it: it was closed, and is in no block."""
 
 
 class Subscriber:
@@ -23,19 +29,16 @@ class Subscriber:
     It moves with a block, or is loose and moves by itself.
     """
 
-    __slots__ = ("_block", "_channel", "_delivered", "_position", "author", "catch_up", "cohort", "sink")
+    __slots__ = ("_block", "_delivered", "_owner", "_position", "author", "catch_up", "sink")
 
-    def __init__(
-        self, position: int, cohort: Cohort, sink: Sink, channel: "Channel", author: str | None = None
-    ) -> None:
+    def __init__(self, position: int, owner: Owner, sink: Sink, author: str | None = None) -> None:
         self.author = author
-        self.cohort = cohort
         self.sink = sink
         self.catch_up: asyncio.Task[None] | None = None
         self._position = position
         self._delivered = 0
-        self._block: Block | None = None
-        self._channel = channel
+        self._block: Block[Subscriber] | None = None
+        self._owner = owner
 
     @property
     def position(self) -> int:
@@ -55,7 +58,7 @@ class Subscriber:
     def closed(self) -> bool:
         return self._position == GONE
 
-    # -- used by the channel -----------------------------------------------------------------------------------
+    # -- used by channel and cohort -------------------------------------------------------------------------
 
     def took(self, batch: Batch) -> None:
         """The sink of this loose subscriber has taken `batch` in this step."""
@@ -67,12 +70,12 @@ class Subscriber:
         self._position = entries[0].sequence - 1
         self._delivered -= len(entries)
 
-    def enter(self, block: Block, claim: Claim) -> None:
+    def enter(self, block: "Block[Subscriber]", claim: Claim) -> None:
         block.add(self, claim)
         self._block = block
         self._delivered -= block.delivered
 
-    def get_loose(self) -> Block | None:
+    def get_loose(self) -> "Block[Subscriber] | None":
         """Leaves its block, if it is in one, and returns it."""
         block, position, delivered = self._block, self.position, self.delivered
         if block is not None:
@@ -84,7 +87,7 @@ class Subscriber:
 
     def blocked(self) -> None:
         """Its sink has to be asked from now on."""
-        self.cohort.loosen(self)
+        self._owner.loosen(self)
 
     def close(self) -> None:
         """Ends the subscription at once: its sink is not touched again. Idempotent."""
@@ -92,9 +95,9 @@ class Subscriber:
             return
         if self._block is not None:
             self.sink.release(self)
-        self.cohort.remove(self)
+            self._owner.loosen(self)
         self._position = GONE
-        self._channel.leave(self)
+        self._owner.leave(self)
 
     def end(self, error: RaqcoonError | None) -> None:
         """Closes the subscription from the server's side and tells the sink why."""

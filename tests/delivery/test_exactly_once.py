@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from delivery import block as block_module
+from delivery import catch_up as catch_up_module
 from delivery import channel as channel_module
 from delivery import hubs as hubs_module
 from delivery import inflow as inflow_module
@@ -257,8 +258,8 @@ def test_every_record_is_the_log_in_order(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(inflow_module, "BATCH_BYTES", 5 * 450)
     monkeypatch.setattr(channel_module, "YIELD_EVERY_SUBSCRIBERS", 2)
     monkeypatch.setattr(block_module, "MEMBERS_MAX", 2)
-    monkeypatch.setattr(channel_module, "PAGE_BYTES", 6 * 450)
-    monkeypatch.setattr(channel_module, "PAGE_ENTRIES", 8)
+    monkeypatch.setattr(catch_up_module, "PAGE_BYTES", 6 * 450)
+    monkeypatch.setattr(catch_up_module, "PAGE_ENTRIES", 8)
     monkeypatch.setattr(pages_module, "RETRY_SECONDS", (0.0005, 0.001))
     monkeypatch.setattr(pages_module, "PAGE_BYTES", 6 * 450)
     monkeypatch.setattr(pages_module, "PAGE_ENTRIES", 8)

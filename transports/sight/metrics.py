@@ -177,10 +177,11 @@ class _Server(Collector):
         hub = self._chat.hub
         behind = catching_up = 0
         for channel in hub.channels.values():
+            head = channel.head
             for cohort in channel.cohorts.values():
-                behind += sum(len(block) for block in cohort.blocks if block.position < channel.head)
+                behind += sum(len(block) for block in cohort.blocks if block.position < head)
                 for subscriber in cohort.loose:
-                    behind += subscriber.position < channel.head
+                    behind += subscriber.position < head
                     catching_up += subscriber.catch_up is not None
         yield _gauge("accepting", "1 while posts are taken, 0 while the server drains.", int(self._chat.accepting))
         yield _gauge("channels", "Channels with a subscriber in this process.", len(hub.channels))
