@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 from collections.abc import Callable, Hashable, Sequence
 
 from delivery.budget import CacheBudget
 from delivery.channel import Channel
 from delivery.figures import Figures
+from delivery.heads import HEADS_PER_QUERY, HeadReader
 from delivery.pages import CACHE_BYTES, PageReader
 from delivery.restating import Places, Restated
 from delivery.results import Filter, Render
@@ -25,7 +25,6 @@ RESULTS_BYTES, RESULTS_OF_COHORT_BYTES = 64 * 1024 * 1024, 1024 * 1024
 """Results that all cohorts keep for those who catch up, and one of them at most."""
 TAILS_BYTES, TAIL_BYTES = 64 * 1024 * 1024, 1024 * 1024
 """Newest entries that all live channels keep, and one of them at most."""
-HEADS_PER_QUERY = 10_000
 
 
 def _unknown(entry: Entry) -> None:
@@ -54,6 +53,7 @@ class Hub:
         self.on_head: Callable[[str, int], None] | None = None
         """Told of each head that is read for subscribers, before any of them is sent what leads up to it."""
         self.pages = PageReader(log, cache_bytes=pages_bytes)
+        self._heads = HeadReader(log)
         self._log = log
         self._max_cohorts = max_cohorts
         self._bounds = bounds
@@ -63,8 +63,6 @@ class Hub:
         self._ending: set[asyncio.Task[None]] = set()
         self._head_sweep: asyncio.Task[None] | None = None
         self._sweep_now = asyncio.Event()
-        self._heads: dict[str, asyncio.Future[int]] = {}
-        self._head_reads: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begins to look after the heads of live channels, where other processes may move them."""
@@ -81,14 +79,7 @@ class Hub:
                 for subscriber in cohort.members:
                     subscriber.end(None)
             self._release(channel, force=True)
-        reading = self._head_reads
-        if reading is not None:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-        for future in self._heads.values():
-            future.set_exception(Unavailable())
-            future.exception()
-        self._heads.clear()
+        await self._heads.close()
         await asyncio.gather(*self._ending, return_exceptions=True)
         await self.pages.close()
 
@@ -238,53 +229,10 @@ class Hub:
     # -- heads that other processes move ----------------------------------------------------------------------
 
     async def _read_head(self, channel_id: str) -> int:
-        head = await self._shared_head(channel_id)
+        head = await self._heads.read(channel_id)
         if self.on_head is not None:
             self.on_head(channel_id, head)
         return head
-
-    async def _shared_head(self, channel_id: str) -> int:
-        """The head as the log has it now. Whoever asks while a query is under way, for any channel, shares the next:
-        clients that all come at once cost a few queries, not one each."""
-        future = self._heads.get(channel_id)
-        if future is None:
-            loop = asyncio.get_running_loop()
-            future = self._heads[channel_id] = loop.create_future()
-            if self._head_reads is None:
-                self._head_reads = loop.create_task(self._read_heads(), context=contextvars.Context())
-        return await asyncio.shield(future)
-
-    async def _read_heads(self) -> None:
-        try:
-            while self._heads:
-                # Taken before the query begins: whoever asks later must not get an earlier head.
-                taken = list(self._heads)[:HEADS_PER_QUERY]
-                waiting = {channel_id: self._heads.pop(channel_id) for channel_id in taken}
-                await self._answer(waiting)
-        finally:
-            self._head_reads = None
-
-    async def _answer(self, waiting: dict[str, asyncio.Future[int]]) -> None:
-        try:
-            heads = await self._log.last_sequences(list(waiting))
-        except BaseException as error:
-            if isinstance(error, LogDamaged) and len(waiting) > 1:
-                # One by one: the damage is at the place of one of them.
-                for channel_id, future in waiting.items():
-                    await self._answer({channel_id: future})
-                return
-            for future in waiting.values():
-                if not future.done():
-                    future.set_exception(error if isinstance(error, Unavailable | LogDamaged) else Unavailable())
-                    future.exception()
-            if not isinstance(error, Exception):
-                raise
-            if not isinstance(error, Unavailable | LogDamaged):
-                logger.exception("the heads of channels could not be read")
-            return
-        for channel_id, future in waiting.items():
-            if not future.done():
-                future.set_result(heads.get(channel_id, 0))
 
     async def _sweep_heads(self) -> None:
         """Repairs lost hints: reads the heads of all live channels, every `sweep_interval_seconds` or when asked."""

@@ -10,7 +10,8 @@ from cachetools import LRUCache
 
 from changes import MessageChange, MessageChangeKind, apply_change, without_text
 from delivery.budget import CacheBudget
-from delivery.hub import HEADS_PER_QUERY, RESULTS_BYTES, RESULTS_OF_COHORT_BYTES, TAIL_BYTES, TAILS_BYTES, Hub
+from delivery.heads import HEADS_PER_QUERY
+from delivery.hub import RESULTS_BYTES, RESULTS_OF_COHORT_BYTES, TAIL_BYTES, TAILS_BYTES, Hub
 from delivery.shares import CohortBounds
 from errors import LogDamaged, Unavailable
 from message_log.protocol import Commit, Entry, MessageLog
