@@ -1,6 +1,7 @@
 """The import table of the design's section 4, held: each room imports only what its row names."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,15 @@ def allowed(name: str, room: str) -> bool:
     return any(whole.startswith(f"{may}.") or f"{may}.".startswith(whole) for may in MAY_IMPORT[room])
 
 
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first of them again at the end; empty when there are none."""
+    try:
+        TopologicalSorter({name: of - {name} for name, of in imports.items()}).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_room_imports_only_what_its_row_names(room: str) -> None:
     assert files(room), f"no room {room}"
@@ -84,6 +94,18 @@ def test_room_of_transports_imports_only_what_its_row_names(room: str) -> None:
 def test_every_room_of_transports_has_its_row() -> None:
     rooms = {path.name for path in (ROOT / "transports").iterdir() if (path / "__init__.py").exists()}
     assert rooms == set(INSIDE_TRANSPORTS)
+
+
+@pytest.mark.parametrize("room", sorted(room for room in OURS if (ROOT / room).is_dir()))
+def test_modules_of_a_room_import_each_other_in_one_direction(room: str) -> None:
+    """Imports for type checking alone count too: what is owned must not know the type of its owner."""
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files(room)}
+    assert circle({name: imported(path) & paths.keys() for name, path in paths.items()}) == []
+
+
+def test_circle_of_imports_is_found() -> None:
+    assert circle({"channel": {"cohort"}, "cohort": {"block"}, "block": set()}) == []
+    assert set(circle({"channel": {"cohort"}, "cohort": {"block"}, "block": {"cohort"}})) == {"cohort", "block"}
 
 
 def test_import_check_sees_a_forbidden_import() -> None:

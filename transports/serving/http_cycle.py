@@ -1,11 +1,15 @@
 """One request and its answer: uvicorn's cycle, which goes on when the client has said all that it will say."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-if TYPE_CHECKING:
-    from transports.serving.http_reader import HttpReader
+
+class Connection(Protocol):
+    """What a cycle knows of the connection that its request came on."""
+
+    def read_on(self) -> None:
+        """Goes on with what is held, or lets the transport read: what came of the body has been taken."""
 
 
 class Cycle(RequestResponseCycle):
@@ -16,7 +20,7 @@ class Cycle(RequestResponseCycle):
     - Taking a body makes its connection read on from what it holds already; uvicorn would only resume its transport.
     """
 
-    connection: "HttpReader | None"
+    connection: Connection | None
     """Whose request it is; None once that is answered or lost, so that nothing is held in a cycle of references."""
     body_taken: bool = False
     """The application has been given the last of the body."""
