@@ -1,4 +1,4 @@
-"""How many TCP connections stand, in all and from one address, whatever they are used for."""
+"""How many TCP connections are open, in all and from one address, whatever they are used for."""
 
 from collections import Counter
 
@@ -7,16 +7,16 @@ from transports.gate.elsewhere import NOWHERE, Elsewhere
 from transports.wire.addresses import limited_by
 
 WAITING_TO_HEAR_MAX = 1000
-"""Connections past a limit that are kept until they were told so; one more is cut at once."""
+"""Connections past a limit that are kept open until their clients have been told so. A further one is cut at once."""
 
 
 class Admission:
-    """Counts connections. Each that entered leaves once.
+    """Counts connections. Each one that `enter` lets in has to `leave` once.
 
     Args:
         max_connections: connections in all, None for no limit.
-        max_per_address: connections from one address, None for no limit. Trusted proxies have no such limit: whom they
-            forward is counted by `Connections`.
+        max_per_address: connections from one address, None for no limit. Trusted proxies have no such limit: the
+            clients behind them are counted by `Connections`.
         proxies: the trusted ones.
         elsewhere: the connections of the server's other processes, which count too.
     """
@@ -57,7 +57,7 @@ class Admission:
         return None
 
     def leave(self, host: str | None) -> None:
-        """Counts a connection out that `enter` let in."""
+        """Stops counting a connection that `enter` has let in."""
         self.inside -= 1
         address = None
         if host is not None and self._max_per_address is not None:
@@ -68,5 +68,5 @@ class Admission:
         self._elsewhere.left(address)
 
     def trusts(self, host: str | None) -> bool:
-        """Whether connections from there are a trusted proxy's, and so many clients'."""
+        """Whether `host` is a trusted proxy, whose connections are those of many clients."""
         return host is not None and self._proxies is not None and self._proxies.trusts(host)

@@ -1,4 +1,4 @@
-"""Every open WebSocket of this process, counted, so that limits can be kept and each of them reached."""
+"""The open WebSockets of this process: counted, so that limits hold, and listed, so that each can be reached."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ KINDS = ("graphql-ws", "plain", "stream")
 _RFC_6455 = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013}
 _GRAPHQL_WS = {4400, 4401, 4403, 4406, 4408, 4409, 4429, 4500}
 _CODES = _RFC_6455 | _GRAPHQL_WS
-"""Close codes that are counted apart; a client may make up others."""
+"""Close codes that are counted one by one. A client may make up others, which are counted together."""
 
 
 class Connection(Protocol):
@@ -26,7 +26,8 @@ class Connection(Protocol):
         """Who it is, None until that is known."""
 
     def expel(self, error: RaqcoonError) -> None:
-        """Ends the connection as the end of its token would, telling `error`: a socket with 4403, a stream at once.
+        """Ends the connection as when its token expires, and tells `error`. A socket is closed with 4403, a stream ends
+        at once.
 
         Nothing of any subscription is written from this moment on. Never raises, idempotent.
         """
@@ -113,7 +114,7 @@ class Connections:
             self._by_address[address] += 1
 
     def remove(self, connection: Connection) -> None:
-        """Forgets a socket and tells the log what it did. Idempotent."""
+        """Forgets a socket and logs what it did. Idempotent."""
         if connection not in self._open:
             return
         address = self._open.pop(connection)

@@ -4,23 +4,26 @@ from typing import Protocol
 
 
 class Elsewhere(Protocol):
-    """Connections at the other workers, and the way to tell them of one's own. Quick; never waits and never raises."""
+    """The connections of the other workers, and the way to tell them of this one's.
+
+    Its methods are quick: they never wait and never raise.
+    """
 
     def entered(self, address: str | None) -> None:
-        """One more is here."""
+        """This process has one connection more."""
 
     def left(self, address: str | None) -> None:
-        """One less is here."""
+        """This process has one connection fewer."""
 
     def inside(self) -> int:
-        """How many the others have."""
+        """How many connections the other processes have."""
 
     def at(self, address: str) -> int:
-        """How many the others have of one address."""
+        """How many connections from one address the other processes have."""
 
 
 class Nowhere:
-    """There are no others."""
+    """For a server of one process: there are no others."""
 
     def entered(self, address: str | None) -> None: ...
 

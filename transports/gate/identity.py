@@ -1,9 +1,9 @@
 """Who a client is: a JSON Web Token becomes a `Viewer` (design 2.5, `RAQCOON_AUTH=jwt`).
 
-A token is looked for, first found first taken, in the payload of `connection_init` (`Authorization` or `token`, or
-`Authorization` in `headers`), in the `Authorization` header, in the query of a plain WebSocket (`?token=`, for
-browsers, which cannot set headers there) and in a cookie. One that is found and is no good is not made up for by
-another.
+A token is looked for in several places, and the first that is found is taken: the payload of `connection_init`
+(`Authorization` or `token`, or `Authorization` in `headers`), the `Authorization` header, the query of a plain
+WebSocket (`?token=`, for browsers, which cannot set headers there), and a cookie. If that token is not valid, the
+places after it are not looked at.
 
 | claim      | means                                                                                           |
 |------------|-------------------------------------------------------------------------------------------------|
@@ -11,11 +11,11 @@ another.
 | `read`     | `fnmatch` patterns of the channels that may be read                                             |
 | `post`     | patterns of the channels that may be posted to                                                  |
 | `manage`   | patterns of the channels in which others may be stopped and their messages changed              |
-| `channels` | patterns that `read` and `post` both have besides their own; all three absent: every channel    |
+| `channels` | patterns that are added to both `read` and `post`; if all three are absent: every channel       |
 | `post_as`  | `"*"`: may post under any name                                                                  |
-| `exp`      | the end of everything that was begun with the token; absent: none                               |
-| `nbf`      | not good before                                                                                 |
-| `iss`, `aud` | have to be what is set up, where something is                                                 |
+| `exp`      | when everything that was begun with the token ends; absent: never                               |
+| `nbf`      | the token is not valid before this time                                                         |
+| `iss`, `aud` | must be what the settings ask for, if they ask for something                                  |
 """
 
 import asyncio
@@ -47,16 +47,16 @@ PATTERNS_MAX = 100
 PATTERN_CHARACTERS_MAX = 256
 _CLAIMS_NEVER_NULL = ("channels", "read", "post", "manage", "exp", "nbf", "post_as")
 VIEWERS_BYTES = 32 * 1024 * 1024
-"""Tokens whose signature was verified and need not be again: a post then pays 3 µs instead of 30 to 200. What they
-weigh is reckoned from the token's length and from what its patterns compile to; a usual one is 1 KB."""
+"""Memory for tokens whose signature was verified already: a post with one of them costs 3 µs instead of 30 to 200. The
+size of each is estimated from the token's length and from what its patterns compile to; a usual one takes 1 KB."""
 VIEWER_BYTES, EXPRESSION_BYTES = 600, 1_000
-"""What a viewer weighs beside its token, and what each pattern that is neither a name nor a prefix adds."""
+"""The size of a viewer without its token, and what each pattern adds that is neither a name nor a prefix."""
 EXPRESSIONS_ON_LOOP = 8
-"""Patterns that are compiled on the event loop, 0.15 ms each; where there are more it is done beside it."""
+"""Patterns that are compiled on the event loop, 0.15 ms each. If a token has more, a thread compiles them."""
 REFUSALS_PER_MINUTE = 10
-"""Refused tokens that the log tells of; the others are counted."""
+"""Refused tokens that are logged; further ones are only counted."""
 CLOCK_SKEW_SECONDS = 60
-"""How far the clock of whoever hands out tokens may be ahead (`nbf`). An end (`exp`) is taken by our own clock."""
+"""How far the clock of whoever hands out tokens may be ahead (`nbf`). `exp` is compared with our own clock."""
 
 
 class JwtIdentity:
@@ -87,7 +87,7 @@ class JwtIdentity:
         self._cookie = cookie.encode("latin-1")
         self._required_claims = tuple(required_claims)
         self._now = now
-        # By the token's digest: what lies in memory is of no use to whoever sees it.
+        # By the token's digest, so that no usable token can be read from this memory.
         self._viewers: LRUCache[bytes, tuple[Viewer, int]] = LRUCache(VIEWERS_BYTES, lambda kept: kept[1])
         self._generation = keys.generation
         self._refusals = PerMinute(REFUSALS_PER_MINUTE)
@@ -96,12 +96,13 @@ class JwtIdentity:
         """Reads the keys, before the first client comes.
 
         Raises:
-            StartupError: they will never be usable as they are set up.
+            StartupError: with these settings they can never be used.
         """
         await self._keys.load()
 
     def watch(self, expel: Callable[[Callable[[Viewer], bool], RaqcoonError], None]) -> None:
-        """Begins to read the keys again in the background, and has those expelled whose key was withdrawn."""
+        """Begins to read the keys again and again in the background. `expel` is called for the viewers whose key was
+        withdrawn."""
 
         def withdrawn(trusted: Collection[str]) -> None:
             expel(
@@ -112,7 +113,7 @@ class JwtIdentity:
         self._keys.watch(withdrawn)
 
     async def stop(self) -> None:
-        """Reads the keys no more. Idempotent."""
+        """Stops reading the keys. Idempotent."""
         await self._keys.stop()
 
     async def authenticate(self, connection_params: Mapping[str, Any] | None, scope: Scope) -> Viewer:
@@ -127,7 +128,7 @@ class JwtIdentity:
             raise Unauthenticated
         digest = blake2b(token, digest_size=16).digest()
         if self._generation != self._keys.generation:
-            # A key may have been withdrawn, and what it signed with it.
+            # A key may have been withdrawn. Then the tokens that it signed are not valid any more.
             self._viewers.clear()
             self._generation = self._keys.generation
         kept = self._viewers.get(digest)
@@ -152,19 +153,19 @@ class JwtIdentity:
             claims = jwt.decode(
                 token,
                 key,
-                # The key's own, so a token cannot choose.
+                # The algorithm of the key, so that a token cannot choose one.
                 algorithms=[key.algorithm_name],
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=CLOCK_SKEW_SECONDS,
-                # The end is looked at on every use, exactly. `iat` says nothing about what a token is good for.
+                # `authenticate` checks the end at every use, without leeway. `iat` does not limit a token.
                 options={"verify_exp": False, "verify_iat": False, "verify_aud": self._audience is not None},
             )
             for name in self._required_claims:
                 _require(claims, name)
             return replace(viewer_of(claims), key=key.fingerprint)
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            # Why is for the operator: a client that makes up tokens need not learn what is wrong with them.
+            # Only the operator is told the reason: a client that makes up tokens must not learn it.
             if (left_out := self._refusals.admit(self._now())) is not None:
                 logger.info("a token was refused: %s: %s%s", type(error).__name__, _printable(error), left_out)
             raise Unauthenticated from None
@@ -174,7 +175,7 @@ def viewer_of(claims: Mapping[str, Any]) -> Viewer:
     """Who the verified claims of a token stand for.
 
     Raises:
-        ValueError: a claim is not of its form.
+        ValueError: a claim does not have the form that it must have.
     """
     try:
         author = input_rules.author(claims.get("sub"))
@@ -182,7 +183,7 @@ def viewer_of(claims: Mapping[str, Any]) -> Viewer:
         raise ValueError(f"sub {problem.problem}") from None
     for name in _CLAIMS_NEVER_NULL:
         if claims.get(name, "absent") is None:
-            # Whoever made the token had no value, and would not have meant "every channel" or "for ever".
+            # Whoever made the token had no value there, and did not mean "every channel" or "for ever".
             raise ValueError(f"{name} must not be null")
     shared, read, post, manage = (_patterns(claims, name) for name in ("channels", "read", "post", "manage"))
     if shared is None and read is None and post is None:
@@ -228,13 +229,13 @@ def find_token(connection_params: Mapping[str, Any] | None, scope: Scope, cookie
     """The token that a client sent, unverified; None when it sent none.
 
     Raises:
-        Unauthenticated: there is something where a token should be that cannot be one.
+        Unauthenticated: what was sent in the place of a token cannot be one.
     """
     for name, value in (connection_params or {}).items():
         if name.lower() in ("authorization", "token"):
             return _given(value)
     for name, value in (connection_params or {}).items():
-        # As several guides write it: `connectionParams: {headers: {Authorization}}`.
+        # Several guides write it like this: `connectionParams: {headers: {Authorization}}`.
         if name.lower() == "headers" and isinstance(value, Mapping):
             for header, worth in value.items():
                 if isinstance(header, str) and header.lower() == "authorization":
@@ -243,7 +244,7 @@ def find_token(connection_params: Mapping[str, Any] | None, scope: Scope, cookie
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")
-            # Other schemes may be a proxy's own business.
+            # Another scheme may be meant for a proxy.
             if scheme.lower() == b"bearer":
                 return bytes(token.strip())
         elif name == b"cookie":

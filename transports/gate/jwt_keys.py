@@ -1,7 +1,7 @@
 """Which key may have signed a token: a shared secret (HS256), or a set of public keys (RS256, ES256).
 
-The key decides the algorithm, never the token: a token whose `alg` is not its key's is refused, so neither `none` nor
-a public key taken for a secret gets anybody in.
+The key decides the algorithm, never the token: a token whose `alg` is not that of its key is refused. So nobody gets in
+with the algorithm `none`, or with a public key that is used as if it were a shared secret.
 """
 
 import asyncio
@@ -22,13 +22,14 @@ from transports.gate.key_fetch import FETCH_BYTES_MAX, fetch
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 60.0
-"""Age at which a key set is read again in the background, whether or not anybody comes: a key that was withdrawn is
-trusted no longer than this while the set can be read."""
+"""Age at which a key set is read again in the background, with or without clients. As long as the set can be read, a
+key that was withdrawn is trusted no longer than this."""
 RETRY_SECONDS = 10.0
-"""Least time between two readings, so that tokens with invented key ids cause no more of them."""
+"""Least time between two reads of the set, so that tokens with invented key ids cause no further reads."""
 SECRET_BYTES_MIN, SECRET_BYTES_ENOUGH = 16, 32
-"""A secret below the first is refused: 128 random bits cannot be guessed, a word can. The second is what HS256 asks for
-(RFC 7518, section 3.2); between the two the start warns, since there are servers that run so."""
+"""A secret shorter than the first is refused: 128 random bits cannot be guessed, a word can. The second is what HS256
+asks for (RFC 7518, section 3.2). Between the two the server warns at its start and runs, since existing servers have
+such secrets."""
 _ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
 _PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth"}
 
@@ -47,21 +48,21 @@ class Keys(Protocol):
 
     @property
     def generation(self) -> int:
-        """Changes when a key that was trusted may have gone."""
+        """Changes whenever a key that was trusted may have been withdrawn."""
 
     async def load(self) -> None:
         """Reads the keys for the first time.
 
         Raises:
-            StartupError: they will never be usable as they are set up.
+            StartupError: with these settings they can never be used.
         """
 
     def watch(self, withdrawn: Callable[[Collection[str]], None]) -> None:
-        """Begins to read the keys again in the background. `withdrawn` is told the fingerprints of those trusted now,
-        whenever one has gone."""
+        """Begins to read the keys again and again in the background. Whenever one was withdrawn, `withdrawn` is told
+        the fingerprints of those that are trusted now."""
 
     async def stop(self) -> None:
-        """Reads no more. Idempotent."""
+        """Stops reading. Idempotent."""
 
     async def find(self, header: Mapping[str, Any]) -> SigningKey:
         """The key that a token with this (unverified) header has to be signed by.
@@ -87,7 +88,7 @@ class SharedSecret:
                 "RAQCOON_JWT_ALLOW_WEAK_SECRET=true starts all the same"
             )
         if len(raw) < SECRET_BYTES_ENOUGH:
-            # Said once here rather than at every token.
+            # The server warns once here, instead of at every token.
             warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
             logger.warning(
                 "RAQCOON_JWT_SECRET HAS %d BYTES: WHOEVER GUESSES IT CAN BE ANYBODY. Make it %d random bytes or more",
@@ -101,7 +102,7 @@ class SharedSecret:
         pass
 
     def watch(self, withdrawn: Callable[[Collection[str]], None]) -> None:
-        """Nothing: a secret is the same for as long as the process lives."""
+        """Does nothing: a secret is the same for as long as the process lives."""
 
     async def stop(self) -> None:
         pass
@@ -113,9 +114,10 @@ class SharedSecret:
 
 
 class KeySet:
-    """The public keys of a JWKS file or URL, read again when they are old or a token names one that is not there.
+    """The public keys of a JWKS file or URL. They are read again when they are old, or when a token names one that is
+    not there.
 
-    While the set cannot be read the keys that were read last are trusted on.
+    While the set cannot be read, the keys that were read last stay trusted.
 
     Args:
         location: a path, or an `http(s)://` URL.
@@ -145,7 +147,7 @@ class KeySet:
 
     async def load(self) -> None:
         if self._is_url:
-            # Whoever answers there may start later than this server.
+            # The server behind the URL may start later than this one.
             await self._begin()
             return
         try:
@@ -173,7 +175,7 @@ class KeySet:
         key = self._match(header)
         if key is None:
             if self._reading is not None or self._is_older_than(RETRY_SECONDS):
-                # Who waits may be cancelled; the reading goes on for the others.
+                # This waiter may be cancelled; the read goes on for the others.
                 await asyncio.shield(self._begin())
                 key = self._match(header)
             if key is None and self._text is None:
@@ -191,7 +193,7 @@ class KeySet:
         fitting = [key for key in self._keys if key.algorithm_name == header.get("alg")]
         if (wanted := header.get("kid")) is not None:
             fitting = [key for key in fitting if key.key_id == wanted]
-        # Without a key id a token can only mean the one key there is.
+        # A token without a key id is accepted only if there is exactly one key for its algorithm.
         return fitting[0] if len(fitting) == 1 else None
 
     def _begin(self) -> asyncio.Task[None]:
@@ -237,7 +239,7 @@ class KeySet:
 
 
 def public_keys(text: str) -> list[SigningKey]:
-    """The keys of a JWKS document that may sign tokens: RSA for RS256, EC P-256 for ES256. Others are passed over.
+    """The keys of a JWKS document that may sign tokens: RSA for RS256, EC P-256 for ES256. Others are ignored.
 
     Raises:
         ValueError: it is no JWKS.
@@ -254,7 +256,7 @@ def public_keys(text: str) -> list[SigningKey]:
         if algorithm == "ES256" and data.get("crv") != "P-256":
             continue
         try:
-            # Only what a public key is made of: a private one in the set is not kept.
+            # Only the members of a public key: what is private in the set is not kept.
             public = {name: value for name, value in data.items() if name not in _PRIVATE}
             found.append(SigningKey(public, algorithm))
         except jwt.PyJWTError as error:

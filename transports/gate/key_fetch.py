@@ -1,4 +1,4 @@
-"""Reads a key set from a URL, within a time and a size that the other side cannot stretch."""
+"""Reads a key set from a URL, within a time and a size that the other side cannot exceed."""
 
 import http.client
 import socket
@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 FETCH_SECONDS = 5.0
-"""For all of it: connecting, redirections, headers, body. A time limit on a socket counts from byte to byte, and one
-byte a second would last for ever."""
+"""For the whole of it: connecting, redirections, headers, body. The time limit of a socket starts again with each byte,
+so an answer of one byte a second would never end."""
 FETCH_BYTES_MAX = 1024 * 1024
 
 
@@ -19,13 +19,13 @@ def fetch(url: str, seconds: float | None = None) -> str:
 
     Raises:
         OSError: it could not be read, or not in time.
-        ValueError: it is longer than `FETCH_BYTES_MAX`, or no UTF-8.
+        ValueError: it is longer than `FETCH_BYTES_MAX`, or not UTF-8.
     """
     return _Fetch(FETCH_SECONDS if seconds is None else seconds).run(url)
 
 
 class _Fetch:
-    """One reading. At its deadline the connections that it has opened are shut, whatever they wait for."""
+    """One read of a URL. At its deadline the connections that it has opened are shut down, whatever they wait for."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -38,7 +38,7 @@ class _Fetch:
         timer.daemon = True
         timer.start()
         try:
-            # The scheme was looked at; redirections stay within http and https.
+            # The scheme has been checked already; redirections stay within http and https.
             opener = urllib.request.build_opener(_http(self._opened), _https(self._opened))
             with opener.open(url, timeout=self._seconds) as answer:
                 body: bytes = answer.read(FETCH_BYTES_MAX + 1)
@@ -67,7 +67,8 @@ class _Fetch:
 
     def _cut(self) -> None:
         self._late = True
-        # A connection whose answer has begun knows its socket no more; one that shakes hands is not connected yet.
+        # A connection whose answer has begun has given its socket away, and one in its TLS handshake is not in
+        # `_sockets` yet. So both lists are needed.
         for sock in [*self._sockets, *(each.sock for each in self._connections)]:
             if sock is not None:
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What one client may ask of the server at once; each is a setting, and each is refused with a clear error."""
+"""What one client may ask of the server at once. Each limit is a setting, and what is past it gets a clear error."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,8 @@ from transports.wire.http_exchange import encode_body
 from transports.wire.json_codec import NESTING_MAX, decode_json
 
 MEMBERS_MAX = 100
-"""Members of an object inside the variables: no input type has ten fields, and each unknown member makes an error."""
+"""Members of an object inside the variables. No input type has ten fields, and each unknown member would make an error
+of its own."""
 _CONTAINERS = (dict, list)
 
 
@@ -24,11 +25,11 @@ class Limits:
     """Values in the variables of an operation, each member and element counted: coercing one takes a microsecond, and
     thirty filters with every list full have 9,000."""
     json_nesting: int = field(default=NESTING_MAX, metadata={"setting": "max_json_nesting"})
-    """Containers inside containers, `NESTING_MAX` at most."""
+    """How deep objects and lists may be nested in each other; `NESTING_MAX` at most."""
     init_timeout_seconds: float = field(default=3.0, metadata={"setting": "init_timeout_seconds"})
-    """From a GraphQL socket's handshake to its ack."""
+    """How long a GraphQL socket may take from its handshake to its `connection_ack`."""
     subscriptions: int = field(default=100, metadata={"setting": "max_subscriptions_per_connection"})
-    """Live ones on one socket."""
+    """Subscriptions that may be live on one socket."""
     operations: int = field(default=32, metadata={"setting": "max_operations_per_connection"})
     """Queries and mutations running at once on one socket: enough posts to fill a group commit, and a bound on the
     results that a client which does not read can make the server hold."""
@@ -38,7 +39,7 @@ class Limits:
         return decode_json(text, self.json_nesting)
 
     def check_variables(self, variables: dict[str, Any] | None) -> None:
-        """Looks at variables before anything is made of them.
+        """Checks variables before anything is made of them.
 
         Raises:
             BadUserInput: they are longer than allowed, or have more values.
@@ -51,7 +52,7 @@ class Limits:
             raise BadUserInput("variables", f"must be at most {self.variables_bytes} bytes of JSON")
 
     def _excess(self, variables: dict[str, Any]) -> str | None:
-        """What there are too many of, looked at no further than allowed."""
+        """What is wrong with them, None when nothing is. Counts no further than the limits."""
         values = len(variables)
         containers = [value for value in variables.values() if type(value) in _CONTAINERS]
         while containers and values <= self.variables_values:

@@ -36,9 +36,10 @@ def is_loopback(host: str) -> bool:
 def origin_allowed(origin: str | None, host: str | None, bound_host: str, allowed: Collection[str]) -> bool:
     """Whether a request with these `Origin` and `Host` headers may be served by a server bound to `bound_host`.
 
-    Allowed are an absent origin, those listed, loopback origins while bound to loopback, else the same origin. A
-    server bound to loopback does not trust the `Host` header: a foreign page whose name was made to point to this
-    machine (DNS rebinding) sends its own name in both headers.
+    A request without an origin is allowed, and one from an origin that is listed. Besides, a server bound to loopback
+    allows loopback origins, and any other server allows its own origin. A server bound to loopback does not trust the
+    `Host` header: a foreign page whose name was made to point to this machine (DNS rebinding) sends its own name in
+    both headers.
     """
     if origin is None:
         return True
@@ -54,7 +55,8 @@ def origin_allowed(origin: str | None, host: str | None, bound_host: str, allowe
         return False
     if is_loopback(bound_host):
         return is_loopback(parts.hostname)
-    # Behind a proxy that ends TLS the scheme is not ours to compare; default ports are left out by both sides.
+    # Behind a proxy that ends TLS this server does not know the scheme that the browser used, so schemes are not
+    # compared. Both headers leave out default ports.
     default = _DEFAULT_PORTS[parts.scheme]
     return host is not None and (parts.hostname, port or default) == _host_and_port(host, default)
 
@@ -62,9 +64,9 @@ def origin_allowed(origin: str | None, host: str | None, bound_host: str, allowe
 def host_allowed(host: str | None, bound_host: str, allowed: Collection[str]) -> bool:
     """Whether a request with this `Host` header may be served by a server bound to `bound_host`.
 
-    On loopback only names of loopback, and those of the listed origins, are the server's own. Else a foreign page whose
-    name was made to point to this machine (DNS rebinding) could read everything: to its browser it is the same origin,
-    and a `GET` of the same origin carries no `Origin`.
+    On loopback only names of loopback, and those of the listed origins, are accepted. Otherwise a foreign page whose
+    name was made to point to this machine (DNS rebinding) could read everything: its browser takes the server for the
+    page's own origin, and a `GET` of the same origin carries no `Origin`.
     """
     if host is None or not is_loopback(bound_host):
         return True
@@ -96,12 +98,12 @@ class Origins:
             return host_allowed(host, bound_host, listed)
 
         self._decide = decide
-        # On loopback all of this machine's pages are served, and to a browser they are one site.
+        # On loopback the pages of all ports of this machine are served, and browsers take them for one site.
         self._foreign_sites = {b"cross-site"} if is_loopback(bound_host) else {b"cross-site", b"same-site"}
         self._decide_host = decide_host if is_loopback(bound_host) else None
 
     def knows_host(self, scope: Scope) -> bool:
-        """Whether the request or handshake of an ASGI scope is addressed to this server by a name of its own."""
+        """Whether the `Host` of an ASGI scope's request or handshake is a name of this server."""
         if self._decide_host is None:
             return True
         for name, value in scope["headers"]:
@@ -119,8 +121,9 @@ class Origins:
     def admits(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a request with these headers (by lower-case name) may be served.
 
-        A browser sends no `Origin` with what a page embeds (`<img>`, `<script>`), but says by `Sec-Fetch-Site` that the
-        page is another site's. Somebody who follows a link is no page: navigations are served.
+        When a page embeds something (`<img>`, `<script>`), the browser sends no `Origin` with the request, but says in
+        `Sec-Fetch-Site` that the page belongs to another site. Such a request is refused. It is served when a person
+        has followed a link (a navigation).
         """
         origin = headers.get(b"origin")
         if origin is None and headers.get(b"sec-fetch-site") in self._foreign_sites:
@@ -140,7 +143,7 @@ class Origins:
 
 
 def cors_headers(origin: bytes) -> Headers:
-    """What an answer to an allowed origin carries, so that its page may read it."""
+    """The headers of an answer to an allowed origin, so that its page may read the answer."""
     return [
         (b"access-control-allow-origin", origin),
         (b"access-control-allow-credentials", b"true"),
@@ -150,7 +153,7 @@ def cors_headers(origin: bytes) -> Headers:
 
 
 def preflight_headers(origin: bytes, requested_headers: bytes | None) -> Headers:
-    """The answer to an allowed origin's preflight: what it may send."""
+    """The headers that answer the preflight of an allowed origin: what its pages may send."""
     return [
         *cors_headers(origin),
         (b"access-control-allow-methods", _METHODS),
