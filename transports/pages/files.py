@@ -1,4 +1,4 @@
-"""Static files from memory: each is read once, so that asking for it again and again costs no thread and no disk."""
+"""Static files from memory: each is read once, so that later requests cost no thread and no disk."""
 
 import asyncio
 import hashlib
@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 PIECE_BYTES = 64 * 1024
-"""What is handed to the transport in one piece: a client that does not read must not hold a file's copy."""
+"""What is handed to the transport at once: so a client that does not read makes nobody hold a copy of a file."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -24,10 +24,10 @@ class File:
         self._reading: asyncio.Future[tuple[bytes, Headers, bytes]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers GET and HEAD; 304 where the client has it already.
+        """Answers GET and HEAD; with 304 when the client has the file already.
 
         Raises:
-            HTTPException: 405, another method.
+            HTTPException: 405, it is another method.
         """
         if scope["method"] not in ("GET", "HEAD"):
             raise HTTPException(405, headers={"Allow": "GET, HEAD"})
@@ -62,7 +62,7 @@ class File:
 
 
 class Files:
-    """The files of a directory, by name, all with the same headers. Which there are is looked at once, here."""
+    """The files of a directory, by name, all with the same headers. The directory is listed once, when this is made."""
 
     def __init__(self, directory: Path, headers: Mapping[str, str]) -> None:
         self._files = {path.name: File(path, headers) for path in directory.iterdir() if path.is_file()}
@@ -71,7 +71,7 @@ class Files:
         """Answers GET and HEAD of `/…/name`.
 
         Raises:
-            HTTPException: 404, there is no such file; 405, another method.
+            HTTPException: 404, there is no such file; 405, it is another method.
         """
         file = self._files.get(scope["path"].removeprefix(scope.get("root_path", "")).removeprefix("/"))
         if file is None:

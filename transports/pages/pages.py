@@ -24,7 +24,7 @@ _YEAR_SECONDS = 365 * 24 * 60 * 60
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 REVALIDATED = "no-cache"
-"""`Cache-Control` of what keeps its name when it changes: stored, and asked for again by its ETag."""
+"""`Cache-Control` of what keeps its name when it changes: browsers store it, and ask by its ETag whether it is new."""
 IMMUTABLE = f"public, max-age={_YEAR_SECONDS}, immutable"
 """`Cache-Control` of files with a hash of their content in their names."""
 
@@ -78,8 +78,8 @@ def _stock_page() -> HTMLResponse:
 class Pages:
     """Handlers of the console and the playground.
 
-    `playground_directory` holds the files of the built playground; None where it was not built. It is looked at once,
-    here: a playground that is installed later is served after the next start.
+    `playground_directory` holds the files of the built playground; None where it was not built. It is looked at when
+    this is made: a playground that is installed later is served after the next start.
     """
 
     def __init__(self, playground_directory: Path | None = None) -> None:

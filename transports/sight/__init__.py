@@ -1,1 +1,1 @@
-"""What an operator sees: logs and metrics. Never content, never a token, never an address."""
+"""What an operator sees: logs and metrics. They never hold content, tokens or addresses."""

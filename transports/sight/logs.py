@@ -1,4 +1,4 @@
-"""Structured logs: request ids, and one line when a connection ends. Never content, never a token, never an address."""
+"""Structured logs: request ids, and one line when a connection ends. They never hold content, tokens or addresses."""
 
 import contextvars
 import itertools
@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 REQUEST_ID_HEADER = b"x-request-id"
-# Counted, not drawn: asking the kernel for randomness was 4 % of a post's time.
+# Requests are counted and get no random id: to ask the kernel for randomness took 4 % of a post's time.
 _PROCESS = secrets.token_hex(4)
 _REQUESTS = itertools.count(1)
 PROCESS: dict[str, int | str] = {}
-"""Which of a server's processes this is: `worker`, counted from 1, or `process`. Empty where there is one alone."""
+"""Which of a server's processes this is: `worker`, counted from 1, or `process`. Empty when there is only one."""
 _ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 REQUEST_ID: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
@@ -28,15 +28,15 @@ logger = logging.getLogger("raqcoon.connections")
 
 
 def name_process(*, worker: int | None = None, process: str | None = None) -> None:
-    """Has every further line say which of a server's processes wrote it. Called where it has just been forked."""
+    """Makes every further line say which of a server's processes wrote it. Called right after the fork."""
     global _PROCESS
-    _PROCESS = secrets.token_hex(4)  # Else all that were forked would give the same ids.
+    _PROCESS = secrets.token_hex(4)  # Otherwise all forked processes would give the same ids.
     PROCESS.clear()
     PROCESS.update({"worker": worker} if worker is not None else {} if process is None else {"process": process})
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The `X-Request-ID` that a proxy or client gave, where it looks like one; else a new one."""
+    """The `X-Request-ID` that a proxy or client gave, if it has the form of one; otherwise a new one."""
     for name, value in headers:
         if name == REQUEST_ID_HEADER and _ACCEPTABLE.fullmatch(value):
             return value.decode("ascii")
@@ -87,7 +87,7 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        # What a client sent may be in it, and must not write a line of its own.
+        # The message may hold what a client sent, which must not be able to begin a line of its own.
         record.message = _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], record.message)
         pairs = {**getattr(record, "figures", {}), **PROCESS, "request_id": REQUEST_ID.get()}
         shown = "".join(f" {name}={value}" for name, value in pairs.items() if value is not None)
@@ -95,7 +95,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """For machines: one JSON object a line."""
+    """For machines: each line is one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

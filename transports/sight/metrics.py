@@ -1,6 +1,7 @@
-"""`/metrics` in Prometheus' text format: what the engine and the connections count of themselves, read when asked.
+"""`/metrics` in Prometheus' text format. The engine and the connections count for themselves; their figures are read
+here when somebody asks.
 
-Nothing is counted here, so a server that nobody scrapes pays nothing. No label takes a value that a client can make up:
+Nothing is counted here, so a server that nobody scrapes pays nothing. No label has a value that a client can make up:
 codes come from `errors.py`, everything else from this file.
 """
 
@@ -23,9 +24,9 @@ from transports.sight import sums
 from transports.wire.http_exchange import respond
 
 LOOP_SHARE_MAX = 0.1
-"""Share of the event loop that collecting figures may take. Whoever asks more often gets those of a moment ago."""
+"""Share of the event loop's time that collecting figures may take. Whoever asks more often gets slightly older ones."""
 BURST_SECONDS = 1.0
-"""Time that may be saved up: at 2 ms a collection, fifty in a row are all fresh."""
+"""How much unused time may be saved up. If one collection takes 2 ms, fifty in a row are all fresh."""
 
 
 class Sockets(Protocol):
@@ -47,7 +48,7 @@ class Cuts(Protocol):
 
 
 class Others(Protocol):
-    """The other processes of this server, and what is kept of those that are gone. Figures are bytes to it."""
+    """The other processes of this server, and what is kept of those that have ended. It passes figures on as bytes."""
 
     workers: int
     """How many workers this server has."""
@@ -55,17 +56,17 @@ class Others(Protocol):
     """Whether every worker counts the commits of all."""
 
     def earlier(self) -> bytes:
-        """What the processes that were here before this one have counted; empty when there was none."""
+        """What the processes counted that this one has replaced; empty when there was none."""
 
     def keep(self, figures: bytes) -> None:
         """Keeps this process's figures beyond its end."""
 
     async def ask(self) -> tuple[list[bytes], dict[str, bytes]]:
-        """The figures of those who answer in time, and by name those who do not, with what is kept of them."""
+        """The figures of those that answer in time; and, by name, what is kept of those that do not."""
 
 
 class Alone:
-    """There are no others."""
+    """For a server of one process: there are no others."""
 
     workers = 1
     commits_are_told_to_all = False
@@ -82,9 +83,9 @@ class Alone:
 class Metrics:
     """The endpoint, with a registry of its own.
 
-    `keepalive` is the one of the server that serves it; on a server without one its counters are left out. Where a
-    server has several processes, whichever is asked answers for all. What a scrape has shown never goes back, whoever
-    is killed: each process keeps what it shows, and who comes after it goes on from there.
+    `keepalive` is that of the server that this endpoint belongs to; without one its counters are left out. If a server
+    has several processes, whichever is asked answers for all. Counters never go back, whichever process is killed:
+    each process stores what it has shown, and its successor goes on from there.
     """
 
     def __init__(self, chat: Chat, connections: Sockets, others: Others | None = None) -> None:
@@ -105,16 +106,16 @@ class Metrics:
         await respond(send, 200, content_type, body, [])
 
     async def page(self, now: float) -> bytes:
-        """The figures of this moment; of one a little earlier where they are asked for without a break."""
+        """The figures of this moment; slightly older ones when they are asked for without a break."""
         if not self._rendered or self._paid_until <= now:
             if self._rendering is None or self._rendering.done():
-                # One at a time, however many ask, and not that of a request that may go away.
+                # One at a time, however many ask. It is a task of its own, since the request that began it may go away.
                 self._rendering = asyncio.get_running_loop().create_task(self._render(now))
             await asyncio.shield(self._rendering)
         return self._rendered
 
     def figures(self, now: float | None = None) -> bytes:
-        """Those of this process and of those that were in its place before it, as `page` has them of all."""
+        """The figures of this process and of those that it has replaced. As old as `page` lets them be."""
         now = asyncio.get_running_loop().time() if now is None else now
         if not self._collected or self._paid_until <= now:
             with self._spending(now):
@@ -166,7 +167,7 @@ class _Server(Collector):
         self._metrics = metrics
 
     def describe(self) -> list[Metric]:
-        return []  # Else registering would collect once, before there is a loop.
+        return []  # Otherwise registering would collect once, before there is a loop.
 
     def collect(self) -> Iterator[Metric]:
         yield from self._now()

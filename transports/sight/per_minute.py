@@ -11,7 +11,7 @@ class PerMinute:
         self._left_out = 0
 
     def admit(self, now: float) -> str | None:
-        """What a line says of those that were left out before it, usually nothing; None: leave this one out too.
+        """What the line adds about those that were left out before it, usually nothing. None: leave this one out too.
 
         `now` is in seconds.
         """

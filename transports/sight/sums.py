@@ -10,9 +10,9 @@ Figures = dict[str, dict[str, Any]]
 """By a family's name: its `type`, its `help`, and `samples`: [name, labels as pairs, value]."""
 
 _LEAST = {"raqcoon_accepting", "raqcoon_process_start_time_seconds"}
-"""Families of which the server has what the least of its processes has."""
+"""Families whose value for the server is the least of its processes' values."""
 _ONCE = {"raqcoon_messages_posted", "raqcoon_commits", "raqcoon_posts_per_commit"}
-"""Families that every worker counts alike where each is told of all commits."""
+"""Families that all workers count alike if each is told of all commits: their values are not added up."""
 _GROWING = {"counter", "histogram"}
 
 
@@ -32,19 +32,19 @@ def encode(figures: Figures) -> bytes:
 
 
 def decode(encoded: bytes) -> Figures:
-    """What `encode` made; nothing where nothing was kept."""
+    """What `encode` was given; no figures from empty bytes."""
     return orjson.loads(encoded) if encoded else {}
 
 
 def growing(figures: Figures) -> Figures:
-    """Counters and histograms alone: what a process that is gone, or does not answer, has still counted."""
+    """Only the counters and histograms: they still count when a process has ended or does not answer."""
     return {name: family for name, family in figures.items() if family["type"] in _GROWING}
 
 
 def added(parts: Iterable[Figures], *, commits_are_told_to_all: bool = False) -> Figures:
-    """The sum of figures; see `_LEAST` and `_ONCE` for those that are no sums.
+    """The sum of figures; see `_LEAST` and `_ONCE` for those that are not added up.
 
-    A sample that only some have counts with those.
+    A sample that only some parts have is the sum of these.
     """
     whole: Figures = {}
     values: dict[tuple[str, str, str], list[Any]] = {}

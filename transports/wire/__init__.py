@@ -1,4 +1,4 @@
-"""What the ways in share on the wire: JSON, media types, one HTTP exchange, sinks, sockets.
+"""What all transports share on the wire: JSON, media types, one HTTP exchange, sinks, sockets.
 
 It holds no rule about who may do what.
 """

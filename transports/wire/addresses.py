@@ -1,10 +1,10 @@
-"""What limits per address count a client by."""
+"""By what the limits per address tell clients apart."""
 
 import ipaddress
 from functools import lru_cache
 
 IPV6_PREFIX_BITS = 64
-"""What one subscriber is given at least, so addresses within it are one client."""
+"""A customer of an internet provider gets at least this prefix, so all addresses within it count as one client."""
 
 
 @lru_cache(maxsize=4096)
@@ -21,5 +21,5 @@ def _ipv6_network(host: str) -> str:
 
 
 def limited_by(host: str) -> str:
-    """What an address counts as: an IPv4 address itself, an IPv6 address its /64."""
+    """What an address counts as: an IPv4 address as itself, an IPv6 address as its /64 network."""
     return _ipv6_network(host) if ":" in host else host

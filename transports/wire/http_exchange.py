@@ -16,12 +16,12 @@ OURS_ALONE: Headers = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
-"""What every answer of an API carries: no browser takes it for a page, hands it to another site's page that embeds it,
-or keeps it for the next user of the machine. Pages of allowed origins read it by CORS all the same."""
+"""The headers of every answer of an API. With them no browser takes the answer for a page, hands it to another site's
+page that embeds it, or keeps it for the next user of the machine. Pages of allowed origins still read it by CORS."""
 
 
 PIECE_BYTES = 64 * 1024
-"""What is handed to the transport at once: about what it takes before it says that its buffer is full."""
+"""What is handed to the transport at once: about as much as it takes before it says that its buffer is full."""
 
 
 class Refused(Exception):
@@ -38,7 +38,7 @@ class Disconnected(Exception):
 
 
 def request_headers(scope: Scope) -> dict[bytes, bytes]:
-    """The headers by lower-case name; of repeated ones the last, but every `Accept` of them."""
+    """The headers by lower-case name. Of a repeated header the last counts; but every `Accept` is kept."""
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name == b"accept" and name in headers:
@@ -52,7 +52,7 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], bytes_max: in
     """The whole body.
 
     Raises:
-        Refused: 413, it is or says it is over `bytes_max` long; 415, it is compressed.
+        Refused: 413, it is longer than `bytes_max`, or says so; 415, it is compressed.
         Disconnected: the client has gone.
     """
     length = headers.get(b"content-length")
@@ -81,7 +81,7 @@ def _too_large(bytes_max: int) -> Refused:
 
 
 def encode_body(value: Any) -> bytes:
-    """JSON in UTF-8. What a client sent may come back in an error, lone surrogates too: they leave as escapes."""
+    """JSON in UTF-8. An error may quote what a client sent, with lone surrogates in it: they are written as escapes."""
     try:
         return orjson.dumps(value)
     except TypeError:
@@ -96,16 +96,16 @@ async def respond(send: Send, status: int, content_type: bytes, body: bytes, hea
 
 
 async def send_body(send: Send, body: bytes) -> None:
-    """The last part of a response. A long one goes in pieces, as fast as the client takes them: when this returns, all
-    but the last piece has left this process."""
+    """Sends the last part of a response. A long one is sent in pieces, as fast as the client takes them: when this
+    returns, all but the last piece have left this process."""
     pieces = range(0, len(body) - PIECE_BYTES, PIECE_BYTES)
     for start in pieces:
         await send({"type": "http.response.body", "body": body[start : start + PIECE_BYTES], "more_body": True})
-        await asyncio.sleep(0)  # A client that has gone is noticed, and a quick one leaves the others their turns.
+        await asyncio.sleep(0)  # So a client that has gone is noticed, and a fast one does not delay the others.
     rest = body[len(pieces) * PIECE_BYTES :] if pieces else body
     await send({"type": "http.response.body", "body": rest})
 
 
 def retry_after(error: RetryLater) -> tuple[bytes, bytes]:
-    """The header that tells when a retry is worth while, in whole seconds."""
+    """The header that tells after how many whole seconds a retry makes sense."""
     return b"retry-after", b"%d" % max(1, -(-error.retry_after_ms // 1000))

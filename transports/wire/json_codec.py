@@ -1,8 +1,8 @@
-"""JSON by orjson, with a way around for what orjson refuses although it is valid JSON.
+"""JSON by orjson, and by the standard library where orjson refuses valid JSON.
 
-orjson refuses lone surrogate escapes and numbers beyond a double. A frame that carries one is well formed all the
-same; what is wrong with it is an argument's value, which the input rules name (design 2.4). So such text is decoded
-once more by the standard library.
+orjson refuses lone surrogate escapes and numbers beyond a double. A frame with one of them is still well formed: only
+the value of an argument is wrong, and the input rules say which (design 2.4). So the standard library decodes such
+text once more.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import orjson
 
 NESTING_MAX = 1024
-"""Containers inside containers that a text may have at most: orjson's own limit, kept by the second decoder too."""
+"""How deep objects and lists may be nested at most. It is orjson's own limit, and holds for the second decoder too."""
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -29,14 +29,14 @@ def decode_json(text: str | bytes, nesting_max: int = NESTING_MAX) -> Any:
     except orjson.JSONDecodeError:
         if isinstance(text, bytes):
             text = text.decode()
-        # More brackets than levels are rare in the text that gets here, and counting them needs no recursion.
+        # Text that gets here rarely has so many brackets, and counting them needs no recursion.
         if _brackets(text) > NESTING_MAX:
             raise
         try:
             value = json.loads(text, parse_constant=_no_constant)
         except RecursionError:
             raise ValueError("nested too deeply") from None
-    # A text with few brackets cannot be deep; of one with many each level is looked at.
+    # A text with few brackets cannot be deep. If it has many, the levels of its value are counted.
     if nesting_max < NESTING_MAX and _brackets(text) > nesting_max and _nesting(value) > nesting_max:
         raise ValueError("nested too deeply")
     return value
@@ -60,7 +60,7 @@ def _nesting(value: Any) -> int:
 
 
 def encode_json(value: Any) -> str:
-    """`value` as JSON that can be sent: lone surrogates leave as escapes.
+    """`value` as JSON that can be sent: lone surrogates are written as escapes.
 
     Raises:
         ValueError: it is nested too deeply to be written.

@@ -25,7 +25,7 @@ class Accepted(NamedTuple):
 
 
 def accepted(header: str | None) -> Accepted:
-    """Reads an `Accept` header; one that is absent or empty accepts everything."""
+    """Reads an `Accept` header. If it is absent or empty, everything is accepted."""
     if not header or header.isspace():
         return Accepted(JSON, "sse", False)
     return _cached(header) if len(header) <= _CACHED_CHARACTERS_MAX else _read(header)
@@ -74,7 +74,7 @@ def _read(header: str) -> Accepted:
 
 
 def _preferred(weights: dict[str, float]) -> str | None:
-    """The heaviest; among equals the first listed. A wildcard means JSON unless JSON itself is named."""
+    """The type with the greatest weight; among equals the first. A wildcard means JSON unless JSON itself is named."""
     anything = weights.pop("*", 0.0)
     if anything:
         weights.setdefault(JSON, anything)

@@ -1,7 +1,8 @@
 """Sinks for sockets: a batch becomes WebSocket frames, once for all subscribers whose operation ids are equally long.
 
-A `next` frame is `{"id":"…","type":"next","payload":` + the cohort's shared bytes + `}`. Between two subscribers only
-the id differs, so a batch is laid out once as pieces between which every subscriber's own head is joined: one C call.
+A `next` frame is `{"id":"…","type":"next","payload":` + the cohort's shared bytes + `}`. The frames of two subscribers
+differ only in the id. So a batch is cut into pieces once, and for each subscriber one call in C joins the pieces with
+its own head between them.
 """
 
 import asyncio
@@ -19,23 +20,26 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OnEnd = Callable[[RaqcoonError | None], None]
 
 DIRECT = "raqcoon.direct"
-"""Name of the ASGI scope extension under which our uvicorn protocol offers itself; see `serving.websocket_protocol`."""
+"""The ASGI scope extension that holds our uvicorn protocol; see `serving.websocket_protocol`."""
 
 
 class Direct(Protocol):
     """What our uvicorn protocol offers beyond ASGI."""
 
     def write_frames(self, data: bytes) -> bool:
-        """Writes complete WebSocket frames in this loop step, or nothing of them when it cannot take them now."""
+        """Writes complete WebSocket frames in this loop step and returns True; or writes nothing and returns False when
+        it cannot take them now."""
 
     async def drained(self) -> None:
-        """Returns once the socket is open and its buffer below its low-water mark; never where the client is gone."""
+        """Returns once the socket is open and its buffer below its low-water mark. It never returns when the client is
+        gone."""
 
     def claim(self, holder: Holder) -> Callable[[bytes], object] | None:
-        """The bare write, until `holder` is told that it is blocked or releases it; None when it is blocked now."""
+        """A write that need not be asked for. It may be used until `holder` is told that it is blocked, or releases it.
+        None when the socket is blocked now."""
 
     def release(self, holder: Holder) -> None:
-        """Ends the claim of `holder`, which is not told."""
+        """Ends the claim of `holder`, which is not told of it."""
 
 
 def text_frame_header(length: int) -> bytes:
@@ -74,7 +78,7 @@ class _LaidOut:
 def _layout(head_length: int, tail: bytes) -> Callable[[Batch], Frames]:
     """The layout of frames that consist of a head of so many bytes, a payload and `tail`.
 
-    Kept for ever: an operation id has at most 1,024 bytes, so there are some thousand lengths.
+    All layouts are kept for ever: an operation id has at most 1,024 bytes, so there are only some thousand lengths.
     """
     return lambda batch: _LaidOut(batch.payloads, head_length, tail)
 
@@ -86,7 +90,7 @@ def _next_head(operation_id: str) -> bytes:
 
 
 class DirectSink(Sink):
-    """Frames written straight to the transport: before each payload comes `head`, after it `tail`."""
+    """Writes frames straight to the transport, each with `head` before its payload and `tail` after it."""
 
     __slots__ = ("_direct", "_head", "_layout", "_on_end")
 
@@ -114,9 +118,9 @@ class DirectSink(Sink):
 
 
 class SendSink(Sink):
-    """Frames through ASGI's `send`, for servers that offer nothing better: one batch under way, no queue.
+    """Sends frames through ASGI's `send`, for servers that offer nothing better. There is no queue.
 
-    `head` and `tail` enclose each payload. A batch is taken when the one before it has been sent.
+    `head` and `tail` enclose each payload. A batch is taken only when the one before it has been sent.
     """
 
     __slots__ = ("_head", "_on_end", "_send", "_sending", "_tail", "_unsent")

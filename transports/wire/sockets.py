@@ -1,4 +1,4 @@
-"""What the socket endpoints share: who may connect, how the others are told, how long a token lasts, a careful send."""
+"""What the socket endpoints share: who may connect, how a client is refused, when its token ends, and a safe send."""
 
 import asyncio
 import logging
@@ -18,17 +18,18 @@ from transports.wire.addresses import limited_by
 logger = logging.getLogger(__name__)
 
 Authenticate = Callable[[dict[str, Any] | None, Scope], Awaitable[Viewer]]
-"""Who a socket's client is, by the payload of its `connection_init` (None on a plain WebSocket) and its handshake.
+"""Tells who a socket's client is, from the payload of its `connection_init` (None on a plain WebSocket) and its
+handshake.
 
 Raises `errors.Unauthenticated` or `errors.Forbidden` to turn the client away."""
 
 Allow = Callable[[Scope], bool]
-"""Whether a handshake may go on; False is answered with 403 (the check of its Origin)."""
+"""Whether a handshake may go on: the check of its Origin. False is answered with 403."""
 
 PLAIN_PREFIX = "/api/ws/"
-"""Of the plain WebSocket's paths; a channel id follows."""
+"""The paths of the plain WebSocket begin with this; a channel id follows."""
 _TIMER_SECONDS_MAX = 86_400.0
-"""Longest single timer; a later end is looked at again then (event loops refuse very distant timers)."""
+"""The longest single timer: event loops refuse very distant ones. For a later end, another timer follows."""
 
 
 async def anyone(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
@@ -37,7 +38,7 @@ async def anyone(connection_params: dict[str, Any] | None, scope: Scope) -> View
 
 
 def admitting(chat: Chat, authenticate: Authenticate) -> Authenticate:
-    """`authenticate`, for those whose access to every channel was not revoked."""
+    """`authenticate`, which also turns away those whose access to every channel was revoked."""
 
     async def admit(connection_params: dict[str, Any] | None, scope: Scope) -> Viewer:
         viewer = await authenticate(connection_params, scope)
@@ -53,7 +54,7 @@ def everywhere(scope: Scope) -> bool:
 
 
 def client_address(scope: Scope) -> str | None:
-    """What limits per address count the client by (`limited_by`); None where the server does not know its address."""
+    """What the limits per address count the client as (`limited_by`); None if the server does not know its address."""
     client = scope.get("client")
     return limited_by(client[0]) if client else None
 
@@ -61,7 +62,7 @@ def client_address(scope: Scope) -> str | None:
 async def refuse(scope: Scope, send: Send, status: int, text: str) -> None:
     """Answers a WebSocket handshake with an HTTP status instead of accepting it.
 
-    A server without the `websocket.http.response` extension makes 403 of every status.
+    Without the extension `websocket.http.response` every status becomes 403.
     """
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": 1008})
@@ -76,14 +77,15 @@ async def refuse(scope: Scope, send: Send, status: int, text: str) -> None:
 
 
 def forget_handshake(scope: Scope) -> None:
-    """Lets go of what only the handshake needed: a browser's headers weigh 4 to 6 KiB, as long as the socket lives."""
+    """Frees what only the handshake needed. A browser's headers take 4 to 6 KiB, and the scope lives as long as the
+    socket."""
     scope["headers"] = []
     scope["query_string"] = b""
     scope["subprotocols"] = []
 
 
 async def transmit(send: Send, event: Message) -> None:
-    """Sends an event to a socket that may be gone; its `receive` tells that in order.
+    """Sends an event to a socket that may be gone. If it is gone nothing is raised here, since `receive` will say so.
 
     Servers report a lost client by OSError (ASGI 2.4), event loops by RuntimeError on a lost transport.
     """
@@ -94,7 +96,7 @@ async def transmit(send: Send, event: Message) -> None:
 
 
 class Expiry:
-    """The end of a socket's token: one timer, none for a token without end."""
+    """Watches for the end of a socket's token, with one timer; with none for a token that does not end."""
 
     __slots__ = ("_timer",)
 
@@ -113,7 +115,7 @@ class Expiry:
         left_seconds = expires_at - time.time()
         if left_seconds <= 0:
             raise Unauthenticated("The token has expired.")
-        # Wall clocks are set and timers drift: what counts is the clock when the timer fires.
+        # Wall clocks are adjusted and timers drift, so the clock is looked at again when the timer fires.
         timer_seconds = min(left_seconds, _TIMER_SECONDS_MAX)
         self._timer = asyncio.get_running_loop().call_later(timer_seconds, self._look, viewer, on_end)
 
