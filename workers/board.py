@@ -1,7 +1,7 @@
 """Memory that all processes of a server share: what is counted for the server as a whole.
 
-It is made before the first fork and belongs to no file. Nobody waits for anybody: each process writes its own part, and
-reads the others'. What two do in the same microsecond may be off by one.
+It is made before the first fork and belongs to no file. There are no locks: each process writes its own part and reads
+the parts of the others. When two act in the same microsecond, a count may be wrong by one.
 """
 
 import mmap
@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from hashlib import blake2b
 
 ADDRESS_ROWS, ADDRESS_CELLS = 3, 65_536
-"""Where a worker counts connections by address: an address has a cell in each row, and the least of them is its
-count. With 10,000 addresses at each worker, one in 300 is taken for a few more connections than it has."""
+"""Where a worker counts connections by address: an address has a cell in each row, and the least of its cells is its
+count. With 10,000 addresses at each worker, one address in 300 counts as a few more connections than it has."""
 RATE_ROWS, RATE_CELLS = 4, 262_144
-"""Where all workers keep token buckets. With 5,000 authors within the time that a bucket takes to fill, one in ten
-million meets others in all its cells, and gets less than its rate."""
+"""Where all workers keep token buckets. With 5,000 authors within the time that a bucket takes to fill, one author in
+ten million shares all his cells with others, and gets less than his rate."""
 FIGURES_BYTES = 128 * 1024
-"""The figures of a process, twice: while one half is written, the other one stands."""
+"""Room for the figures of a process, in two halves: while one is written, the other one can be read."""
 _SLACK_SECONDS = 1e-6
-"""What adding up intervals in floating point may be off by."""
+"""How far a sum of intervals in floating point may be off."""
 _LENGTH = struct.Struct("=QQ")
 _KEY = os.urandom(16)
 
@@ -41,7 +41,7 @@ class Board:
         self._figures = mmap.mmap(-1, processes * FIGURES_BYTES)
 
     def clear(self, index: int) -> None:
-        """Forgets the connections of a process that has ended. Its figures stay: the next one goes on from them."""
+        """Forgets the connections of a process that has ended. Its figures stay for its successor."""
         self.connections.clear(index)
         self.sockets.clear(index)
 
@@ -113,7 +113,7 @@ class Tally:
 
 
 class Elsewhere:
-    """How many connections the other workers have; they hear of this one's."""
+    """How many connections the other workers have. They are told of this one's."""
 
     def __init__(self, tally: Tally, index: int) -> None:
         self._tally = tally
@@ -130,15 +130,15 @@ class Elsewhere:
         return self._tally.inside(self._index)
 
     def at(self, address: str) -> int:
-        """Connections of one address at all other workers; perhaps a few too many, never too few."""
+        """Connections from one address at all other workers: perhaps a few too many, but never too few."""
         return self._tally.at(address, self._index)
 
 
 class Buckets:
     """Token buckets that all workers take from, each `burst` deep and refilled `per_second`.
 
-    A bucket is the time at which it will be full again, in seconds of the system's monotonic clock. What two workers
-    take in the same microsecond may count once.
+    Of a bucket only the time is stored at which it will be full again, in seconds of the system's monotonic clock. If
+    two workers take a token in the same microsecond, it may count once.
     """
 
     def __init__(self, per_second: float, burst: int) -> None:
@@ -154,7 +154,7 @@ class Buckets:
         return wait if wait > _SLACK_SECONDS else 0.0
 
     def take(self, subject: str, now: float) -> None:
-        """Takes a token, which has to be there."""
+        """Takes a token. The caller has made sure that there is one."""
         cells = list(_cells(subject, RATE_ROWS, RATE_CELLS))
         full_at = max(min(self._full_at[cell] for cell in cells), now) + self._interval_seconds
         for cell in cells:

@@ -1,7 +1,7 @@
-"""A process that the supervisor starts: forked, so that all share the memory of what was imported before.
+"""A process that the supervisor starts. It is forked, so that all processes share the memory of what was imported.
 
-It ends when the supervisor does, however that ends: on Linux the kernel kills it, elsewhere it sees the end of a pipe
-that the supervisor alone holds.
+It ends when the supervisor ends, for whatever reason: on Linux the kernel kills it, elsewhere it sees the end of a pipe
+that only the supervisor holds.
 """
 
 import asyncio
@@ -24,22 +24,23 @@ logger = logging.getLogger("raqcoon.workers")
 READY = "ready"
 REFUSED_CODE = 2
 CUT_SIGNAL = signal.SIGUSR1
-"""What tells a draining process to wait for nobody any more. Not SIGINT: a terminal sends that to all of a server's
-processes by itself, and the supervisor passes it on; twice would mean at once."""
+"""Tells a process that drains to wait for nobody any more. It is not SIGINT: a terminal sends that to all processes of
+a server, and the supervisor passes it on. So it would arrive twice, and the second one means: end at once."""
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 @dataclass(frozen=True, slots=True)
 class Lifeline:
-    """What a forked process has of its supervisor: a pipe to it, and one whose end tells of its death."""
+    """How a forked process and its supervisor hear of each other: a pipe to the supervisor, and one that ends when the
+    supervisor does."""
 
     status: int
     death: int
 
     def ready(self) -> None:
-        """Tells the supervisor that this process does its work now. Called on the event loop.
+        """Tells the supervisor that this process has begun its work. Called on the event loop.
 
-        From here on the loop watches for the supervisor's end too.
+        From now on the loop also watches for the supervisor's end.
         """
         asyncio.get_running_loop().add_reader(self.death, os._exit, 1)
         self._tell({"state": READY})
@@ -49,7 +50,7 @@ class Lifeline:
             os.write(self.status, json.dumps(what).encode() + b"\n")
 
     def refuse(self, problem: str) -> None:
-        """Tells why this process cannot work at all."""
+        """Tells the supervisor why this process cannot work at all."""
         self._tell({"state": "refused", "problem": problem[:3000]})
 
 
@@ -60,8 +61,8 @@ def fork(
 
     Where the system lists processes by name (Linux: `ps -C`, `top`), it is called `raqcoon ` and `name`, shortened to
     15 bytes.
-    `death` is the supervisor's pipe: nothing is ever written to it. `close` closes, in the new process, what is the
-    supervisor's alone.
+    `death` is the pipe that ends with the supervisor: nothing is ever written to it. `close` is called in the new
+    process and closes what belongs to the supervisor alone.
     """
     supervisor = os.getpid()
     reads, writes = os.pipe()
@@ -96,13 +97,13 @@ def fork(
             logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(code)  # Never back into the supervisor's code.
+        os._exit(code)  # It must never return into the supervisor's code.
 
 
 def _die_with(supervisor: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:  # It has ended before that was asked for.
+    if os.getppid() != supervisor:  # The supervisor had ended before the kernel was asked.
         os._exit(1)
 
 

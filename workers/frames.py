@@ -1,9 +1,9 @@
-"""What a worker and the owner of the log send each other: length, kind, MessagePack.
+"""The frames between a worker and the owner of the log. Each is a length, a kind, and MessagePack.
 
-Everything is typed by the annotations that stand in `message_log.protocol`: an argument of a listener's method, or a
-result of the log's, travels as it is written there and is checked when it is read. msgspec and not orjson: it builds a
-`Message` in 1.0 µs where orjson and the constructor take 3.3 (batches of 8; encoding is alike), and every worker reads
-every message.
+The types are the annotations in `message_log.protocol`: the arguments of a listener's method, and the results of the
+log's methods, are sent as they are annotated there, and are checked when they are read. msgspec is used and not orjson:
+it builds a `Message` in 1.0 µs, orjson with the constructor takes 3.3 (in batches of 8; encoding takes the same time),
+and every worker reads every message.
 """
 
 import struct
@@ -23,22 +23,23 @@ VERSION = 1
 _HEAD = struct.Struct(">IB")
 HEAD_BYTES = _HEAD.size
 FRAME_BYTES_MAX = 64 * 1024 * 1024
-"""A frame that says it is longer is no frame of ours. A commit's contents have about 4 MiB; escaping adds nothing."""
+"""A frame that says that it is longer was not sent by this server. The contents of a commit have about 4 MiB at most,
+and MessagePack adds no escapes."""
 
 
 class Kind(IntEnum):
     """What a frame holds."""
 
     HELLO = 1
-    """Owner: `Hello`. The first frame; from here on every commit is told."""
+    """Owner: `Hello`. It is the first frame; after it every commit is told."""
     POSTS = 2
     """Worker: `Posts`."""
     TOLD = 3
     """Owner: a call of the log's listener, `Told`."""
     STORED = 4
-    """Owner: flat pairs of a post's number and its message's place in the commit that was told last."""
+    """Owner: a flat list of pairs: the number of a post, and the place of its message in the newest commit told."""
     ANSWERS = 5
-    """Owner: `Answer`s to posts that became no new message."""
+    """Owner: `Answer`s to posts that did not become a new message."""
     CALL = 6
     """Worker: `Call` of another method of the log."""
     RESULT = 7
@@ -99,7 +100,7 @@ class Result(NamedTuple):
 
 
 class NotAFrame(ValueError):
-    """Raised when what came cannot be read: the other side is of another version, or not one of us."""
+    """Raised when what came cannot be read: the other side has another version, or is no part of this server."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -124,7 +125,7 @@ def frame(kind: Kind, payload: object) -> bytes:
 
 
 def raw(value: object) -> msgspec.Raw:
-    """A value encoded already, to stand in a frame."""
+    """A value that is encoded already, to be put into a frame."""
     return msgspec.Raw(_encoder.encode(value))
 
 
@@ -132,7 +133,7 @@ def decode(kind: int, body: bytes | memoryview) -> Any:
     """A frame's payload.
 
     Raises:
-        NotAFrame: it is not one.
+        NotAFrame: its kind is unknown, or it cannot be decoded.
     """
     decoder = _decoders.get(kind)
     if decoder is None:
@@ -156,12 +157,12 @@ def _result_decoder(owner: type, method: str) -> msgspec.msgpack.Decoder[Any]:
 
 
 def arguments(owner: type, method: str, encoded: msgspec.Raw) -> tuple[Any, ...]:
-    """The arguments of a call of `owner.method`, of the types that it is annotated with."""
+    """The arguments of a call of `owner.method`, with the types of its annotations."""
     return _arguments_decoder(owner, method).decode(encoded)
 
 
 def result(owner: type, method: str, encoded: msgspec.Raw) -> Any:
-    """What `owner.method` returned, of the type that it is annotated with."""
+    """What `owner.method` returned, with the type of its annotation."""
     return _result_decoder(owner, method).decode(encoded)
 
 
@@ -169,7 +170,7 @@ LISTENER_METHODS = frozenset(name for name in vars(LogListener) if not name.star
 
 
 def failure_of(error: BaseException) -> Failure:
-    """How an error of the log is told to a worker. What may not be shown becomes an internal error there too."""
+    """How an error of the log is told to a worker. One that clients may not see becomes an internal error there too."""
     if not isinstance(error, RaqcoonError):
         return Failure("InternalError", "", {})
     return Failure(type(error).__name__, str(error), dict(vars(error)))
@@ -180,7 +181,7 @@ def error_of(failure: Failure) -> RaqcoonError:
     kind = getattr(errors, failure.name, None)
     if not (isinstance(kind, type) and issubclass(kind, RaqcoonError)):
         return errors.InternalError()
-    error = kind.__new__(kind, failure.text)  # Its text is built: `__init__` would build it again.
+    error = kind.__new__(kind, failure.text)  # Not `__init__`, which builds the text: here it is complete already.
     error.args = (failure.text,) if failure.text else errors.InternalError().args
     vars(error).update(failure.details)
     return error
@@ -196,7 +197,7 @@ class Reader:
         """Takes what came and yields each frame that is whole: kind and body.
 
         Raises:
-            NotAFrame: a frame says that it is longer than any may be.
+            NotAFrame: a frame says that it is longer than `FRAME_BYTES_MAX`.
         """
         buffer = self._buffer
         buffer += data

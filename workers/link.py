@@ -1,7 +1,8 @@
 """A worker's connection to the owner of the log: posts and calls go out, commits and answers come in.
 
-Posts of one loop step are one frame, and as many are under way as come; the owner answers in commit order. When the
-connection ends, whatever is under way has an unknown outcome, and until the next one stands everything is refused.
+The posts of one loop step are sent in one frame. Any number may be under way within the limits, and the owner answers
+in commit order. When the connection ends, whatever is under way has an unknown outcome. Until there is a new connection
+everything is refused.
 """
 
 import asyncio
@@ -36,13 +37,14 @@ from workers.frames import (
 logger = logging.getLogger("raqcoon.workers")
 
 RETRY_AFTER_MS = 500
-"""What a post is told while the owner is away: about how long it takes to come back."""
+"""The `retryAfterMs` of posts while the owner is away: about as long as it takes to come back."""
 FRAME_BYTES = 256 * 1024
-"""Posts in one frame, and one more, so that the owner never has to hold much of a post that has not come whole."""
+"""Length of the posts of one frame, which ends with the post that exceeds it. So the owner never has to hold much of a
+frame that has not arrived completely."""
 UNSENT_BYTES_MAX = 16 * 1024 * 1024
-"""What waits for an owner that does not read. Past it posts are refused, until it has read half."""
+"""What may wait for an owner that does not read. Past it posts are refused until the owner has read half of it."""
 HELLO_SECONDS = 5.0
-"""How long the owner may take to say who it is; its listener stands before it and after it."""
+"""How long the owner may take to greet: its socket can be connected to before it starts and after it has ended."""
 _PAUSE_SECONDS = (0.02, 0.5)
 _TICK_SECONDS = 0.25
 
@@ -61,11 +63,12 @@ class Link:
 
     Args:
         path: the owner's Unix socket.
-        listener: who is told of commits, each whole and in order while a connection stands.
-        limits: bounds of what is under way, as the log's writer has them.
-        greeted: called with every greeting before anything else of that connection; the second argument is True when
-            commits may have been missed since the last one.
-        revoked: called when the owner tells of revocations. Whoever knows them already tells the listener.
+        listener: is told of commits, each whole and in order while there is a connection.
+        limits: bounds of what is under way, the same as those of the log's writer.
+        greeted: called with every greeting before anything else of that connection. The second argument is True when
+            commits may have been missed since the connection before.
+        revoked: called when the owner tells of revocations. It is not the listener that is called: whoever reads the
+            revocations from the file tells it.
     """
 
     def __init__(
@@ -112,7 +115,7 @@ class Link:
         full = len(pending) >= limits.backlog_messages or self._pending_bytes >= limits.backlog_bytes
         if full or connection.paused:
             raise Unavailable(f"{len(pending)} posts are waiting to be stored; this one was not taken.")
-        encoded = raw(draft)  # Here, so that one that cannot be encoded fails alone.
+        encoded = raw(draft)  # Encoded here, so that a draft that cannot be encoded fails alone.
         future: asyncio.Future[Appended] = self._loop.create_future()
         self._posted += 1
         pending[self._posted] = _Pending(future, size, self._loop.time() + limits.timeout_seconds)
@@ -136,7 +139,7 @@ class Link:
             raise Unavailable("The message log is starting again; nothing was stored.", RETRY_AFTER_MS)
         self._called += 1
         number = self._called
-        calling = frame(Kind.CALL, Call(number, method, raw(args)))  # Before anything waits, for it may fail.
+        calling = frame(Kind.CALL, Call(number, method, raw(args)))  # Encoded before anything waits, since it may fail.
         future = self._calls[number] = self._loop.create_future()
         connection.send(calling)
         try:
@@ -148,9 +151,9 @@ class Link:
             self._calls.pop(number, None)
 
     async def close(self) -> None:
-        """Takes no more posts, waits for those under way, and lets go of the owner. Idempotent."""
+        """Takes no more posts, waits for those under way, and ends the connection. Idempotent."""
         self._closed = True
-        while self._pending and self._connection is not None:  # Each gives up by itself.
+        while self._pending and self._connection is not None:  # This ends, since each post has a time limit.
             await asyncio.wait([post.future for post in self._pending.values()])
         self._connects.cancel()
         await asyncio.gather(self._connects, return_exceptions=True)
@@ -164,7 +167,7 @@ class Link:
         drafts, self._drafts = self._drafts, []
         connection = self._connection
         if connection is None:
-            return  # They were failed when it was lost.
+            return  # These posts failed when the connection was lost.
         first = self._posted - len(drafts) + 1
         start = size = 0
         for place, draft in enumerate(drafts):
@@ -176,7 +179,7 @@ class Link:
             connection.send(frame(Kind.POSTS, (first + start, drafts[start:])))
 
     def _tick(self) -> None:
-        # One timer for all posts: they wait in order, so the first one has waited longest.
+        # One timer serves all posts: they wait in order, so the first one has waited longest.
         now = self._loop.time()
         overdue = []
         for number, post in self._pending.items():
@@ -213,7 +216,7 @@ class Link:
                 future.set_exception(error_of(result.failure))
 
     def tell(self, method: str, args: tuple[Any, ...]) -> None:
-        """Tells the listener what the owner's log told."""
+        """Tells the listener what the log of the owner has told."""
         if method == "revoked":
             self._revoked()
             return
@@ -282,13 +285,13 @@ class Link:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection to the owner. `greeting` and `end` are done when they have come."""
+    """One connection to the owner. `greeting` is done when the owner has greeted, `end` when the connection is lost."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._reader = Reader()
         self._messages: list[Message] = []
-        """Of the commit that was told last: what `stored` names by place."""
+        """The messages of the commit that was told last: `stored` names them by their place."""
         loop = asyncio.get_running_loop()
         self.greeting: asyncio.Future[None] = loop.create_future()
         self.end: asyncio.Future[None] = loop.create_future()
@@ -328,7 +331,7 @@ class _Connection(asyncio.Protocol):
         try:
             for kind, body in self._reader.feed(data):
                 self._take(kind, body)
-        except Exception as error:  # What it said cannot be believed any more: begin anew, from the log.
+        except Exception as error:  # Nothing on this connection can be trusted now. The next one begins from the log.
             logger.error("the log's owner cannot be understood: %s", error)
             if not self.greeting.done():
                 self.greeting.set_exception(error)

@@ -1,4 +1,4 @@
-"""The message log of a worker: reads the file by itself, and has the owner write."""
+"""The message log of a worker: it reads the file by itself, and lets the owner write."""
 
 import asyncio
 import logging
@@ -22,10 +22,11 @@ START_SECONDS = 60.0
 
 
 class WorkerLog(ReadingLog):
-    """Implements `protocol.MessageLog` on what a `LogOwner` serves.
+    """Implements `protocol.MessageLog` with the help of a `LogOwner`.
 
-    While the owner is away, appending raises `Unavailable` at once and reading goes on. Whatever was under way when it
-    went has an unknown outcome: `Unavailable`, and a retry with its idempotency key posts once.
+    While the owner is away, appending raises `Unavailable` at once, and reading works as before. What was under way
+    when the owner was lost has an unknown outcome: it raises `Unavailable`, and a retry with the same idempotency key
+    posts only once.
 
     Args:
         url: `sqlite:///path`, the file that the owner has.
@@ -102,10 +103,11 @@ class WorkerLog(ReadingLog):
 
     def _greeted(self, hello: Hello, missed: bool) -> None:
         if self._epoch is not None and hello.epoch != self._epoch:
-            # Another file lies where ours was. Nothing that this process holds is of it: it can only begin anew.
+            # There is another file in the place of ours. Nothing that this process holds belongs to it, so the process
+            # has to be started again.
             logger.critical("the message log was replaced; this worker ends")
             signal.raise_signal(signal.SIGTERM)
             raise NotAFrame("it has another log")
         if missed and self._listener is not None:
-            # By the connection before this one everything came. What was committed in between is in the log.
+            # The connection before this one told everything up to its end. What was committed since is in the log.
             self._listener.missed()

@@ -1,8 +1,8 @@
-"""The log's owner: the one process that has the SQLite file open for writing, and tells every worker each commit.
+"""The log's owner: the only process that has the SQLite file open for writing. It tells every worker each commit.
 
-A worker's posts go straight to the log's writer, which commits what all workers have sent in one transaction. A commit
-is encoded once for all workers. What a worker is told of a commit and what it is answered of its own posts go to its
-socket in one write, the commit first: so a commit is always heard before its posts are acknowledged.
+The posts of workers go straight to the log's writer, which commits what all workers have sent in one transaction. A
+commit is encoded once for all workers. A worker is told a commit, and the answers to its own posts in it, by one write
+to its socket. The commit comes first, so a commit is always heard before its posts are acknowledged.
 """
 
 import asyncio
@@ -38,10 +38,10 @@ from workers.frames import (
 logger = logging.getLogger("raqcoon.owner")
 
 UNREAD_BYTES_MAX = 32 * 1024 * 1024
-"""What waits for one worker at most: eight of the largest commits. A worker that has not read it is cut; it comes back
-and reads what it missed from the log."""
+"""What may wait for one worker: eight of the largest commits. When more waits, the worker's connection is cut. The
+worker connects again and reads what it missed from the log."""
 CALLS_MAX = 1024
-"""Other calls of one worker that are under way; one more is answered that the log is not available."""
+"""Calls of one worker, besides posts, that may be under way. One more is answered with `Unavailable`."""
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -55,13 +55,13 @@ class LogOwner(LogListener):
         self.log = log
         self.workers: set[_Worker] = set()
         self.places: dict[int, int] = {}
-        """Where each message stands in the commit that was told last, by its object's `id`."""
+        """The place of each message in the commit that was told last, by the `id` of its object."""
         self._last: Sequence[Message] = ()
         self._server: asyncio.AbstractServer | None = None
         self._alone = asyncio.Event()
 
     async def serve(self, listener: socket.socket) -> None:
-        """Begins to take workers from a listening Unix socket. The log is open by now."""
+        """Begins to accept workers on a listening Unix socket. The log has to be open."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Worker(self), sock=listener)
 
@@ -77,7 +77,7 @@ class LogOwner(LogListener):
         self._alone.set()
 
     async def stop(self) -> None:
-        """Takes no more workers and lets go of those there are."""
+        """Accepts no more workers, and ends the connections of those there are."""
         if self._server is not None:
             self._server.close()
         for worker in list(self.workers):
@@ -87,7 +87,7 @@ class LogOwner(LogListener):
     # -- LogListener ------------------------------------------------------------------------------------------
 
     def committed(self, commit: Commit) -> None:
-        # The list is kept: an `id` means something only while its object lives.
+        # The list is kept, since an `id` is only valid while its object lives.
         self._last = commit.messages
         self.places = {id(message): place for place, message in enumerate(commit.messages)}
         self._tell("committed", commit)
@@ -117,7 +117,7 @@ class LogOwner(LogListener):
 
 
 class _Worker(asyncio.Protocol):
-    """One worker's connection. What is said to it gathers during a loop step and goes out in one write."""
+    """One worker's connection. What it is told during a loop step is gathered and sent with one write."""
 
     def __init__(self, owner: LogOwner) -> None:
         self._owner = owner
@@ -207,7 +207,8 @@ class _Worker(asyncio.Protocol):
         self._send(told)
 
     def stored(self, number: int, appended: Appended) -> None:
-        """Answers a post. A new message is named by its place in the commit that was told last."""
+        """Answers a post. A new message is named by its place in the commit that was told last, instead of being sent
+        again."""
         place = self._owner.places.get(id(appended.message)) if appended.created else None
         if place is None:
             self._answers.append(Answer(number, appended, None))
@@ -225,7 +226,8 @@ class _Worker(asyncio.Protocol):
         self._send(frame(Kind.RESULT, Result(number, raw(value), None if error is None else failure_of(error))))
 
     def _close_answers(self) -> None:
-        """Places are those of the last commit: they must go out before the next one."""
+        """Puts the answers so far into frames. They name places in the last commit, so they have to be sent before the
+        next one."""
         if self._stored:
             self._out.append(frame(Kind.STORED, self._stored))
             self._stored = []
@@ -258,7 +260,7 @@ class _Worker(asyncio.Protocol):
 
 
 class _Post:
-    """Stands where a future would: what the writer sets is on its way to the worker in the same loop step."""
+    """Used by the writer in the place of a future: what it sets is sent to the worker in the same loop step."""
 
     __slots__ = ("_done", "_number", "_worker")
 
@@ -283,12 +285,12 @@ CALLS: dict[str, Any] = {
     name: getattr(SqlMessageLog, name)
     for name in ("ready", "remove_before", "revoke", "restore", "change", "scrub", "take_name")
 }
-"""What a worker may have the owner do besides appending: what writes, and what tells how the owner is."""
+"""What a worker may ask of the owner besides appending: whatever writes, and whether the owner is ready."""
 
 
 def of_this_user(peer: Any) -> bool:
-    """Whether the process at the other end runs as this user, where the system tells; else the directory's mode must
-    do, which lets nobody else in."""
+    """Whether the process at the other end runs as this user. Where the system does not tell, True: then only the mode
+    of the directory keeps other users out."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return True

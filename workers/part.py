@@ -1,4 +1,4 @@
-"""What one worker has of the server that it is a part of."""
+"""What the server gives to one of its workers."""
 
 import signal
 import socket
@@ -16,15 +16,15 @@ class Part:
 
     Attributes:
         listener: the listening socket.
-        stop_listening: to be called with it before it is closed, since the supervisor holds it too.
-        cut_signal: what tells this process, when it drains, to wait for nobody any more.
-        log: this worker's log, not open yet, where the owner has it; None where each worker opens it by itself.
+        stop_listening: to be called with the listener before that is closed, since the supervisor holds it too.
+        cut_signal: the signal that tells this process, when it drains, to wait for nobody any more.
+        log: this worker's log, not open yet, if an owner writes it; None if each worker opens the log by itself.
         retains: whether this process is the one that removes messages.
-        connections, sockets: what the other workers have of them.
-        authors, addresses: the token buckets of all workers; None where posts have no rate.
+        connections, sockets: how many of them the other workers have.
+        authors, addresses: the token buckets of all workers; None if the rate of posts has no limit.
         peers: the other processes, and `figures_listener`, by which they ask this one.
-        ready: to be called once clients are served.
-        first: whether this is the worker that tells what all would tell alike.
+        ready: to be called as soon as clients are served.
+        first: whether this is the worker that logs what would be the same for all workers.
     """
 
     listener: socket.socket

@@ -1,6 +1,6 @@
-"""How the processes of one server ask each other for their figures: a Unix socket each, in the server's directory.
+"""How the processes of one server ask each other for their figures: each has a Unix socket in the server's directory.
 
-Whoever connects is sent the figures, and the end of the connection is the end of them. To this room they are bytes.
+Whoever connects is sent the figures, and then the connection ends. This room passes them on as bytes.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ class Peers:
     """The other processes, as one of them sees them.
 
     Args:
-        paths: of all processes' sockets, by name; this one's own is left out of what is asked.
-        name: this process's.
+        paths: the sockets of all processes, by name. This process does not ask its own.
+        name: the name of this process.
         board: where figures are kept beyond a process's end, in the order of `paths`.
         workers: how many workers the server has.
         commits_are_told_to_all: whether every worker counts the commits of all.
@@ -69,7 +69,7 @@ class Peers:
         self._server = await asyncio.start_unix_server(answer, sock=listener)
 
     def stop(self) -> None:
-        """Answers no more."""
+        """Stops answering."""
         if self._server is not None:
             self._server.close()
 

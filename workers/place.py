@@ -12,14 +12,14 @@ from errors import StartupError
 
 OWNER = "owner"
 _PATH_BYTES_MAX = 90
-"""Of a directory: a Unix socket's whole path may have 103 bytes on macOS, 107 on Linux."""
+"""The longest path of the directory: the whole path of a Unix socket may have 103 bytes on macOS, 107 on Linux."""
 _LOCK = "lock"
 _FORGOTTEN_SECONDS = 60.0
-"""Age past which a directory without its server is one that `kill -9` left."""
+"""A directory without a server that is older than this was left behind by a server that was killed (`kill -9`)."""
 
 
 class Place:
-    """The directory, for as long as the server runs. Made by the supervisor; the others know its paths.
+    """The directory, for as long as the server runs. The supervisor makes it; the other processes know its paths.
 
     Raises:
         StartupError: it cannot be made.
@@ -43,7 +43,7 @@ class Place:
         return str(self.path / f"{name}.sock")
 
     def listen(self, name: str) -> socket.socket:
-        """A listening Unix socket at that path, with mode 0600; one that is there already is replaced."""
+        """A listening Unix socket at that path, with mode 0600. It replaces one that is there already."""
         path = self.socket_path(name)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -57,13 +57,13 @@ class Place:
         return listener
 
     def remove(self) -> None:
-        """Removes it, with what is in it."""
+        """Removes the directory with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
 
 def _try_lock(file: int) -> bool:
-    """Locks a file until every process that has it open is gone; False when others hold it."""
+    """Locks a file until every process that has it open has ended. False if others have locked it."""
     import fcntl
 
     try:

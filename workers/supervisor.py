@@ -1,7 +1,8 @@
-"""The first process of a server with workers: starts the others, starts again who has ended, and holds no message.
+"""The first process of a server with workers. It starts the others, restarts those that have ended, and holds no
+message.
 
-It has no event loop and no thread, and nothing that a client sends comes near it, so little can end it. What it waits
-for comes by file descriptors: signals, and the pipes of its processes.
+It has no event loop and no thread, and never sees what clients send, so little can make it fail. It waits for file
+descriptors: one for signals, and the pipes of its processes.
 """
 
 import json
@@ -23,18 +24,19 @@ from workers.listeners import Listeners
 logger = logging.getLogger("raqcoon")
 
 PAUSES_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Before a process that has ended is started again, by how often it did so lately; the last one repeats."""
+"""How long to wait before a process that has ended is started again, by how often it has ended lately. The last one
+repeats."""
 SOUND_SECONDS = 30.0
-"""A process that has run for so long was well: if it ends, the first pause is enough."""
+"""A process that has run for this long was healthy: when it ends, the pauses begin again with the first."""
 PAUSE_WORTH_CLOSING_SECONDS = 1.0
-"""From here on connections had better go to other workers than wait for this one."""
+"""When the pause is at least this long, connections go to other workers instead of waiting for this one."""
 KILL_AFTER_SECONDS = 10.0
-"""What processes get to end by themselves beyond the time of a drain."""
+"""How much longer than a drain processes may take to end by themselves before they are killed."""
 
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """One place in the server, and the process that has it now. `index` is a worker's, from 0; the owner has none."""
+    """One role in the server, and the process that has it now. Workers have an `index`, from 0; the owner has none."""
 
     name: str
     run: Callable[[Lifeline], None]
@@ -50,7 +52,7 @@ class Process:
     """When it is to be started again."""
 
     def pause_seconds(self, now: float) -> float:
-        """How long to wait, now that it has ended, before it is started again."""
+        """How long to wait until a process is started again that has ended now."""
         if now - self.started_at >= SOUND_SECONDS:
             self.failures = 0
         pause = PAUSES_SECONDS[min(self.failures, len(PAUSES_SECONDS) - 1)]
@@ -65,9 +67,9 @@ class Supervisor:
         workers: what each worker does, by index.
         owner: what the log's owner does; None where there is none.
         listeners: what the workers listen on.
-        drain_seconds: what workers may take to end.
-        forked: called in each new process, with a worker's index or None, before anything else.
-        replaces: called before a worker is started in the place of one that has ended, with its index.
+        drain_seconds: how long workers may take to end.
+        forked: called in each new process before anything else, with the worker's index, or None for the owner.
+        replaces: called with the index of a worker that has ended, before its successor is started.
         started: called once, when all are ready.
     """
 
@@ -138,7 +140,7 @@ class Supervisor:
         self._selector.register(process.status, selectors.EVENT_READ, process)
 
     def _become(self, process: Process) -> None:
-        """In the new process: lets go of what is the supervisor's."""
+        """Called in the new process: closes what belongs to the supervisor."""
         self._selector.close()  # Not unregister: both processes have the same one.
         self._signals.close()
         self._wakes.close()
@@ -152,7 +154,7 @@ class Supervisor:
         self._listeners.close()
         deadline = time.monotonic() + self._drain_seconds + KILL_AFTER_SECONDS
         self._end(self._workers, deadline)
-        # Last: the posts that workers still have under way are its work.
+        # The owner ends last: it still has to store the posts that workers have under way.
         self._end(self._owner, time.monotonic() + KILL_AFTER_SECONDS)
 
     def _end(self, processes: list[Process], deadline: float) -> None:
@@ -198,7 +200,7 @@ class Supervisor:
             self._asked_to_end = True
 
     def _step(self, timeout_seconds: float | None = None, *, restart: bool = False) -> None:
-        """Waits until something happens, or the time is over, and sees to it."""
+        """Waits until something happens or the time is over, and does what follows from it."""
         now = time.monotonic()
         waits = [] if timeout_seconds is None else [timeout_seconds]
         if restart:
@@ -219,11 +221,11 @@ class Supervisor:
                     self._start(process)
 
     def _hear(self, process: Process) -> None:
-        """Reads what a process says of itself."""
+        """Reads what a process says about itself."""
         assert process.status is not None
         try:
             said = os.read(process.status, 65536)
-        except BlockingIOError:  # Only when it is gone, and what it started holds the pipe: it will say no more.
+        except BlockingIOError:  # Happens only if it has ended and a process that it started still holds the pipe.
             said = b""
         if not said:
             self._selector.unregister(process.status)
@@ -237,13 +239,13 @@ class Supervisor:
             process.problem = what.get("problem", process.problem)
 
     def _see_to_end(self, process: Process) -> None:
-        """Notes that a process has ended, and when it is to be started again."""
+        """Notes when a process has ended, and when it is to be started again."""
         if process.pid is None:
             return
         pid, status = os.waitpid(process.pid, os.WNOHANG)
         if not pid:
             return
-        while process.status is not None:  # Its last words; it is gone, so they end.
+        while process.status is not None:  # Reads what it still said. This ends, since the process has ended.
             self._hear(process)
         process.pid = None
         if self._asked_to_end or not self._serving:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 PIECE_BYTES = 64 * 1024
-"""What is handed to the transport at once: so a client that does not read makes nobody hold a copy of a file."""
+"""A file is sent in pieces of this size, so that a client that does not read does not make the server copy it."""
 
 Headers = list[tuple[bytes, bytes]]
 
