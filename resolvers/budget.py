@@ -1,7 +1,7 @@
 """What one operation may cost: messages that it asks for, messages that filters look at, bytes of its answer.
 
-Everything is taken before it is paid for. What was asked for and not found is not given back: to look for it is what
-costs.
+The price is taken before the work is done. It is not given back when less is found than was asked for: the search is
+what costs.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from message_log.protocol import LOOK_AT_MAX
 MESSAGES_MAX = 10_000
 """Messages that one operation may ask for in all its pages: 200 channels with 50 each."""
 PAGE_MESSAGES_MIN = 10
-"""What a page counts at least: to read an empty one costs as much as ten messages."""
+"""A page counts as at least so many messages: to read an empty one costs as much as ten messages."""
 LOOKS_MAX = 30 * LOOK_AT_MAX
-"""Messages that the filters of one operation may look at, before its pages become shorter: thirty full pages."""
+"""Messages that the filters of one operation may look at before its pages become shorter: enough for thirty full
+pages."""
 LOOKS_OF_PAGE_MIN = 500
-"""A filtered page looks at so many all the same, so that going on from its cursor reaches everything."""
+"""A filtered page looks at no fewer than this, so that a client that goes on from its cursor reaches everything."""
 ANSWER_BYTES_MAX = 32 * 1024 * 1024
-"""An answer in bytes of JSON: two pages of 200 messages of the greatest length."""
+"""The longest answer in bytes of JSON: two pages of 200 messages, each of the greatest length."""
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class Budget:
     answer_bytes: int = ANSWER_BYTES_MAX
 
     def take_page(self, argument: str, size: int) -> None:
-        """Takes a page of `size` messages; `argument` is what asks for it.
+        """Takes the price of a page of `size` messages. `argument` is the argument that asks for it.
 
         Raises:
             BadUserInput: the operation asks for more than `MESSAGES_MAX` messages.
@@ -45,13 +46,13 @@ class Budget:
         self.messages -= price
 
     def take_looks(self) -> int:
-        """Takes what the next filtered page may look at, and says how many messages that are."""
+        """Takes the looks of the next filtered page, and returns how many messages it may look at."""
         looks = min(LOOK_AT_MAX, max(LOOKS_OF_PAGE_MIN, self.looks // 4))
         self.looks -= looks
         return looks
 
     def looked(self, taken: int, looked_at: int) -> None:
-        """A filtered page that had taken so many looks has looked at so many messages."""
+        """Corrects the count for a filtered page: it had taken `taken` looks, and looked at `looked_at` messages."""
         self.looks += taken - looked_at
 
     def take_bytes(self, argument: str, size_bytes: int) -> None:

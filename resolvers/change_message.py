@@ -1,8 +1,8 @@
-"""What may be done to a message after it was posted: append, complete, edit, erase. Every transport ends here.
+"""What may be done to a message after it was posted: append, complete, edit, erase. All transports call this module.
 
-The author may do all of it to his own messages, whoever manages the channel to everybody's, and whoever may post in the
-channel may complete what he can read: that is how a reader stops an answer that grows. Who may not read a channel is
-answered without what others have written there.
+An author may do all of it to his own messages, and whoever manages the channel to the messages of everybody. Whoever
+may post in the channel may complete any message that he can read: this is how a reader stops an answer that grows. For
+a viewer who may not read the channel, an answer leaves out what others have written there.
 """
 
 import time
@@ -29,10 +29,11 @@ async def append_to_message(
     complete: object = False,
     address: str | None = None,
 ) -> Message:
-    """Appends `piece` to a message of `revision`, completes it if that is asked for, and returns it as it is then.
+    """Appends `piece` to a message of `revision`, completes it if that is asked for, and returns the message as it is
+    then.
 
-    A piece that comes again is answered with the message as it is, without a key: it may be sent again after any
-    failure. `token_count` takes the place of the message's, for it counts all of it.
+    A piece that is sent again is answered with the message as it is. It needs no idempotency key for this, so it may be
+    sent again after any failure. `token_count` replaces that of the message: it counts the whole message.
 
     Raises:
         BadUserInput: an argument breaks its rule, no such message is held, or it would grow too long.
@@ -63,17 +64,17 @@ async def append_to_message(
 
 
 async def complete_message(chat: Chat, viewer: Viewer, *, message_id: object, address: str | None = None) -> Message:
-    """Lets a message grow no more; one that is complete is returned as it is.
+    """Completes a message, which then cannot grow any more. One that is complete already is returned as it is.
 
     Raises:
         BadUserInput: no such message is held.
-        Forbidden: the viewer may not post to the channel, or may not read it and it is another's message.
+        Forbidden: the viewer may not post to the channel; or may not read it, and somebody else wrote the message.
         RateLimited, Unavailable: as for a post.
     """
     channel_id, sequence = _place(message_id)
     asker = _asker(chat, viewer, channel_id)
     if may_read(chat, viewer, channel_id):
-        asker["others"] = True  # Whoever may post here may complete what others post, if he can see it.
+        asker["others"] = True  # Whoever may post here may complete the messages of others that he can see.
     draft = ChangeDraft(channel_id, sequence, MessageChangeKind.COMPLETED, **asker)
     return await _change(chat, viewer, draft, address)
 
@@ -87,7 +88,7 @@ async def edit_message(
     revision: object = None,
     address: str | None = None,
 ) -> Message:
-    """Gives a message another content. With `revision` only if it is the message's.
+    """Gives a message another content. With `revision`, only if the message still has that revision.
 
     Raises:
         BadUserInput: an argument breaks its rule, no such message is held, or it was erased.
@@ -106,7 +107,7 @@ async def edit_message(
 
 
 async def erase_message(chat: Chat, viewer: Viewer, *, message_id: object, address: str | None = None) -> Message:
-    """Takes everything from a message but its number, for good; one that was erased is returned as it is.
+    """Erases everything of a message but its number, for good. One that was erased already is returned as it is.
 
     Raises:
         BadUserInput: no such message is held.
@@ -118,12 +119,12 @@ async def erase_message(chat: Chat, viewer: Viewer, *, message_id: object, addre
 
 
 async def erase_author(chat: Chat, viewer: Viewer, *, author: object) -> int:
-    """Erases every message of an author and takes the name from them; returns how many were erased.
+    """Erases every message of an author and removes the name from them. Returns how many messages were erased.
 
     Raises:
         BadUserInput: `author` breaks its rule.
         Forbidden: the viewer does not manage every channel.
-        Unavailable: what was erased stays so; a repeat erases the rest.
+        Unavailable: what was erased stays erased, and a repeat erases the rest.
     """
     name = input_rules.author(author)
     require_manage(chat, viewer, None)
@@ -139,7 +140,7 @@ class _Asker(TypedDict):
 
 
 def _place(message_id: object) -> tuple[str, int]:
-    """The channel and sequence that an id names; one that is malformed names nothing."""
+    """The channel and sequence that an id names. A malformed id is refused like one that names no message."""
     place = parse_message_id(input_rules.well_formed("id", message_id))
     if place is None:
         raise BadUserInput("id", "names no message that is stored: it never was, or retention has removed it")
@@ -165,7 +166,8 @@ def _require_accepting(chat: Chat) -> None:
 
 async def _change(chat: Chat, viewer: Viewer, draft: ChangeDraft, address: str | None) -> Message:
     _require_accepting(chat)
-    # A change costs what a post costs, so it counts as one; where nobody is told from anybody, the address does.
+    # A change costs as much as a post, so it counts as one. On a server without authentication, the client's address
+    # takes the place of the author.
     rate, who = chat.post_rate, viewer.author or address or ""
     if rate is not None:
         rate.charge(who, address, time.monotonic())
@@ -176,7 +178,7 @@ async def _change(chat: Chat, viewer: Viewer, draft: ChangeDraft, address: str |
 
 
 def _as_shown(chat: Chat, viewer: Viewer, message: Message) -> Message:
-    """The message as an answer shows it: without what it says, to whoever may not read it and has not written it."""
+    """The message as an answer shows it: without its content if the viewer neither wrote it nor may read it."""
     if message.author == viewer.author or may_read(chat, viewer, message.channel_id):
         return message
     return replace(message, content="", lane=None, provider=None, token_count=None)

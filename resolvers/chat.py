@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 CONTENT_BYTES_MAX = 65_536
 """Longest content of a message by default, in bytes of UTF-8."""
 READS_AT_ONCE = 8
-"""Reads of history under way: enough to keep the log's four readers busy."""
+"""Reads of history that may be under way: enough to keep the log's four readers busy."""
 READS_OF_CLIENT_AT_ONCE = 6
-"""Of them of one client, so that the others need not wait for it at all."""
+"""How many of them may be of one client, so that the others need not wait for it at all."""
 
 
 @dataclass(slots=True)
 class Chat:
     """The log, the hubs that listen to it, and what may be posted.
 
-    `content_bytes_max` is the longest content in bytes of UTF-8. `accepting` is False while the server drains: posts
-    are then refused with `Unavailable`, and everything else goes on. `post_rate` bounds how fast may be posted; None is
-    as fast as it goes.
+    `content_bytes_max` is the longest content in bytes of UTF-8. `accepting` is False while the server drains: then
+    posts are refused with `Unavailable`, and everything else goes on. `post_rate` limits how fast clients may post;
+    None is no limit.
     """
 
     log: MessageLog
@@ -42,11 +42,11 @@ class Chat:
     """Errors told to clients since the start, by code. Codes are those of `errors.py`."""
     post_rate: PostRate | None = None
     tracing: "Tracing | None" = None
-    """Makes spans of posts, where that is asked for."""
+    """Makes spans of posts, if that is asked for."""
     reads: FairQueue = field(default_factory=lambda: FairQueue(READS_AT_ONCE, READS_OF_CLIENT_AT_ONCE))
     """Where reads of history wait for each other."""
     unsent: Unsent = field(default_factory=Unsent)
-    """What answers hold until their clients have taken them."""
+    """Counts what answers hold until their clients have taken them."""
     recent_pages: RecentPages = field(default_factory=RecentPages)
 
     def __post_init__(self) -> None:
@@ -58,5 +58,5 @@ class Chat:
         return self.hubs.messages
 
     def append(self, draft: Draft) -> Awaitable[Appended]:
-        """`log.append(draft)`, in a span where posts are traced."""
+        """`log.append(draft)`, in a span if posts are traced."""
         return self.log.append(draft) if self.tracing is None else self.tracing.append(self.log, draft)

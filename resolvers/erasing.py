@@ -1,4 +1,4 @@
-"""Erases what an author has posted, in batches: it can be cut at any time and run again."""
+"""Erases what an author has posted, in batches. It can be interrupted at any time and run again."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from errors import BadUserInput
 from message_log.protocol import MessageLog
 
 LOOKED_AT = 5_000
-"""Messages, or changes, looked at in one step: some 10 ms."""
+"""Messages, or changes, that are looked at in one step, which takes about 10 ms."""
 BATCH = 200
-"""Messages erased at the same time: they are one or two commits, and posts are stored in between."""
+"""Messages that are erased at the same time. They take one or two commits, and posts are stored in between."""
 CHANNELS_PER_READ = 1000
 
 Progress = Callable[[int], object]
-"""Told how many messages were erased by now."""
+"""Called with the number of messages erased so far."""
 
 
 async def erase_author(log: MessageLog, author: str, *, by: str | None, progress: Progress | None = None) -> int:
-    """Erases every message of an author, takes the name from them and from what the author did to the messages of
-    others; returns how many messages were erased.
+    """Erases every message of an author, and removes the name from them and from the changes that the author made to
+    the messages of others. Returns how many messages were erased.
 
     What the author posts meanwhile may stay. A message that was erased before only loses the name, and is not counted.
 

@@ -1,4 +1,4 @@
-"""Who is next where many want the same thing: clients take turns, and so do the connections of one client."""
+"""Decides who is next when many wait for the same thing: clients take turns, and so do the connections of a client."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
@@ -7,24 +7,24 @@ from typing import NamedTuple
 
 
 class Client(NamedTuple):
-    """Who asks: `who` is the address and the name that a token gives, `connection` tells its connections apart."""
+    """Who asks. `who` is the address and the name from the token; `connection` tells the client's connections apart."""
 
     who: Hashable
     connection: Hashable = None
 
 
 NOBODY = Client(None)
-"""The server itself, or a client that nothing is known of."""
+"""The server itself, or a client of which nothing is known."""
 
 _NONE = object()
 
 
 class FairQueue:
-    """Lets `at_once` in, `at_once_per_client` of one client; the others wait.
+    """Lets `at_once` in, and `at_once_per_client` of one client; the others wait.
 
-    Whoever leaves makes room for the client whose turn was longest ago, and within it for the connection whose turn was
-    longest ago. So one client that asks for very much waits for itself, and everybody else waits for one of its pieces.
-    A place costs constant time, however many wait.
+    Whoever leaves makes room for the client whose turn was longest ago, and among its connections for the one whose
+    turn was longest ago. So a client that asks for very much waits for itself, and everybody else waits for at most one
+    of its requests. To enter and to leave takes constant time, however many wait.
     """
 
     def __init__(self, at_once: int, at_once_per_client: int) -> None:
@@ -40,7 +40,7 @@ class FairQueue:
     async def enter(self, client: Client) -> None:
         """Returns when the client may go on; it must `leave` afterwards. A caller that is cancelled has not entered."""
         if self._free and self._inside[client.who] < self._at_once_per_client:
-            # Those who wait now are all of clients that have as many inside as they may have.
+            # All who wait now belong to clients that have as many inside as they may have.
             self._let_in(client.who)
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -67,9 +67,10 @@ class FairQueue:
         self._inside[who] += 1
 
     def _next(self) -> asyncio.Future[None] | None:
-        """The place of the next one that may go in, who is counted as inside already; None when nobody may."""
+        """The place of the next one that may go in; it is counted as inside already. None when nobody may go in."""
         while True:
-            # At most as many clients as there are places have all they may have: the search is short.
+            # The clients that are passed over have all they may have. There are at most as many as there are places,
+            # so the search is short.
             who = next((each for each in self._waiting if self._inside[each] < self._at_once_per_client), _NONE)
             if who is _NONE:
                 return None
@@ -79,7 +80,7 @@ class FairQueue:
                 return place
 
     def _next_of(self, who: Hashable) -> asyncio.Future[None] | None:
-        """Takes the next place of a client off the queue; None when all of its places were given up."""
+        """Takes the next place of a client from the queue; None when all of its places were given up."""
         connections = self._waiting[who]
         while connections:
             connection, queue = connections.popitem(last=False)

@@ -1,7 +1,7 @@
 """Reading: pages of a channel's history by the Relay connection rules, channels, single messages, totals.
 
-A channel that the viewer may not read does not exist here: it looks like one that nobody has posted to. One that he
-might read, if his access had not been revoked, is `Forbidden`.
+A channel that the viewer may not read does not exist here: it looks like one that nobody has posted to. If his token
+allows it and his access was revoked, it is `Forbidden`.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from resolvers.subscribe import position_of
 PAGE_DEFAULT = 50
 PAGE_MAX = 200
 STRETCH_BYTES = 128 * 1024
-"""Contents that `messages_after` returns at once, and one message more."""
+"""Length of the contents that `messages_after` returns at once; the last message may exceed it."""
 _NO_TOTALS = Totals(0, 0, {}, {})
 
 
@@ -28,8 +28,8 @@ _NO_TOTALS = Totals(0, 0, {}, {})
 class MessagePage:
     """Messages in ascending sequence, and where the page lies in its channel.
 
-    `has_next` and `has_previous` tell whether messages are held after and before it. In the direction of travel the
-    page's cursor is where the search stopped, which with a filter may be far beyond the last message it found.
+    `has_next` and `has_previous` tell whether there are messages after and before it. The cursor from which a client
+    goes on is where the search stopped. With a filter this may be far beyond the last message that was found.
     `last_sequence` is the channel's head as it was before the page was read.
     """
 
@@ -40,12 +40,12 @@ class MessagePage:
     end_cursor: str | None
     last_sequence: int = 0
     recent: RecentPage | None = None
-    """Where what is made of the messages may be kept for those who ask for the same page."""
+    """Where the encoded messages may be kept for others who ask for the same page."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelPage:
-    """Channels by code point order of their ids; `end_cursor` is the last one's id, of no other channel."""
+    """Channels by code point order of their ids. `end_cursor` is the id of the last one."""
 
     channels: list[ChannelHead]
     has_next: bool
@@ -54,7 +54,7 @@ class ChannelPage:
 
 
 def page_size(*, first: int | None, last: int | None = None) -> int:
-    """How many a page may have: `first`, `last`, or 50 when neither is given.
+    """How many messages a page may have: `first`, `last`, or 50 when neither is given.
 
     Raises:
         BadUserInput: both are given, or one is negative or over 200.
@@ -98,10 +98,10 @@ async def messages_page(
     filter: MessageFilter | None = None,
     budget: Budget | None = None,
 ) -> MessagePage:
-    """The oldest `first` or the newest `last` messages between two cursors; neither means the oldest 50.
+    """The oldest `first` or the newest `last` messages between two cursors; the oldest 50 when neither is given.
 
-    With a filter no more than 10,000 messages are looked at, or what `budget` has left for it, so a page may be short;
-    going on from its cursor reaches everything.
+    With a filter at most 10,000 messages are looked at, or as many as `budget` has left. So a page may be short; a
+    client that goes on from its cursor reaches everything.
 
     Raises:
         BadUserInput: `first` and `last` together, or one of them negative or over 200.
@@ -150,7 +150,7 @@ def recent_page(
     last: int | None = None,
     before: str | None = None,
 ) -> MessagePage | None:
-    """`messages_page` without a filter, where the page was read just now; None where it has to be read.
+    """`messages_page` without a filter, if the page was read a moment ago; None if it has to be read.
 
     Raises as `messages_page`.
     """
@@ -180,7 +180,7 @@ def _page(
     after: str | None,
     before: str | None,
 ) -> MessagePage:
-    """What a page that was read looks like to whoever asked for it."""
+    """The answer to whoever asked for a page, made of what was read."""
     found = stored.found
     more, held_before, held_after = not found.exhausted, False, False
     if stored.bounds is not None:
@@ -191,7 +191,7 @@ def _page(
         if low is not None and low + 1 < oldest:
             raise CursorExpired(encode_cursor(epoch, channel_id, oldest - 1))
         if not limit:
-            # Nothing was looked at: more lies in the range when a held message does.
+            # Nothing was looked at. There is more if a message that is held lies in the range.
             more = max(oldest, (low or 0) + 1) <= min(head, (high or head + 1) - 1)
         held_before = low is not None and oldest <= low
         held_after = high is not None and high <= head
@@ -211,7 +211,7 @@ async def channels_page(
     """At most `first` (50 by default) channels that were posted to, ids > `after`, by code point order.
 
     Raises:
-        BadUserInput: `first` is negative or over 200, or `after` is no text.
+        BadUserInput: `first` is negative or over 200, or `after` is not a string.
         Forbidden: the viewer's patterns are too wide to be listed (`readable_channels`).
         Unavailable: the log cannot answer.
     """
@@ -232,7 +232,7 @@ async def all_channels(chat: Chat, viewer: Viewer) -> list[str]:
 
 
 async def message_by_id(chat: Chat, viewer: Viewer, message_id: str) -> Message | None:
-    """One message, or None when the id is malformed or names nothing that is held and that the viewer may see."""
+    """One message. None when the id is malformed, or names no message that is held and that the viewer may see."""
     parsed = parse_message_id(message_id)
     if parsed is None:
         return None
@@ -246,8 +246,8 @@ async def message_by_id(chat: Chat, viewer: Viewer, message_id: str) -> Message 
 async def messages_after(
     chat: Chat, viewer: Viewer, channel_id: object, *, after: str | None, limit: int, max_bytes: int = STRETCH_BYTES
 ) -> list[Message]:
-    """The oldest `limit` messages of a channel after a cursor, ascending; it ends after the one with which their
-    contents exceed `max_bytes`.
+    """The oldest `limit` messages of a channel after a cursor, ascending. The list ends with the message with which
+    their contents exceed `max_bytes`.
 
     Raises:
         BadUserInput: `channel_id` breaks its rule.
@@ -269,8 +269,8 @@ async def messages_after(
 
 
 async def oldest_messages(chat: Chat, viewer: Viewer, *, limit: int, after: Message | None = None) -> list[Message]:
-    """The oldest `limit` messages of all channels the viewer may read, by (timestamp, channel_id, sequence), of those
-    that follow `after` in this order."""
+    """The oldest `limit` messages of all channels that the viewer may read, by (timestamp, channel_id, sequence). With
+    `after`, only those that follow it in this order."""
     if reads_everything(chat, viewer):
         return await chat.log.oldest_of_all(limit=limit, after=after)
     channels = await all_channels(chat, viewer)

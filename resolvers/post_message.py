@@ -1,4 +1,4 @@
-"""The one way in: every transport's posts end here."""
+"""Posting a message. The posts of all transports come through here."""
 
 import time
 
@@ -23,7 +23,8 @@ async def post_message(
     complete: object = None,
     address: str | None = None,
 ) -> Message:
-    """Appends a message to its channel and returns it as stored, or the first one its idempotency key named.
+    """Appends a message to its channel and returns it as it was stored. If its idempotency key was used before, returns
+    the message that was stored then.
 
     Arguments may come straight from JSON; the input rules check them. A refused post stores nothing. A caller that is
     cancelled may still have posted. `address` is where the post came from, for its rate; None is not counted.

@@ -1,4 +1,4 @@
-"""How fast may be posted: a token bucket for each author and one for each client address, in bounded memory."""
+"""How fast clients may post: a token bucket for each author and one for each client address, in bounded memory."""
 
 import math
 from collections import OrderedDict
@@ -7,10 +7,10 @@ from typing import Protocol
 from errors import RateLimited
 
 SUBJECTS_MAX = 100_000
-"""Authors, and addresses, whose buckets are kept at once: some 20 MB when all of them post. Past it the one that has
-not posted for longest gets a full bucket."""
+"""Authors, and addresses, whose buckets are kept at once: about 20 MB when all of them post. Past it the one that has
+not posted for the longest time gets a full bucket."""
 _SLACK_SECONDS = 1e-6
-"""What adding up intervals in floating point may be off by."""
+"""How far a sum of intervals in floating point may be off."""
 
 
 class TokenBuckets(Protocol):
@@ -31,8 +31,8 @@ def burst_of(posts_per_second: float) -> int:
 class Buckets:
     """Token buckets that all have one size, refilled evenly.
 
-    A bucket is one number: the time at which it will be full again (the generic cell rate algorithm). One that is full
-    need not be kept, so the memory follows who has posted within the last `burst / per_second` seconds.
+    A bucket is one number: the time at which it will be full again (the generic cell rate algorithm). A full one need
+    not be kept, so memory is only used for those who have posted within the last `burst / per_second` seconds.
     """
 
     def __init__(self, per_second: float, burst: int, *, subjects_max: int = SUBJECTS_MAX) -> None:
@@ -51,11 +51,11 @@ class Buckets:
         return wait if wait > _SLACK_SECONDS else 0.0
 
     def take(self, subject: str, now: float) -> None:
-        """Takes a token, which has to be there."""
+        """Takes a token. The caller has made sure that there is one."""
         kept = self._full_at
         kept[subject] = max(kept.get(subject, 0.0), now) + self._interval_seconds
         kept.move_to_end(subject)
-        # Two at most are dropped for one that came, so that no post pays for the many before it.
+        # At most two are dropped for each one that is added, so that no single post has to drop very many.
         for _ in range(2):
             oldest = next(iter(kept))
             if kept[oldest] > now and len(kept) <= self._subjects_max:
@@ -74,8 +74,8 @@ class PostRate:
     """The posting rate of a server.
 
     Args:
-        posts_per_second: what each author, and each address, may post in the long run. At once they may post what a
-            second allows, and one message at least.
+        posts_per_second: how many messages a second each author, and each address, may post on average. At once they
+            may post as many as one second allows, and at least one.
         subjects_max: buckets kept of each kind.
         authors, addresses: buckets of this rate that other processes take from too; None for this process's own.
     """
@@ -110,7 +110,7 @@ class PostRate:
             self._addresses.take(address, now)
 
     def give_back(self, author: str, address: str | None) -> None:
-        """Takes back what `charge` counted: the post turned out to be a repeat."""
+        """Takes back what `charge` has counted, because the post turned out to be a repeat."""
         self._authors.give_back(author)
         if address is not None:
             self._addresses.give_back(address)

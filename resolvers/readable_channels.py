@@ -1,4 +1,4 @@
-"""Which channels a viewer may read, in order, by reading as little of the others as their patterns allow."""
+"""Lists the channels that a viewer may read, in order. The viewer's patterns tell which others need not be read."""
 
 from errors import Forbidden
 from messages import ChannelHead, Viewer
@@ -6,7 +6,7 @@ from resolvers.chat import Chat
 from resolvers.rights import may_read
 
 PASSED_OVER_MAX = 100_000
-"""How many channels in a row a listing passes over because the viewer may not read them: some 0.2 s."""
+"""How many channels in a row a listing passes over because the viewer may not read them. It takes about 0.2 s."""
 _CHANNELS_PER_READ = 1000
 
 
@@ -15,7 +15,8 @@ async def readable_channels(
 ) -> list[ChannelHead]:
     """The channels that were posted to and that the viewer may read, ids > `after`, by code point order.
 
-    At most `limit`, None for all of them. Nothing in it, its end included, tells of a channel the viewer may not read.
+    At most `limit`, None for all of them. Nothing in the list, not even where it ends, tells of a channel that the
+    viewer may not read.
 
     Raises:
         Forbidden: the viewer's patterns are so wide, and match so little, that more than 100,000 other channels would

@@ -1,8 +1,9 @@
-"""Pages of history that were read just now, and what was made of them: whoever asks for the same shares both.
+"""Pages of history that were read a moment ago, and the results made of them. Clients that ask for the same page share
+both.
 
-Kept only where this process alone appends. Then every commit is heard of here before it is acknowledged, and lets go
-of what was kept of its channel: nobody is shown less than what was acknowledged when he asked. What no commit tells
-(retention) shows after `KEPT_SECONDS`.
+Pages are kept only if no other process appends. Then this process hears of every commit before it is acknowledged, and
+forgets what it kept of that channel. So a client always sees everything that was acknowledged before it asked. What no
+commit tells (retention) becomes visible after `KEPT_SECONDS`.
 """
 
 import time
@@ -15,14 +16,14 @@ from message_log.protocol import StoredPage
 KEPT_SECONDS = 0.25
 PAGES_MAX = 256
 PAGE_BYTES_MAX = 128 * 1024
-"""Longer pages are not kept, nor is what was made of them: 64 MiB in all at most."""
+"""Longer pages are not kept, and neither are longer results. All together take 64 MiB at most."""
 MADE_MAX = 2
 """How many different results are kept of one page."""
 
 
 @dataclass(slots=True)
 class RecentPage:
-    """A page, when it was read, and what was made of its messages, by what it was made for."""
+    """A page, when it was read, and the results made of its messages, each by what it was made for."""
 
     stored: StoredPage
     read_at: float
@@ -34,7 +35,7 @@ class RecentPage:
 
 
 class RecentPages:
-    """The pages, by channel and by what was asked for; the longest unused go first."""
+    """The pages, by channel and by what was asked for. When there are too many, the longest unused is dropped."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -53,13 +54,14 @@ class RecentPages:
         return page
 
     def begin(self, channel_id: str) -> object:
-        """A page of the channel is about to be read; gives a token for `keep`."""
+        """Notes that a page of the channel is about to be read. Returns a token for `keep`."""
         token = object()
         self._reading.setdefault(channel_id, set()).add(token)
         return token
 
     def keep(self, channel_id: str, asked: Hashable, token: object, stored: StoredPage | None) -> RecentPage | None:
-        """Keeps a page that was read, unless the channel was changed since `begin`. None: the reading failed."""
+        """Keeps a page that was read, unless the channel was changed since `begin`. `stored` is None if the read has
+        failed."""
         reading = self._reading.get(channel_id)
         if reading is None or token not in reading:
             return None
@@ -76,7 +78,7 @@ class RecentPages:
         return page
 
     def forget(self, channel_id: str | None) -> None:
-        """A commit has touched the channel, or any channel where it is None."""
+        """Forgets what is kept of a channel that a commit has touched; with None, of all channels."""
         if channel_id is None:
             self._pages.clear()
             self._of_channel.clear()

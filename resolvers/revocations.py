@@ -1,4 +1,4 @@
-"""Taking an author's access away, giving it back, and who is without it."""
+"""Revoking an author's access, restoring it, and listing whose access is revoked."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ from resolvers.history import page_size
 from resolvers.rights import may_manage, require_manage
 
 ANYBODYS_NAME = "unknown"
-"""Who revoked, where nobody is told from anybody."""
+"""The name of whoever revoked, on a server without authentication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class RevocationPage:
 async def revoke_access(
     chat: Chat, viewer: Viewer, *, author: object, channel_id: object = None, until: datetime | None = None
 ) -> Revocation:
-    """Takes an author's access to a channel away, or to every channel; returns what is now in force.
+    """Revokes an author's access to a channel, or to every channel. Returns the revocation that is now in force.
 
-    It need not be known whether there is such an author or channel: names count. One for oneself is like any other. A
-    second one for the same author and channel takes the place of the first.
+    There need not be such an author or channel: only the names count. Viewers may revoke their own access like that of
+    others. A second revocation for the same author and channel replaces the first.
 
     Raises:
         BadUserInput: a name breaks its rule, `until` is not in the future or has no UTC offset, or there are too many.
-        Forbidden: the viewer does not manage the channel, or every channel where none is named.
+        Forbidden: the viewer does not manage the channel; or, if none is named, not every channel.
         Unavailable: the outcome is unknown. It may be repeated.
     """
     name, channel = _named(author, channel_id)
@@ -50,7 +50,7 @@ async def revoke_access(
 
 
 async def restore_access(chat: Chat, viewer: Viewer, *, author: object, channel_id: object = None) -> bool:
-    """Takes back the revocation of exactly this author and channel; False where there was none.
+    """Takes back the revocation of exactly this author and channel. Returns False if there was none.
 
     Raises:
         BadUserInput, Forbidden, Unavailable: as `revoke_access`.
@@ -63,8 +63,8 @@ async def restore_access(chat: Chat, viewer: Viewer, *, author: object, channel_
 def revocations_page(
     chat: Chat, viewer: Viewer, *, first: int | None = None, after: str | None = None
 ) -> RevocationPage:
-    """At most `first` (50 by default) of the revocations in force: all of them for whoever manages every channel, for
-    others those in channels that they manage.
+    """At most `first` (50 by default) of the revocations in force. A viewer who manages every channel sees all of them;
+    others see those in channels that they manage.
 
     Raises:
         BadUserInput: `first` is negative or over 200.
@@ -81,10 +81,10 @@ def revocations_page(
 
 
 def end_of(until: datetime | None, now: datetime) -> datetime | None:
-    """`until` in UTC, if it lies ahead.
+    """`until` in UTC.
 
     Raises:
-        BadUserInput: it does not, or says no offset from UTC.
+        BadUserInput: it is not in the future, or has no offset from UTC.
     """
     if until is None:
         return None

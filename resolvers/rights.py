@@ -1,6 +1,7 @@
-"""What a viewer may do, asked in one place: what his token allows, less what was revoked.
+"""What a viewer may do: what his token allows, without what was revoked.
 
-Resolvers and transports ask here and never look at a token's claims. Nothing here asks the log: both are in memory.
+Resolvers and transports ask here and never look at a token's claims. Nothing here reads the log: token and revocations
+are both in memory.
 """
 
 from errors import Forbidden
@@ -10,15 +11,15 @@ from resolvers.chat import Chat
 
 
 def may_read(chat: Chat, viewer: Viewer, channel_id: str) -> bool:
-    """Whether the viewer may read the channel: it is left out of his lists where he may not."""
+    """Whether the viewer may read the channel. If not, it is left out of his lists."""
     return viewer.may_read(channel_id) and not chat.log.revoked.forbids(viewer.author, channel_id)
 
 
 def exists(chat: Chat, viewer: Viewer, channel_id: str) -> bool:
-    """Whether a channel exists for the viewer. Where it does not, it looks like one that nobody has posted to.
+    """Whether a channel exists for the viewer. If it does not, it looks like one that nobody has posted to.
 
     Raises:
-        Forbidden: he might read it, and his access was revoked.
+        Forbidden: his token allows him to read it, and his access was revoked.
     """
     if not viewer.may_read(channel_id):
         return False
@@ -27,7 +28,7 @@ def exists(chat: Chat, viewer: Viewer, channel_id: str) -> bool:
 
 
 def reads_everything(chat: Chat, viewer: Viewer) -> bool:
-    """Whether the viewer may read every channel that there is, so that none need be looked at one by one."""
+    """Whether the viewer may read every channel that there is. Then they need not be checked one by one."""
     return viewer.read.everything and not chat.log.revoked.concerns(viewer.author)
 
 
@@ -63,7 +64,7 @@ def may_only_post(chat: Chat, viewer: Viewer, channel_id: object) -> bool:
 
 
 def may_manage(chat: Chat, viewer: Viewer, channel_id: str | None) -> bool:
-    """Whether the viewer may manage the channel; None stands for every channel, also those he was thrown out of."""
+    """Whether the viewer may manage the channel. None stands for every channel: False if any is revoked for him."""
     revoked = chat.log.revoked
     if channel_id is None:
         return viewer.may_manage(None) and not revoked.concerns(viewer.author)
@@ -79,7 +80,7 @@ def require_manage(chat: Chat, viewer: Viewer, channel_id: str | None) -> None:
 
 
 def require_admission(chat: Chat, viewer: Viewer) -> None:
-    """Raises Forbidden where the viewer's access to every channel was revoked."""
+    """Raises Forbidden if the viewer's access to every channel was revoked."""
     if chat.log.revoked.forbids(viewer.author, None):
         raise Forbidden("Your access was revoked.")
 

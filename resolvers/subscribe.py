@@ -15,8 +15,8 @@ from resolvers.rights import require_read
 def position_of(
     chat: Chat, channel_id: str, cursor: object, argument: str = "after", *, epoch: str | None = None
 ) -> int:
-    """The position that a client's cursor stands for in this channel; `epoch` is that of its messages, or the one
-    given.
+    """The position that a client's cursor stands for in this channel. Without `epoch`, the cursor has to be of the
+    epoch of the messages.
 
     Raises:
         CursorInvalid: it is malformed, of another channel or of another epoch.
@@ -42,12 +42,12 @@ async def subscribe(
     client: Hashable = None,
     changes: bool = False,
 ) -> Subscriber:
-    """Adds a subscriber that is sent everything after the cursor `after`, then what is posted; None is the head.
-    With `changes` it is sent what is done to the channel's messages, and `after` is a position among that.
+    """Adds a subscriber that is sent everything after the cursor `after`, and then what is posted. None is the head.
+    With `changes` it is sent what is done to the channel's messages, and `after` is a position among these changes.
 
-    `cohort` names what `render` makes of a message: subscribers of a channel with an equal cohort share the bytes,
-    whatever their filters. `client` is who is counted for a filter or cohort that nobody else has, None nobody. The
-    caller owns the subscriber and closes it when its connection or operation ends.
+    `cohort` names what `render` makes of a message: subscribers of a channel with equal `cohort` share the bytes,
+    whatever their filters are. `client` is counted for a filter or cohort that nobody else has; None is not counted.
+    The caller owns the subscriber and closes it when its connection or operation ends.
 
     Raises:
         BadUserInput: `channel_id` breaks its rule.
@@ -56,7 +56,7 @@ async def subscribe(
         TooManyFilters: the channel, or the client in it, has as many different subscriptions as it may have.
         Unavailable: the log cannot tell the head now.
 
-    That retention has removed what follows `after` is told to the sink (`end`), as it is later on.
+    If retention has removed what follows `after`, it is the sink that is told so (`end`), now and at any later time.
     """
     channel = input_rules.channel_id(channel_id)
     require_read(chat, viewer, channel)
@@ -73,7 +73,7 @@ async def subscribe(
         author=viewer.author,
     )
     try:
-        require_read(chat, viewer, channel)  # It may have been revoked meanwhile, and nothing was sent in this step.
+        require_read(chat, viewer, channel)  # It may have been revoked meanwhile. Nothing was sent in this step yet.
     except Forbidden:
         subscriber.close()
         raise

@@ -1,7 +1,7 @@
-"""OpenTelemetry spans of a post's way: `raqcoon.commit` below whatever posted, `raqcoon.deliver` below the commit.
+"""OpenTelemetry spans of a post: `raqcoon.commit` below the span that posted, `raqcoon.deliver` below the commit.
 
-Off unless it is asked for; without it a post pays one comparison and a sweep another. Spans hold sequences and counts,
-never content, names or tokens.
+Tracing is off unless it is asked for. While it is off, it costs a post one comparison, and a sweep another one. Spans
+hold sequences and counts, never content, names or tokens.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, TracerProvider
 
 COMMITS_MAX = 4096
-"""Commits remembered until their delivery, which never comes in a channel that nobody subscribes to."""
+"""Commits that are remembered until their delivery. In a channel without subscribers there never is one."""
 
 
 class Tracing:
@@ -45,7 +45,7 @@ class Tracing:
 
     def swept(self, messages: Sequence[Entry], began_at: float) -> None:
         """A sweep that began at `began_at` (seconds since 1970) has handed these messages to their subscribers."""
-        # Whoever posted wakes up in this loop step: by the next one its commit is known here.
+        # Whoever posted wakes up in this loop step, so in the next one its commit is known here.
         asyncio.get_running_loop().call_soon(self._delivered, messages, began_at, time.time())
 
     def _delivered(self, messages: Sequence[Entry], began_at: float, ended_at: float) -> None:
@@ -62,7 +62,7 @@ class Tracing:
 
 
 def provider_by_environment() -> "TracerProvider":
-    """The SDK's provider as `OTEL_*` sets it up, with the OTLP exporter where that is installed.
+    """The SDK's provider as the variables `OTEL_*` set it up, with the OTLP exporter if that is installed.
 
     Raises:
         StartupError: the SDK is not installed.

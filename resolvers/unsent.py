@@ -1,4 +1,4 @@
-"""Answers that are made and not yet taken by their clients: how many bytes of memory they may hold."""
+"""Answers that are made and that their clients have not taken yet: how many bytes of memory they may hold."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
@@ -8,20 +8,20 @@ from itertools import islice
 from errors import Unavailable
 
 ALL_BYTES_MAX = 64 * 1024 * 1024
-"""Past it a client that holds more than `SMALL_BYTES` waits."""
+"""When all together hold more than this, a client that holds more than `SMALL_BYTES` waits."""
 CLIENT_BYTES_MAX = 16 * 1024 * 1024
-"""Past it a client waits for itself, whatever the others hold."""
+"""When a client holds more than this, it waits, whatever the others hold."""
 SMALL_BYTES = 1024 * 1024
-"""So much every client may hold, so that clients who take nothing cannot stop those who do."""
+"""Every client may always hold this much, so that clients who take nothing cannot stop those who do."""
 WAIT_SECONDS = 10.0
 _WOKEN_AT_ONCE = 8
 
 
 class Unsent:
-    """Counts what answers hold, by client; makes who would hold too much wait before it reads.
+    """Counts what answers hold, by client. A client that would hold too much has to wait before it reads.
 
-    The bounds are looked at before each page is read. So they can be passed by the pages that are being read then: at
-    most as many as read at once, each of one page's length.
+    The bounds are checked before each page is read. So they can be exceeded by the pages that are being read at that
+    time: by as many pages as are read at once.
     """
 
     def __init__(self) -> None:
@@ -34,12 +34,12 @@ class Unsent:
         return self._by_client[who]
 
     def hold(self, who: Hashable, size_bytes: int) -> None:
-        """Counts bytes; whoever does so releases them."""
+        """Counts bytes. Whoever calls this releases them later."""
         self.bytes += size_bytes
         self._by_client[who] += size_bytes
 
     def release(self, who: Hashable, size_bytes: int) -> None:
-        """Counts bytes out: they were taken, or thrown away."""
+        """Stops counting bytes: they were taken by the client, or thrown away."""
         if not size_bytes:
             return
         self.bytes -= size_bytes
@@ -58,7 +58,7 @@ class Unsent:
         """Returns when the client may read.
 
         Raises:
-            Unavailable: it still may not after `WAIT_SECONDS`.
+            Unavailable: after `WAIT_SECONDS` it still may not.
         """
         try:
             async with asyncio.timeout(WAIT_SECONDS):
