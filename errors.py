@@ -1,26 +1,26 @@
 """Every error that a client can meet, as one tree.
 
-| class                     | code                      | raised when                                             | retry?                      |
-|---------------------------|---------------------------|---------------------------------------------------------|-----------------------------|
-| `BadUserInput`            | BAD_USER_INPUT            | an argument breaks an input rule                        | no                          |
-| `Unauthenticated`         | UNAUTHENTICATED           | a token is missing, malformed or has expired            | with a fresh token          |
-| `Forbidden`               | FORBIDDEN                 | the caller may not do this, or was thrown out           | no                          |
-| `RateLimited`             | RATE_LIMITED              | a posting rate is used up                               | after `retry_after_ms`      |
-| `TooManySubscriptions`    | TOO_MANY_SUBSCRIPTIONS    | one socket has as many subscriptions as it may have     | on another socket           |
-| `CursorInvalid`           | CURSOR_INVALID            | a cursor is malformed, foreign or past the head         | no: read `headCursor` again |
-| `CursorExpired`           | CURSOR_EXPIRED            | retention removed what follows a cursor                 | from `resume_cursor`        |
-| `IdempotencyConflict`     | IDEMPOTENCY_CONFLICT      | an idempotency key is used again for another post       | no                          |
-| `RevisionConflict`        | REVISION_CONFLICT         | a message has another revision than the caller has seen | with its `revision`         |
-| `MessageComplete`         | MESSAGE_COMPLETE          | something is to be appended to a message that is done   | no                          |
-| `Unavailable`             | UNAVAILABLE               | the log cannot answer now; a post's outcome is unknown  | after `retry_after_ms`      |
-| `LogDamaged`              | LOG_DAMAGED               | what is stored at this place cannot be read any more    | no: tell the operator       |
-| `TooManyFilters`        | TOO_MANY_FILTERS          | a channel's different filters, or documents, are used up | with fewer, or one that is in use |
-| `PersistedQueryNotFound`  | PERSISTED_QUERY_NOT_FOUND | a document's hash is not known here                     | with the full document      |
-| `DocumentUnparsable`      | GRAPHQL_PARSE_FAILED      | a document is not GraphQL                               | no                          |
-| `DocumentInvalid`         | GRAPHQL_VALIDATION_FAILED | a document does not fit the schema                      | no                          |
-| `InternalError`           | INTERNAL_SERVER_ERROR     | anything else; its text never leaves the server         | perhaps                     |
+| class                    | code                      | raised when                                                                                          | retry?                                                             |
+|--------------------------|---------------------------|------------------------------------------------------------------------------------------------------|--------------------------------------------------------------------|
+| `BadUserInput`           | BAD_USER_INPUT            | an argument breaks one of the input rules                                                            | no                                                                 |
+| `Unauthenticated`        | UNAUTHENTICATED           | a token is missing, malformed or not trusted, or it has expired                                      | yes, with a new token                                              |
+| `Forbidden`              | FORBIDDEN                 | the caller may not do this, or the caller's access was revoked                                       | no                                                                 |
+| `RateLimited`            | RATE_LIMITED              | an author or an address posts faster than its rate allows                                            | yes, after `retry_after_ms`                                        |
+| `TooManySubscriptions`   | TOO_MANY_SUBSCRIPTIONS    | the socket already has as many subscriptions as it may have                                          | yes, on another socket                                             |
+| `CursorInvalid`          | CURSOR_INVALID            | a cursor is malformed, belongs to another channel or another log, or is past the newest message      | no; read `headCursor` again                                        |
+| `CursorExpired`          | CURSOR_EXPIRED            | retention has removed messages that follow the cursor                                                | yes, from `resume_cursor`                                          |
+| `IdempotencyConflict`    | IDEMPOTENCY_CONFLICT      | the idempotency key was already used for a different post                                            | no                                                                 |
+| `RevisionConflict`       | REVISION_CONFLICT         | the message has changed: its revision is not the one that the caller gave                            | yes, with the `revision` of the error                              |
+| `MessageComplete`        | MESSAGE_COMPLETE          | the message is complete, so nothing can be appended to it                                            | no                                                                 |
+| `Unavailable`            | UNAVAILABLE               | the log cannot answer now; it is not known whether a post was stored                                 | yes, after `retry_after_ms`                                        |
+| `LogDamaged`             | LOG_DAMAGED               | what the log holds at this place is damaged and cannot be read                                       | no; tell the operator                                              |
+| `TooManyFilters`         | TOO_MANY_FILTERS          | the channel, or this client in it, already has as many different filters or documents as it may have | yes, with fewer different ones, or with one that is already in use |
+| `PersistedQueryNotFound` | PERSISTED_QUERY_NOT_FOUND | only the hash of a document was sent, and the server does not know it                                | yes, with the full document                                        |
+| `DocumentUnparsable`     | GRAPHQL_PARSE_FAILED      | the document cannot be parsed as GraphQL                                                             | no                                                                 |
+| `DocumentInvalid`        | GRAPHQL_VALIDATION_FAILED | the document does not fit the schema, breaks a limit, or does not name the operation to run          | no                                                                 |
+| `InternalError`          | INTERNAL_SERVER_ERROR     | any other error; its cause is told only in the server's log                                          | perhaps                                                            |
 
-Details that a program needs are attributes here and `extensions` members on the wire.
+Details that a program needs are attributes here, and members of `extensions` on the wire.
 """
 
 from typing import Any, ClassVar
