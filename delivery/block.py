@@ -1,14 +1,14 @@
 """A block: subscribers of one cohort that stand at one position and need not be asked whether they can take more.
 
-Beside the write itself, most of what a delivery costs is memory that has gone cold since the last entry: the
-subscriber, its sink, its connection, their flags. A block holds nothing of its members but the bare writes, side by
-side, and one position for all of them, so a sweep touches nothing else. At 5 posts/s to 1,000 subscribers that makes
-the sweep a quarter shorter.
+Besides the write itself, most of the cost of a delivery is access to memory that has left the processor's caches since
+the last entry: the subscriber, its sink, its connection, their flags. A block holds only the write functions of its
+members, side by side, and one position for all of them, so a sweep touches nothing else. At 5 posts/s to 1,000
+subscribers that makes the sweep a quarter shorter.
 
 Invariants:
 
-1. A member stands at the block's position: whoever moves the one writes to all the others in the same loop step.
-2. A member's sink takes whatever is written. In the step in which that ends the member leaves.
+1. The position of each member is that of the block: whoever moves it writes to all members in the same loop step.
+2. The sink of a member takes whatever is written. In the step in which it no longer does, the member leaves the block.
 """
 
 import logging
@@ -20,7 +20,7 @@ from delivery.sink import Batch, Claim, Frames
 logger = logging.getLogger(__name__)
 
 MEMBERS_MAX = 128
-"""Members are written to in one loop step: about 1 ms."""
+"""All members are written to in one loop step, which takes about 1 ms."""
 
 
 M = TypeVar("M")
@@ -48,8 +48,8 @@ class Block(Generic[M]):
         return list(self._writes)
 
     def has_room(self, position: int, claim: Claim) -> bool:
-        """Whether a subscriber at `position` may enter. Of one connection only one may: its write may block the
-        connection, and the next would still be written to."""
+        """Whether a subscriber at `position` may enter. Only one of a connection may: its write may block the
+        connection, and the others would still be written to."""
         return (
             len(self._writes) < MEMBERS_MAX
             and self.position == position
@@ -67,7 +67,7 @@ class Block(Generic[M]):
 
     def write(self, batch: Batch) -> list[M]:
         """Takes every member to the batch's position, in this loop step. Returns those whose write has failed."""
-        # First: a member that its own write blocks leaves at once, and has taken the batch.
+        # The position moves first: a member that is blocked by its own write leaves at once, and has taken the batch.
         self.position = batch.position
         if not batch.payloads:
             return []
@@ -81,7 +81,7 @@ class Block(Generic[M]):
             try:
                 write(data)
             except Exception:
-                # A defect, by the contract of Claim; it must cost nobody else an entry.
+                # By the contract of Claim this is a defect. Nobody else may lose an entry because of it.
                 logger.exception("a sink has failed; its subscription ends")
                 failed += [member for member, theirs in self._writes.items() if theirs is write]
         return failed

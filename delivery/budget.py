@@ -4,18 +4,18 @@ from typing import Protocol
 
 
 class Cache(Protocol):
-    """Something that keeps bytes it can do without, and tells its budget of every change."""
+    """Something that keeps bytes that can be dropped at any time, and tells its budget of every change."""
 
     def trim(self, share_bytes: int) -> None:
-        """Drops the oldest until at most `share_bytes` are kept, and accounts for it."""
+        """Drops the oldest entries until at most `share_bytes` are kept, and accounts for it."""
 
 
 class CacheBudget:
-    """Bytes that all caches together may keep, shared out evenly among those alive. It knows every living cache.
+    """Bytes that all caches together may keep, divided evenly among those that exist. It knows every such cache.
 
-    A cache cuts itself to `share_bytes()` before it accounts for what it took, so `total_bytes` are exceeded only when
-    caches that have nothing to do hold more than the share is by now; then all are cut, to a little below it, so that
-    where caches come and go all the time not each newcomer makes it look at all of them.
+    A cache cuts itself to `share_bytes()` before it accounts for what it took. So `total_bytes` are exceeded only when
+    idle caches still hold more than today's share. Then all caches are cut to a little below the share: if caches come
+    and go all the time, not every new one causes such a cut.
     """
 
     def __init__(self, total_bytes: int, cache_max_bytes: int) -> None:
@@ -34,7 +34,7 @@ class CacheBudget:
         self._caches.add(cache)
 
     def remove(self, cache: Cache) -> None:
-        """Forgets a cache that has ended; what it kept is free. Idempotent."""
+        """Forgets a cache that has ended, and frees what it kept. Idempotent."""
         self._caches.discard(cache)
         cache.trim(0)
 
@@ -42,7 +42,7 @@ class CacheBudget:
         return min(self._cache_max_bytes, self._total_bytes // max(1, len(self._caches)))
 
     def account(self, change_bytes: int) -> None:
-        """Notes what a cache keeps more or less."""
+        """Notes by how many bytes what a cache keeps has changed."""
         self.kept_bytes += change_bytes
         if change_bytes > 0 and self.kept_bytes > self._total_bytes:
             share = self.share_bytes() * 7 // 8

@@ -78,7 +78,7 @@ class Channel:
         self._left = left
         self._watches = Watches()
         self.inflow = Inflow(channel_id, pages, self._watches, exclusive=log.exclusive)
-        """Told of what is committed by whoever hears of it."""
+        """Whoever hears of a commit tells the inflow."""
         self._unsent = Unsent()
         self._tail = Tail(tails)
         tails.add(self._tail)
@@ -90,12 +90,12 @@ class Channel:
 
     @property
     def head(self) -> int:
-        """Sequence up to which entries have been handed to subscribers, or are being handed in this sweep."""
+        """Sequence up to which entries have been handed to subscribers, or are being handed to them in this sweep."""
         return self.inflow.head
 
     def restate(self, places: Places, restated: Restated, *, take_back: bool) -> None:
-        """Entries were stated anew. From this step on nobody is sent what they were before; with `take_back` neither
-        who has taken it and not sent it."""
+        """Entries were stated anew. From this step on nobody is sent what they were before. With `take_back` this also
+        holds for what sinks have taken and not sent yet."""
         self._tail.restate(places, restated)
         for results in self._results.values():
             results.forget(places)
@@ -108,17 +108,17 @@ class Channel:
     # -- opening and closing ----------------------------------------------------------------------------------
 
     async def open(self) -> bool:
-        """Finds the head in the log and starts delivering; whoever comes meanwhile waits for the same look.
+        """Reads the head from the log and starts delivering. Whoever calls this meanwhile waits for the same read.
 
-        Returns whether the log was looked at since the call, so that the head is as new as the caller can ask for.
+        Returns whether that read began after this call, so that the head is as new as the caller can ask for.
         """
         if self._delivery is not None:
             return False
         looks = self._opening is None or (self._opening.done() and self._delivery is None)
         if looks:
-            # It serves every subscriber, not the request that happened to come first.
+            # The task serves every subscriber, so it must not inherit the context of the request that came first.
             self._opening = asyncio.get_running_loop().create_task(self._open(), context=contextvars.Context())
-            # Whoever waits for it may be gone by the time it fails.
+            # All who wait for it may have gone when it fails; then nobody else would retrieve the exception.
             self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
         assert self._opening is not None
         await asyncio.shield(self._opening)
@@ -134,8 +134,8 @@ class Channel:
         tasks = [task for task in (self._opening, self._delivery) if task is not None and not task.done()]
         for task in tasks:
             task.cancel()
-        # A task that was cancelled holds the frames it ended in, and they hold the channel: without this the tail would
-        # stay until the next full collection.
+        # A task that was cancelled keeps the frames that it ended in, and these keep the channel. Without this line the
+        # tail would stay in memory until the next full garbage collection.
         self._opening = self._delivery = None
         return tasks
 
@@ -195,7 +195,7 @@ class Channel:
             self._budget.remove(results)
 
     def _shares(self, filter: Filter | None) -> Shares:
-        # Apart, so that whoever uses up all filters keeps nobody from subscribing without one.
+        # Counted separately: when all filters are used up, everybody can still subscribe without one.
         return self._unfiltered if filter is None else self._filtered
 
     def leave(self, cohort: Cohort, subscriber: Subscriber) -> None:
@@ -221,7 +221,8 @@ class Channel:
         try:
             while True:
                 entries = await self.inflow.next()
-                # Not the loop's clock: uvloop's stands still while a callback runs, and short sweeps are one.
+                # Not the loop's clock: that of uvloop does not move while a callback runs, and a short sweep is one
+                # callback.
                 began_at, on_sweep = time.perf_counter(), self._figures.on_sweep
                 began_at_wall_clock = time.time() if on_sweep is not None else 0.0
                 base = self.inflow.head
@@ -235,22 +236,23 @@ class Channel:
         except LogDamaged as error:
             self._fail(error)
         except Exception:
-            # A defect, by the contracts of log, render and sink.
+            # By the contracts of log, render and sink this is a defect.
             logger.exception("delivery in a channel has failed; its subscriptions end")
             self._fail(InternalError())
 
     def _fail(self, error: RaqcoonError) -> None:
-        """Tells every subscriber: nobody may wait in silence for what never comes. They may come again."""
-        self._delivery = None  # Whoever is subscribing now, or comes next, opens the channel anew.
+        """Ends every subscription with the error, so that nobody waits for entries that never come. They may subscribe
+        again."""
+        self._delivery = None  # So whoever subscribes now or later opens the channel again.
         for cohort in list(self.cohorts.values()):
             for subscriber in cohort.members:
                 subscriber.end(error)
 
     async def _sweep(self, base: int, entries: Sequence[Entry], watch: Watch) -> None:
-        """Takes everyone who stands at `base` to the end of `entries`; everyone else behind it catches up, and so does
-        whoever is left when one of the entries is stated anew meanwhile.
+        """Takes every subscriber whose position is `base` to the end of `entries`. All others that are behind it catch
+        up. When one of the entries is stated anew meanwhile, those that are not served yet catch up too.
 
-        The largest cohorts come first: however many others there are, most subscribers do not wait for them.
+        The largest cohorts come first, so most subscribers do not wait for the small ones, however many there are.
         """
         writes = 0
         stretch = Stretch(entries)
@@ -259,7 +261,7 @@ class Channel:
             stale = watch.touches(base + 1, head)
             batch = Batch(head, [], []) if stale else await stretch.batch(cohort.results, cohort.filter)
             delivered = 0
-            # To look at a cohort that gets nothing is work too.
+            # It also takes time to look at a cohort that gets nothing.
             writes += 1
             if writes >= YIELD_EVERY_SUBSCRIBERS:
                 writes = 0
@@ -292,7 +294,7 @@ class Channel:
                     try:
                         taken = not batch.payloads or subscriber.sink.write(batch)
                     except Exception:
-                        # A defect, by the contract of Sink; it must cost nobody else an entry.
+                        # By the contract of Sink this is a defect. Nobody else may lose an entry because of it.
                         logger.exception("a sink has failed; its subscription ends")
                         subscriber.end(InternalError())
                         continue

@@ -12,14 +12,14 @@ class Owner(Protocol):
     """What a cohort knows of the channel that it belongs to."""
 
     def leave(self, cohort: "Cohort", subscriber: Subscriber, /) -> None:
-        """A member was closed, and is forgotten by the cohort already."""
+        """A member was closed. The cohort has forgotten it already."""
 
 
 class Cohort:
     """The subscribers of one channel that share results and filter.
 
-    A member is in one of the `blocks`, or `loose`: behind, or with a sink that has to be asked. `loose` is used as an
-    ordered set. `client` is who pays for the cohort: whoever came first, None when nobody is counted.
+    A member is in one of the `blocks`, or it is `loose`: it is behind, or its sink has to be asked. `loose` is used as
+    an ordered set. `client` is the one that the cohort counts for: whoever came first; None when nobody is counted.
     """
 
     __slots__ = ("_owner", "blocks", "client", "filter", "key", "loose", "results", "size")
@@ -52,7 +52,7 @@ class Cohort:
         if claim is None:
             return
         position = subscriber.position
-        # The newest first: it has room, unless members have left others.
+        # The newest block is tried first: it is the one with room, unless members have left older ones.
         block = next((block for block in reversed(self.blocks) if block.has_room(position, claim)), None)
         if block is None:
             block = Block(position, claim.layout)

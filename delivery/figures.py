@@ -1,4 +1,4 @@
-"""What the engine counts of itself. Plain numbers, read by whoever shows them; nothing here decides anything."""
+"""What the engine counts about itself. These are plain numbers for whoever shows them; nothing is decided by them."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ LAG_BOUNDS_MESSAGES = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 
 
 class Histogram:
-    """Counts of observations at most each bound, not cumulated, and their sum."""
+    """How many observations lie between each two bounds (not cumulated), and the sum of all observations."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -32,20 +32,20 @@ class Figures:
 
     def __init__(self) -> None:
         self.on_sweep: Callable[[Sequence[Entry], float], None] | None = None
-        """Told of each sweep: its entries, and when it began, in seconds since 1970."""
+        """Called after each sweep with its entries, and when it began, in seconds since 1970."""
         self.commits = 0
         """Commits of this process that stored at least one message."""
         self.messages_posted = 0
         self.posts_per_commit = Histogram(BATCH_BOUNDS_MESSAGES)
         self.hints = 0
-        """Heads heard of from other processes, and from the sweep of heads."""
+        """Heads that other processes told of, or that the sweep of heads found."""
         self.heard = 0
         """Entries that other processes sent along with their hints."""
         self.misheard = 0
-        """Hints that were dropped: garbage, or another log's."""
+        """Hints that were dropped: they could not be read, or were about another log."""
         self.messages_delivered = 0
         self.slow_falls = 0
-        """Times a subscriber could not take a sweep's batch and fell back to the log."""
+        """How often a subscriber could not take a sweep's batch and had to catch up instead."""
         self.catch_up_pages = 0
         self.batch_messages = Histogram(BATCH_BOUNDS_MESSAGES)
         self.latency_seconds = Histogram(LATENCY_BOUNDS_SECONDS)

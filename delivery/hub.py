@@ -28,7 +28,7 @@ TAILS_BYTES, TAIL_BYTES = 64 * 1024 * 1024, 1024 * 1024
 
 
 def _unknown(entry: Entry) -> None:
-    """What an entry is now has to be read."""
+    """For `restate`: what the entry is now has to be read from the log."""
 
 
 class Hub:
@@ -51,7 +51,7 @@ class Hub:
         self.channels: dict[str, Channel] = {}
         self.figures = Figures()
         self.on_head: Callable[[str, int], None] | None = None
-        """Told of each head that is read for subscribers, before any of them is sent what leads up to it."""
+        """Told of each head that is read for subscribers, before any of them is sent the entries up to it."""
         self.pages = PageReader(log, cache_bytes=pages_bytes)
         self._heads = HeadReader(log)
         self._log = log
@@ -65,7 +65,7 @@ class Hub:
         self._sweep_now = asyncio.Event()
 
     async def start(self) -> None:
-        """Begins to look after the heads of live channels, where other processes may move them."""
+        """Begins to look for heads of live channels that other processes have moved."""
         if not self._log.exclusive:
             self._head_sweep = asyncio.get_running_loop().create_task(self._sweep_heads())
 
@@ -107,20 +107,20 @@ class Hub:
             channel.inflow.hint(sequence)
 
     def restate(self, channel_id: str, places: Places, restated: Restated, *, take_back: bool = False) -> None:
-        """Entries of a channel are something else now: from this step on nobody is sent what they were before, and
-        nothing of it is kept. With `take_back` sinks give back what they have not sent of it."""
+        """Entries of a channel have changed: from this step on nobody is sent what they were before, and nothing of
+        that is kept. With `take_back`, sinks also give back what they have not sent of it."""
         self.pages.restate(channel_id, places)
         channel = self.channels.get(channel_id)
         if channel is not None:
             channel.restate(places, restated, take_back=take_back)
 
     def forget(self, channel_id: str) -> None:
-        """Any entry of a channel may be something else now: nothing is kept, the log is asked."""
+        """Any entry of a channel may have changed: nothing of it is kept, and the log is read again."""
         self.restate(channel_id, None, _unknown, take_back=True)
 
     @property
     def kept_channels(self) -> set[str]:
-        """The channels of which something is kept, or on its way."""
+        """The channels of which something is kept or being read."""
         return {*self.channels, *self.pages.channels}
 
     def missed(self) -> None:
@@ -159,13 +159,14 @@ class Hub:
         author: str | None = None,
         client: Hashable = None,
     ) -> Subscriber:
-        """Adds a subscriber that is sent everything after `position`, once, in order; None is the head of now.
+        """Adds a subscriber that is sent everything after `position`, once and in order. None is the present head.
 
-        `author` is whose subscription it is, so that it can be ended when his access is revoked; None for nobody's.
+        `author` is whose subscription it is, so that it can be ended when his access is revoked; None if it is
+        nobody's.
 
         Subscribers of a channel with equal `cohort` share executions: `render` of the first one serves them all, and
-        filters choose from what it makes. `client` is who is counted for opening a cohort, None nobody. When it
-        returns, the subscription stands: whatever is committed from now on will be sent.
+        filters choose from its results. `client` is counted for opening a cohort; None is not counted. When this
+        returns, the subscription is in place: whatever is committed from now on will be sent.
 
         Raises:
             CursorInvalid: `position` is past the head.
@@ -189,9 +190,9 @@ class Hub:
         channel.holds += 1
         try:
             looked = await channel.open()
-            # What this process knows to be committed is exact where no other can append, but for a commit whose
-            # callback is on its way: a reader of the log may hold its cursor already.
-            # Where others append, `target` is only what somebody said: a subscriber may stand on what was read alone.
+            # If no other process appends, what this process knows to be committed is exact, except for a commit whose
+            # callback has not run yet: somebody who reads the log may already have its cursor.
+            # If others append, `target` is only a claim of theirs: a subscriber's position must be one that was read.
             exclusive = self._log.exclusive
             head = channel.inflow.target if exclusive else channel.head
             needed = position > head if position is not None else not exclusive
@@ -203,7 +204,7 @@ class Hub:
                 position = head
             elif position > head:
                 raise CursorInvalid("is past the channel's newest entry")
-            await channel.open()  # Again only if delivering has failed meanwhile; else it returns in this step.
+            await channel.open()  # Opens it again only if delivery has failed meanwhile; else returns in this step.
             shared = len(self._results) < self._max_cohorts or channel.has_results(cohort)
             return channel.join(position, cohort, filter, render, sink, shared=shared, client=client, author=author)
         finally:
@@ -235,7 +236,8 @@ class Hub:
         return head
 
     async def _sweep_heads(self) -> None:
-        """Repairs lost hints: reads the heads of all live channels, every `sweep_interval_seconds` or when asked."""
+        """Makes up for lost hints: reads the heads of all live channels, every `sweep_interval_seconds` or when
+        asked."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._sweep_interval_seconds):

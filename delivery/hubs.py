@@ -1,4 +1,5 @@
-"""A server's hubs: one for each log that a channel has, the same class. Nothing in a hub knows which one it is."""
+"""The hubs of a server. A channel has two logs, its messages and its changes, and there is one hub for each log. Both
+are of the same class, and no hub knows which of the two it is."""
 
 import asyncio
 import logging
@@ -20,15 +21,17 @@ from messages import Message, Revocation
 logger = logging.getLogger(__name__)
 
 CHANGE_PAGES_BYTES = 8 * 1024 * 1024
-"""Pages of changes kept for those who come next: few, since they are small and soon behind everybody."""
+"""Memory for pages of changes that are kept for others. It is small, since changes are small and soon of no
+interest."""
 KNOWN_CHANNELS = 100_000
-"""Channels whose newest change is remembered. Of one that is not, all that is kept is let go at its next change."""
+"""Channels whose newest change is remembered. When a channel that is not remembered changes, all that is kept of it is
+dropped."""
 
 
 class Hubs:
     """The hub of messages and the hub of changes. Implements the log's `LogListener`.
 
-    What their channels and cohorts keep has one bound together, and so has the number of cohorts.
+    What the channels and cohorts of both keep has one common bound, and so has the number of cohorts.
     """
 
     def __init__(
@@ -40,14 +43,14 @@ class Hubs:
         sweep_interval_seconds: float = 0.25,
     ) -> None:
         self.on_revoked: Callable[[Sequence[Revocation]], None] | None = None
-        """Told of revocations before the subscriptions that they end: connections are closed as wholes."""
+        """Told of revocations before their subscriptions end, so that a connection can be closed as a whole."""
         self._log = log
         self._sweep_interval_seconds = sweep_interval_seconds
         self.on_moved: Callable[[str | None], None] | None = None
         """Told the id of each channel that a commit of this process touches, None for all channels."""
         self._sweep: asyncio.Task[None] | None = None
         self._known: LRUCache[str, int] = LRUCache(KNOWN_CHANNELS)
-        """The newest change of each channel that is counted in by whatever is kept."""
+        """By channel, the newest change that everything kept of the channel already includes."""
         self._names_taken: int | None = None
         results = CacheBudget(RESULTS_BYTES, RESULTS_OF_COHORT_BYTES)
         tails = CacheBudget(TAILS_BYTES, TAIL_BYTES)
@@ -72,7 +75,7 @@ class Hubs:
             self.changes.on_head = self._reached
 
     async def start(self) -> None:
-        """Begins to look after the heads of live channels, where other processes may move them."""
+        """Begins to look for heads of live channels that other processes have moved."""
         await self.messages.start()
         await self.changes.start()
         if not self._log.exclusive:
@@ -105,7 +108,7 @@ class Hubs:
         self.changes.revoked(revocations)
 
     def forget_everything(self) -> None:
-        """Lets go of all that is kept: an author's name was taken from it. The log has what is left."""
+        """Drops everything that is kept, since an author's name was removed from the log. It will be read again."""
         if self.on_moved is not None:
             self.on_moved(None)
         for hub in (self.messages, self.changes):
@@ -136,12 +139,13 @@ class Hubs:
     # -- what changes make of messages ------------------------------------------------------------------------
 
     def _restate(self, changes: Sequence[MessageChange]) -> None:
-        """Changes in commit order, or as other processes told them: nothing that is kept says what was before."""
+        """Applies changes to everything that is kept, so that nothing of it shows what was before. They come in commit
+        order, or as other processes tell them."""
         for change in changes:
             channel_id, known = change.channel_id, self._known.get(change.channel_id, 0)
             if change.sequence > known:
                 if change.sequence > known + 1 and not self._log.exclusive:
-                    self._forget(channel_id)  # Those in between may have been about anything.
+                    self._forget(channel_id)  # The changes in between are not known, and may be about any message.
                 self._known[channel_id] = change.sequence
             erases = change.kind is MessageChangeKind.ERASED
             place = (change.message_sequence,)
@@ -150,7 +154,7 @@ class Hubs:
                 self.changes.restate(channel_id, None, partial(_erased, change), take_back=True)
 
     def _reached(self, channel_id: str, sequence: int) -> None:
-        """A channel's changes have come as far as `sequence`; what they were is not known here."""
+        """A channel has changes up to `sequence`. Those that are new are not known here."""
         if sequence > self._known.get(channel_id, 0):
             self._known[channel_id] = sequence
             self._forget(channel_id)
@@ -160,8 +164,8 @@ class Hubs:
         self.changes.forget(channel_id)
 
     async def _sweep_changes(self) -> None:
-        """Finds changes that nobody told of: reads, again and again, how far those of all channels have come of which
-        messages or changes are kept, and whether an author's name was taken from changes."""
+        """Finds changes that nobody told of. Again and again it reads the newest change of every channel of which
+        messages or changes are kept, and whether an author's name was removed from changes."""
         while True:
             await asyncio.sleep(self._sweep_interval_seconds)
             await self._look_for_names()
@@ -178,7 +182,7 @@ class Hubs:
                     self._reached(channel_id, sequence)
 
     async def _look_for_names(self) -> None:
-        """Lets go of everything when a name was taken from changes since the last look: they have no new numbers."""
+        """Drops everything if a name was removed from changes since the last look: such changes get no new numbers."""
         try:
             taken = await self._log.names_taken()
         except (Unavailable, LogDamaged):

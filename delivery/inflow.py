@@ -1,8 +1,8 @@
-"""The inflow of a channel: what is committed after the head, however it becomes known, in order and without a gap.
+"""The inflow of a channel: what is committed after the head, from whatever source, in order and without a gap.
 
-Entries come from commits of this process, from other processes (late, twice or early, now and then), or not at all.
-In the last case a hint or the sweep of heads tells that there are some, and the log is read. The queue is only a
-shortcut: whenever it overflows or may be wrong it is emptied, since the log has everything.
+Entries come from commits of this process, from other processes (sometimes late, twice or too early), or not at all. In
+the last case a hint or the sweep of heads tells that there are some, and the log is read. The queue is only a shortcut:
+whenever it overflows or may be wrong it is emptied, since the log has everything.
 
 What `next` returns begins at `head` + 1 and has no gap. The entries that wait, with those that came too early, are at
 most `QUEUE_ENTRIES` and about `QUEUE_BYTES`.
@@ -20,26 +20,28 @@ from errors import Unavailable
 from message_log.protocol import Entry
 
 QUEUE_ENTRIES = 4096
-"""Committed entries waiting for the delivery task. On overflow the queue is emptied: the log has everything."""
+"""Committed entries that wait for the delivery task. On overflow the queue is emptied: the log has everything."""
 QUEUE_BYTES = 16 * 1024 * 1024
 BATCH_BYTES = 256 * 1024
 """Contents of one sweep, so that one busy channel cannot hold the loop or a socket for long."""
 BUSY_SECONDS = 0.001
 BUSY_SHARE = 0.15
-"""A channel is busy, and gathers, when its last sweep took longer than `BUSY_SECONDS` and ended less than that ago, or
-less than this share of what it took: entries come as fast as it delivers them. One that keeps up never waits."""
+"""A channel is busy, and gathers entries, when its last sweep took longer than `BUSY_SECONDS` and the time since its
+end is shorter than that, or shorter than this share of the sweep's time. Then entries come as fast as they are
+delivered. A channel that keeps up never waits."""
 GATHER_SECONDS_MIN, GATHER_SECONDS_MAX = 0.002, 0.01
 """How long a busy channel waits for more entries to share the next sweep's writes; never longer than the last sweep
-took. The write is what costs: with 1,000 subscribers and 4 publishers this doubles what is delivered, at a lower
-latency. The wait doubles each time it brings something, and falls to the least when it brings nothing: else a channel
-whose sweeps take nearly all the time between two entries would fall behind by waiting, and wait for being behind."""
+took. Most of the cost is in the writes: with 1,000 subscribers and 4 publishers this doubles what is delivered, at a
+lower latency. The wait doubles each time it brings something, and falls to the minimum when it brings nothing.
+Otherwise a channel whose sweeps take nearly all the time between two entries would fall behind because it waits, and
+wait because it is behind."""
 GATHER_ENTRIES = 64
-"""As many entries make the writes cheap enough: with them a sweep does not wait for more."""
+"""With this many entries the writes are cheap enough: a sweep does not wait for more."""
 EARLY_SECONDS = 0.02
-"""How long an entry of this or another process waits for one before it that has not come: hints gather for 3 ms, and
-each process sends its own. Past it the log is read. Nobody waits so long but for a hint that was lost; a shorter wait
-would make nodes that are busy, and so late with their hints, busier with reads. A hint that came without its entry is
-read for at once."""
+"""How long an entry waits for one before it that has not come yet: hints are gathered for 3 ms, and each process sends
+its own. After that the log is read. Only a hint that was lost makes an entry wait so long. A shorter wait would give
+nodes that are busy, and therefore late with their hints, even more work with reads. When a hint comes without its
+entry, the log is read at once."""
 
 
 class Inflow:
@@ -78,11 +80,12 @@ class Inflow:
         self._queue: asyncio.Queue[Entry | None] = asyncio.Queue(QUEUE_ENTRIES)
         self._queue_bytes = 0
         self._early: dict[int, Entry] = {}
-        """Entries that came before one that precedes them, by sequence. `_queue_bytes` counts them too."""
+        """Entries that came too early, before one that precedes them; by sequence. `_queue_bytes` counts them too."""
         self._bare = 0
-        """Sequence up to which entries will not come by themselves, as far as known: the log must be read."""
+        """Sequence up to which the log must be read: as far as is known, these entries will not come by themselves."""
         self._put_back: Entry | None = None
-        """The entry that woke the delivery task, still to be delivered: asyncio's queue cannot be peeked into."""
+        """The entry that woke the delivery task and is still to be delivered: an asyncio queue has no way to look at
+        its first item without taking it."""
         self._restating: dict[int, list[Restated]] = {}
         """What was stated anew of entries that wait in the queue."""
         self._swept_at = 0.0
@@ -97,8 +100,8 @@ class Inflow:
     # -- what the log says ------------------------------------------------------------------------------------
 
     def offer(self, entry: Entry) -> None:
-        """Takes an entry that is committed. Those of this process come in commit order; those of others late, twice
-        or early, now and then."""
+        """Takes an entry that is committed. Those of this process come in commit order; those of others sometimes come
+        late, twice or too early."""
         if self._queue.qsize() + len(self._early) >= QUEUE_ENTRIES or self._queue_bytes > QUEUE_BYTES:
             self._empty_queue()
         self._queue.put_nowait(entry)
@@ -144,7 +147,7 @@ class Inflow:
     async def next(self) -> Sequence[Entry]:
         """Everything that waits, from head + 1 on and without a gap, at most about `BATCH_BYTES`.
 
-        The head stays where it is: whoever calls says `taken` in the step in which this returns.
+        This does not move the head: the caller calls `taken` in the step in which this returns.
 
         Raises:
             LogDamaged: what comes next cannot be read.
@@ -168,7 +171,7 @@ class Inflow:
                             async with asyncio.timeout(wait_until - now):
                                 self._put_back = await self._queue.get()
                         continue
-                self._empty_queue()  # The log is the truth about what came early, too.
+                self._empty_queue()  # The log also has what came too early.
                 try:
                     with self._watches.watching() as watch:
                         page = watch.apply(await self._pages.news(self._channel_id, self.head))
@@ -179,15 +182,15 @@ class Inflow:
                 if page is None:
                     continue
                 if page:
-                    # This moves the head if retention has overtaken it: then the page begins above head + 1.
+                    # The page begins above head + 1 if retention has removed what follows the head.
                     self.head = page[0].sequence - 1
                     return page
                 if self._queue.empty():
-                    # Nothing there: the hint was wrong. The sweep of heads would tell if it was only early.
+                    # There is nothing: the hint was wrong. If it only came too early, the sweep of heads will tell.
                     self.target = self._bare = self.head
 
     async def _gather(self) -> None:
-        """Where sweep follows on sweep, waits a moment for more entries to share the next one's writes."""
+        """If the channel is busy, waits a moment for more entries to share the next sweep's writes."""
         idle_seconds = time.perf_counter() - self._swept_at
         waiting = self._queue.qsize()
         sweep_seconds = self._sweep_seconds
@@ -198,7 +201,8 @@ class Inflow:
             self._gather_seconds = min(2 * self._gather_seconds, GATHER_SECONDS_MAX) if paid else GATHER_SECONDS_MIN
 
     def _drain(self) -> list[Entry]:
-        """What came and continues the head. What came too early is kept apart; what came late or again is dropped."""
+        """What has come and follows the head without a gap. What came too early is kept for later; what came late or
+        twice is dropped."""
         run: list[Entry] = []
         run_bytes = 0
         expected = self.head + 1

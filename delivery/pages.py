@@ -1,4 +1,4 @@
-"""Shared reads of the log: however many subscribers catch up at once, each stretch is read about once."""
+"""Shared reads of the log: however many subscribers catch up at the same time, each stretch is read about once."""
 
 import asyncio
 import contextvars
@@ -20,15 +20,15 @@ ALIGNMENTS = (PAGE_ENTRIES, 16)
 READ_BYTES = 4 * PAGE_BYTES
 """Contents of one read of the log."""
 CACHE_BYTES = 32 * 1024 * 1024
-"""Pages kept for those who come next. An entry that is stated anew takes its page with it."""
+"""Memory for pages that are kept for others. When an entry is stated anew, its page is dropped."""
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Waits between reads of a log that does not answer; the last one repeats."""
 NEWS_CHANNELS = 64
-"""Channels that one query reads on in: a bound on what it returns."""
+"""Channels that one query reads: a bound on what it returns."""
 
 
 async def pause_before_retry(failures: int) -> None:
-    """Waits before the log is read again that has not answered, after `failures` such waits in a row."""
+    """Waits before a log that has not answered is read again, after `failures` such waits in a row."""
     await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
 
 
@@ -41,7 +41,7 @@ Key = tuple[str, int]
 
 
 class _Pages(LRUCache[Key, Sequence[Entry]]):
-    """Pages, and which there are of each channel."""
+    """Pages, and a list of them by channel."""
 
     def __init__(self, cache_bytes: int) -> None:
         super().__init__(cache_bytes, getsizeof=_run_bytes)
@@ -100,8 +100,8 @@ class PageReader:
         return list({*self._cache.by_channel, *(channel_id for channel_id, _ in self._reads)})
 
     def restate(self, channel_id: str, places: Places) -> None:
-        """Drops what is kept of entries that were stated anew. What is being read is not shared any more: whoever
-        asks from now on gets a read that begins now."""
+        """Drops what is kept of entries that were stated anew. Reads under way are not shared any more: whoever asks
+        from now on gets a read that begins later than this."""
         for start in list(self._cache.by_channel.get(channel_id, ())):
             run = self._cache[channel_id, start]
             if places is None or any(run[0].sequence <= place <= run[-1].sequence for place in places):
@@ -110,10 +110,10 @@ class PageReader:
             self._abandoned.add(self._reads.pop(key))
 
     async def news(self, channel_id: str, position: int) -> Sequence[Entry]:
-        """What follows `position`, by a query that begins after this call; else as `after`.
+        """What follows `position`, as `after` returns it, but always from a query that begins after this call.
 
-        Whoever asks while a query is under way shares the next one: where many channels have news, one query reads
-        them. A channel's delivery asks, so each channel has one asker at a time.
+        Whoever asks while a query is under way shares the next one: if many channels have news, one query reads them
+        all. The delivery task of a channel asks, so of each channel there is one call at a time.
         """
         future: asyncio.Future[Sequence[Entry]] = asyncio.get_running_loop().create_future()
         self._news[future] = (channel_id, position)
@@ -163,7 +163,7 @@ class PageReader:
             self.reads += 1
             self._reads[key] = task
             task.add_done_callback(lambda done: self._keep(key, done))
-        # One waiter that goes away must not take the read from the others.
+        # When one waiter is cancelled, the read has to go on for the others.
         return await asyncio.shield(task)
 
     def _keep(self, key: Key, task: asyncio.Task[Sequence[Entry]]) -> None:

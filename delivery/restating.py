@@ -1,7 +1,7 @@
-"""Entries that are stated anew: what is kept of them, or on its way, must be what the log says by now.
+"""Entries that are stated anew: they have changed in the log, and what is kept of them, or on its way, must follow.
 
-Whoever states an entry anew names its place and a function that makes the new one of what was kept, or None where that
-cannot be told from it: the log has to be asked then.
+Whoever states an entry anew names its place, and a function that makes the new entry from the old one. The function
+returns None if the old entry is not enough for that: then the log has to be read.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence

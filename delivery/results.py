@@ -1,7 +1,7 @@
-"""What an operation makes of a channel's entries: rendered once, whoever among its subscribers asks for which of them.
+"""What an operation makes of a channel's entries. Each entry is rendered once for all subscribers with this operation.
 
-Filters choose entries; what an entry renders to does not depend on them. So all cohorts of a channel that differ in
-nothing but their filter share one `Results`, and a sweep, or a page of catching up, is one `Stretch` for all of them.
+Filters choose entries, and the result for an entry does not depend on them. So all cohorts of a channel that differ
+only in their filter share one `Results`, and a sweep, or a page of catching up, is one `Stretch` for all of them.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ YIELD_EVERY_RENDERS = 16
 """Executions between two yields to the event loop; one takes about 100 µs."""
 
 KEPT_OVERHEAD_BYTES = 160
-"""What a kept result costs beside its bytes: the object, its key, its place in a dict."""
+"""Memory for a kept result besides its bytes: the object, its key, its place in a dict."""
 
 
 class Filter(Protocol):
-    """Which entries of a log are wanted. Filters that mean the same are equal, and hashable."""
+    """Which entries of a log are wanted. Filters are hashable, and those that mean the same are equal."""
 
     def matches(self, entry: Any, /) -> bool: ...
 
@@ -32,7 +32,8 @@ class Filter(Protocol):
 
 
 class Results:
-    """The results of one operation in one channel, kept for those who catch up within a share of the budget."""
+    """The results of one operation in one channel. They are kept for those who catch up, within a share of the
+    budget."""
 
     __slots__ = ("_budget", "_generation", "_kept", "_kept_bytes", "_render", "key", "users")
 
@@ -43,12 +44,13 @@ class Results:
         self._render = render
         self._budget = budget
         self._generation = 0
-        """Raised when results are forgotten: what was begun before is not kept."""
+        """Incremented when results are forgotten: a result whose rendering began before that is not kept."""
         self._kept: dict[int, bytes] = {}
         self._kept_bytes = 0
 
     async def of(self, entries: Sequence[Entry], made: dict[int, bytes]) -> list[bytes]:
-        """The result for each entry. `made` has those of the same stretch that were made before, whatever is kept."""
+        """The result for each entry. `made` holds those already made for this stretch, even if they are not kept
+        here."""
         kept, generation = self._kept, self._generation
         payloads = []
         executed = 0
@@ -73,7 +75,7 @@ class Results:
         if sequence in self._kept or self not in self._budget:  # Its last user may have left while it was executed.
             return
         before = self._kept_bytes
-        # A copy, since orjson's bytes keep the 4 KiB that they were written into (3.13), however short they are.
+        # A copy, since bytes from orjson (3.13) keep the 4 KiB that they were written into, however short they are.
         self._kept[sequence] = bytes(memoryview(payload))
         self._kept_bytes += len(payload) + KEPT_OVERHEAD_BYTES
         self._cut(self._budget.share_bytes())
@@ -118,7 +120,7 @@ class Stretch:
         self._batches: dict[Hashable, Batch] = {}
 
     async def batch(self, results: Results, filter: Filter | None) -> Batch:
-        """The stretch as those see it who get these results of what the filter lets through; None is everything."""
+        """The stretch for a cohort with these results and this filter; without a filter it gets everything."""
         entries = self.entries if filter is None else [entry for entry in self.entries if filter.matches(entry)]
         if not entries:
             key: Hashable = None

@@ -1,6 +1,6 @@
 """How many cohorts a channel may have, and how many of them one client may have opened.
 
-Each cohort is looked at in every sweep of its channel. Without a bound, one client with ten thousand filters would make
+Every sweep of a channel looks at each of its cohorts. Without a bound, one client with ten thousand filters would make
 everybody in a busy channel wait.
 """
 
@@ -13,16 +13,16 @@ from errors import TooManyFilters
 
 @dataclass(frozen=True, slots=True)
 class CohortBounds:
-    """Bounds on the cohorts of one channel: of those without a filter, and again of those with one."""
+    """Bounds on the cohorts of one channel. They hold for those without a filter, and separately for those with one."""
 
     channel: int = 1_000
     client: int = 100
 
 
 class Shares:
-    """The cohorts of one kind in one channel, counted for whoever opened each, as long as it lives.
+    """The cohorts of one kind in one channel. Each counts for the client that opened it, as long as it exists.
 
-    A client that joins a cohort that is there pays nothing, since it costs nothing.
+    A client that joins an existing cohort is not counted, since that costs nothing.
     """
 
     __slots__ = ("_bounds", "_by_client", "total")
@@ -49,7 +49,7 @@ class Shares:
         self.total += 1
 
     def give_back(self, client: Hashable) -> None:
-        """Counts one less."""
+        """Counts one cohort less."""
         self.total -= 1
         if client is not None and self._by_client is not None:
             self._by_client[client] -= 1

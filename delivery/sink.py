@@ -1,4 +1,4 @@
-"""What the engine knows of a connection: a place that takes a batch at once, or says that it cannot now."""
+"""What the engine knows of a connection: it takes a batch at once, or says that it cannot take it now."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
@@ -33,17 +33,17 @@ class Batch:
 
 
 class Frames(Protocol):
-    """A batch in a wire format, but for what differs between two subscribers."""
+    """A batch in a wire format, without the part that differs between two subscribers."""
 
     def joined(self, head: bytes) -> bytes:
-        """The bytes for a subscriber with this `head`: its operation's id, say."""
+        """The bytes for a subscriber with this `head`, which holds, for example, the id of its operation."""
 
 
 class Claim(NamedTuple):
     """How a subscriber is written to without asking its sink: `write(batch.wire(layout).joined(head))`.
 
-    `write` takes all bytes in the same loop step. It may tell its holder that it is `blocked`, but only after it has
-    taken them, and no other holder but those of the same connection. The writes of one connection's claims are equal.
+    `write` takes all bytes in the same loop step. After it has taken them it may tell its holder that it is `blocked`,
+    and the other holders of the same connection, but nobody else. The writes of one connection's claims are equal.
     """
 
     layout: Callable[[Batch], Frames]
@@ -70,7 +70,7 @@ class Sink(Protocol):
         """
 
     async def writable(self) -> None:
-        """Returns when `write` is worth another try. On a connection that is gone it waits for ever: whoever owns
+        """Returns when it makes sense to try `write` again. If the connection is gone it never returns: whoever owns
         the connection closes its subscribers."""
 
     def end(self, error: RaqcoonError | None) -> None:
@@ -80,15 +80,16 @@ class Sink(Protocol):
         """
 
     def unsent(self) -> Sequence[Entry]:
-        """The newest entries that it has taken and that can still be taken back: nothing of them was sent."""
+        """The newest entries that it has taken and that can still be taken back, since nothing of them was sent."""
         return ()
 
     def take_back(self) -> None:
-        """Throws away what `unsent` names. Whoever asks for it sees to it that they come again."""
+        """Throws away the entries that `unsent` names. The caller makes sure that they are written again."""
         return
 
     def claim(self, holder: Holder) -> Claim | None:
-        """The way to write without asking, until the holder is told that it is blocked or releases it. None: ask."""
+        """The way to write without asking, until the holder is told that it is blocked or releases it. None if the sink
+        has to be asked."""
         return None
 
     def release(self, holder: Holder) -> None:

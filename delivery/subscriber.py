@@ -17,10 +17,10 @@ class Owner(Protocol):
     """What a subscriber knows of the cohort that it is a member of."""
 
     def loosen(self, subscriber: "Subscriber", /) -> None:
-        """Takes it, whose claim has ended, out of its block."""
+        """Its claim has ended: takes it out of its block."""
 
     def leave(self, subscriber: "Subscriber", /) -> None:
-        """Forgets it: it was closed, and is in no block."""
+        """It was closed and is in no block: forgets it."""
 
 
 class Subscriber:
@@ -42,10 +42,10 @@ class Subscriber:
 
     @property
     def position(self) -> int:
-        """The sequence of the last entry that the sink has taken, or that the filter let pass by.
+        """The sequence of the last entry that the sink has taken, or that the filter has left out.
 
-        It moves forward only in the loop step in which the sink took what lies between, and back only in the one in
-        which the sink gave back what it had not sent.
+        It moves forward only in the loop step in which the sink took what lies between. It moves back only in the step
+        in which the sink gave back what it had not sent.
         """
         return self._position if self._block is None else self._block.position
 

@@ -35,7 +35,8 @@ class Tail:
         self._bytes = 0
 
     def extend(self, entries: Sequence[Entry]) -> None:
-        """Appends what follows the tail; a gap before it (retention, a skipped stretch) starts the tail anew."""
+        """Appends what follows the tail. If there is a gap before it (retention, a skipped stretch), the tail begins
+        again with it."""
         held, before = self._entries, self._bytes
         if held and entries and entries[0].sequence != held[-1].sequence + 1:
             held.clear()
@@ -53,7 +54,8 @@ class Tail:
             self._budget.account(self._bytes - before)
 
     def restate(self, places: Places, restated: Restated) -> None:
-        """Takes over what was stated anew. What cannot be told goes, and what precedes it: the tail has no gap."""
+        """Replaces entries that were stated anew. One that has to be read from the log is dropped with everything
+        before it, since the tail has no gap."""
         held = self._entries
         if not held:
             return
@@ -75,7 +77,8 @@ class Tail:
         while self._bytes > share_bytes and dropped < len(held):
             self._bytes -= size_bytes(held[dropped])
             dropped += 1
-        # Moves the rest, a few thousand pointers: a microsecond. Waiting until half is dead would hold twice the share.
+        # Moves the rest, a few thousand pointers, in a microsecond. If it waited until half could be dropped, the tail
+        # would hold twice its share.
         del held[:dropped]
 
     def after(self, position: int, *, limit: int, max_bytes: int) -> list[Entry] | None:
