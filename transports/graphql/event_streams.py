@@ -20,9 +20,9 @@ from transports.wire.json_codec import encode_json
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 12.0
-"""Silence after which a stream says that it lives; proxies cut silent connections after 30 s and more."""
+"""After so long without a message a stream sends a heartbeat. Proxies cut silent connections after 30 s or more."""
 STUCK_SECONDS = 60.0
-"""A client that takes nothing for this long is left: its connection ends and it resumes elsewhere."""
+"""When a client takes nothing for this long, its connection is ended, and it can resume on a new one."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -36,9 +36,9 @@ class StreamFormat:
     opening: bytes
     heartbeat: bytes
     completed: bytes
-    """The subscription is over: the client shall not come back."""
+    """Sent when the subscription is over: the client must not come back."""
     interrupted: bytes
-    """The server has to go, the subscription is not over: the client shall come back. Usually nothing."""
+    """Sent when the server has to stop and the subscription is not over: the client shall come back. Usually empty."""
     batch: Callable[[Batch], bytes]
     result: Callable[[dict[str, Any]], bytes]
     """A whole GraphQL result."""
@@ -60,10 +60,10 @@ def _sse_result(result: dict[str, Any]) -> bytes:
 SSE = StreamFormat(
     "sse",
     b"text/event-stream; charset=utf-8",
-    # No empty line behind a comment: it would end an event, and fetch-event-source hands on empty ones.
+    # No empty line after a comment: it would end an event, and fetch-event-source reports empty events.
     opening=b":\n",
     heartbeat=b":\n",
-    # The empty `data` line matters: without one, EventSource drops the event.
+    # The empty `data` line is needed: without one, EventSource drops the event.
     completed=b"event: complete\ndata:\n\n",
     interrupted=b"",
     batch=_sse_batch,
@@ -100,12 +100,12 @@ FORMATS = {"sse": SSE, "multipart": MULTIPART}
 
 
 async def start_stream(send: Send, form: StreamFormat, headers: Headers) -> None:
-    """Begins the response, so that the client knows its subscription stands."""
+    """Begins the response, which tells the client that its subscription is in place."""
     start = [
         (b"content-type", form.content_type),
         (b"cache-control", b"no-store, no-transform"),
         (b"cross-origin-resource-policy", b"same-origin"),
-        # nginx would gather the stream in its buffers.
+        # Without this, nginx would gather the stream in its buffers.
         (b"x-accel-buffering", b"no"),
         *headers,
     ]
@@ -127,7 +127,7 @@ async def run_stream(
     heartbeat_seconds: float,
     stuck_seconds: float,
 ) -> None:
-    """Writes what the mailbox gets until the subscription ends, the client goes, or it takes nothing any more."""
+    """Writes what comes into the mailbox, until the subscription ends, the client has gone, or it takes nothing."""
     watch = asyncio.get_running_loop().create_task(_watch(receive, mailbox))
     try:
         async with asyncio.timeout(None) as patience:
@@ -163,7 +163,7 @@ async def _write(send: Send, data: bytes) -> None:
 
 
 async def _watch(receive: Receive, mailbox: Mailbox) -> None:
-    """Notices that the client has gone. What is left of a request body does not matter."""
+    """Notices when the client has gone. The rest of a request's body is ignored."""
     while (await receive())["type"] != "http.disconnect":
         pass
     mailbox.leave()

@@ -14,7 +14,8 @@ SUBPROTOCOL = "graphql-transport-ws"
 REASON_BYTES_MAX = 123
 """What is left of a control frame's 125 bytes after the close code (RFC 6455, section 5.5)."""
 ID_BYTES_MAX = 1024
-"""Longest operation id, in UTF-8 bytes. Every `next` frame repeats it, so it must not be a lever; a UUID has 36."""
+"""Longest operation id, in UTF-8 bytes. Every `next` frame repeats it, so a client must not make the server send much
+by a long one. A UUID has 36."""
 
 
 class CloseCode(IntEnum):
@@ -81,10 +82,10 @@ ClientMessage = ConnectionInit | Ping | Pong | Subscribe | Complete
 
 
 def parse_frame(text: str, decode: Callable[[str], Any] = decode_json) -> ClientMessage:
-    """What a client said in one text frame. Members that the protocol does not name are passed over.
+    """What a client has sent in one text frame. Members that the protocol does not name are ignored.
 
     Raises:
-        MalformedFrame: it is not JSON, not an object, of no type that a client may send, or of the wrong shape.
+        MalformedFrame: it is not JSON or not an object, a client may not send its type, or it has the wrong shape.
     """
     try:
         frame = decode(text)
@@ -153,7 +154,7 @@ CONNECTION_ACK = '{"type":"connection_ack"}'
 
 
 def pong_frame(payload: dict[str, Any] | None) -> str:
-    """The answer to a ping, its payload echoed.
+    """The answer to a ping, with the same payload.
 
     Raises:
         ValueError: the payload is nested too deeply to be written.
@@ -167,10 +168,10 @@ def next_frame(operation_id: str, payload: str) -> str:
 
 
 def error_frame(operation_id: str, errors: list[dict[str, Any]]) -> str:
-    """The end of an operation by `errors`, each a formatted GraphQL error; nothing may follow for its id."""
+    """Ends an operation with `errors`, each a formatted GraphQL error. No frame may follow for its id."""
     return f'{{"id":{encode_json(operation_id)},"type":"error","payload":{encode_json(errors)}}}'
 
 
 def complete_frame(operation_id: str) -> str:
-    """The end of an operation that went well; nothing may follow for its id."""
+    """Ends an operation that succeeded. No frame may follow for its id."""
     return f'{{"id":{encode_json(operation_id)},"type":"complete"}}'

@@ -1,4 +1,4 @@
-"""A sink for streams that are written by a task: one batch waits here while the one before is on its way."""
+"""A sink for streams that a task writes: one batch waits here while the one before it is being sent."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from errors import Forbidden, RaqcoonError, Unauthenticated
 
 
 class Mailbox(Sink):
-    """The side of a stream that the engine writes to, and the side that a task reads.
+    """The engine writes to it, and a task reads from it.
 
-    It holds one batch. While that has not been taken `write` refuses the next, so the subscriber falls back to reading
-    the log at its own pace and nothing piles up.
+    It holds one batch. As long as that was not taken, `write` refuses the next one. Then the subscriber reads the log
+    at its own pace, and nothing piles up here.
     """
 
     __slots__ = ("_batch", "_changed", "_emptied", "ended", "error", "gone")
@@ -29,7 +29,7 @@ class Mailbox(Sink):
     def write(self, batch: Batch) -> bool:
         if self._batch is not None or self.gone:
             return False
-        # A batch of which the filter let nothing through has no bytes: there is nothing to wait for.
+        # If the filter has left out all entries of a batch, it has no bytes, and there is nothing to wait for.
         if batch.payloads:
             self._batch = batch
             self._changed.set()
@@ -51,21 +51,21 @@ class Mailbox(Sink):
         if self.ended:
             return
         if isinstance(error, Forbidden | Unauthenticated):
-            self._batch = None  # Whoever may not read any more is not sent what waits here either.
+            self._batch = None  # Whoever may not read any more is not sent what still waits here.
         self.ended = True
         self.error = error
         self._changed.set()
 
     def leave(self) -> None:
-        """Wakes the reader for good: the client has gone, or has to go."""
+        """Wakes the reader, which then ends: the client has gone, or has to go."""
         self.gone = True
         self._changed.set()
 
     async def take(self, seconds: float) -> Batch | None:
-        """The next batch; None after `seconds` without one, or when the stream is at its end."""
+        """The next batch. None after `seconds` without one, or when the stream has ended."""
         try:
             async with asyncio.timeout(seconds):
-                # Again where a batch was taken back before this reader had its turn.
+                # A loop, since a batch may be taken back before this reader has its turn.
                 while self._batch is None and not self.ended and not self.gone:
                     self._changed.clear()
                     await self._changed.wait()

@@ -1,7 +1,7 @@
 """The server's side of graphql-transport-ws as a pure core: a frame in, one action out. No I/O, no clock, no GraphQL.
 
-The shell (`connection`) does what the actions say and reports back what became of it. The core alone knows which ids
-are live: an operation that is no longer live gets no frame, however late its work ends.
+`connection` does what the actions say and reports the outcome. Only this core knows which ids are live: an operation
+that is no longer live gets no frame, however late its work ends.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from transports.wire.json_codec import decode_json
 class Operation:
     """One use of an id, from its `subscribe` to its end; a later use of the same id is another `Operation`.
 
-    `stop` is the shell's: what ends the work at once and without a frame, None while there is nothing to stop.
+    `stop` is set by `connection`: it ends the work at once and without a frame. None while there is nothing to stop.
     """
 
     __slots__ = ("id", "stop", "streaming")
@@ -87,7 +87,7 @@ class ServerProtocol:
 
     Args:
         subscriptions_max: live subscriptions on this socket; queries and mutations are not counted.
-        decode: reads the JSON of a frame; raises ValueError where it is none.
+        decode: reads the JSON of a frame; raises ValueError if it is not JSON.
     """
 
     __slots__ = ("_acknowledged", "_decode", "_init_received", "_live", "_streaming", "_subscriptions_max", "closed")
@@ -100,7 +100,7 @@ class ServerProtocol:
         self._live: dict[str, Operation] = {}
         self._streaming = 0
         self.closed = False
-        """True from the close frame on: nothing may be sent any more."""
+        """True as soon as there is a close frame: nothing may be sent after it."""
 
     @property
     def acknowledged(self) -> bool:
@@ -141,7 +141,7 @@ class ServerProtocol:
         return self.close(CloseCode.INITIALISATION_TIMEOUT, "Connection initialisation timeout")
 
     def acknowledge(self) -> Send | None:
-        """The client of `Authenticate` is welcome. None when the socket was closed meanwhile."""
+        """The client of `Authenticate` may come in. None when the socket was closed meanwhile."""
         if self.closed:
             return None
         self._acknowledged = True
@@ -160,26 +160,26 @@ class ServerProtocol:
         return Send(next_frame(operation.id, payload)) if self.is_live(operation) else None
 
     def complete(self, operation: Operation) -> Send | None:
-        """The operation ended well. None when it had ended before. Its id is free from now on."""
+        """The operation succeeded and has ended. None when it had ended before. Its id is free from now on."""
         return Send(complete_frame(operation.id)) if self._end(operation) else None
 
     def fail(self, operation: Operation, errors: list[dict[str, Any]]) -> Send | None:
-        """The operation ended by formatted GraphQL `errors`. None when it had ended before."""
+        """The operation ended with formatted GraphQL `errors`. None when it had ended before."""
         return Send(error_frame(operation.id, errors)) if self._end(operation) else None
 
     def fail_all(self, errors: list[dict[str, Any]]) -> list[tuple[Operation, Send]]:
-        """Ends every live operation by the same `errors`; the shell stops each before it sends its frame."""
+        """Ends every live operation with the same `errors`. `connection` stops each before it sends its frame."""
         return [(operation, Send(error_frame(operation.id, errors))) for operation in self.abandon()]
 
     def close(self, code: int, reason: str) -> Close | None:
-        """Ends the socket; None when it was closed before. Its operations stay to be taken by `abandon`."""
+        """Ends the socket. None when it was closed before. Its operations stay until `abandon` takes them."""
         if self.closed:
             return None
         self.closed = True
         return Close(code, close_reason(reason))
 
     def abandon(self) -> list[Operation]:
-        """Takes every live operation off the socket, for the shell to stop. Nothing is sent for them any more."""
+        """Removes every live operation from the socket, for `connection` to stop. Nothing more is sent for them."""
         operations = list(self._live.values())
         self._live.clear()
         self._streaming = 0

@@ -1,4 +1,4 @@
-"""uvicorn's set of open connections, kept in parts, so that nobody has to go through all of them in one step."""
+"""uvicorn's set of open connections, kept in parts, so that nothing has to go through all of them in one loop step."""
 
 from collections.abc import Iterator, MutableSet
 from typing import Any
@@ -8,14 +8,14 @@ PARTS = 128
 
 
 class ConnectionSet(MutableSet[Any]):
-    """Has what uvicorn asks of `ServerState.connections`; going through it copies a part at a time."""
+    """Can do what uvicorn needs of `ServerState.connections`. `parts` copies one part at a time."""
 
     def __init__(self) -> None:
         self._parts: list[set[Any]] = [set() for _ in range(PARTS)]
         self._size = 0
 
     def parts(self) -> Iterator[list[Any]]:
-        """The connections of each part, as they are when its turn comes."""
+        """The connections of each part, as they are at the moment when it is yielded."""
         for part in self._parts:
             yield list(part)
 
@@ -42,5 +42,5 @@ class ConnectionSet(MutableSet[Any]):
         return self._size
 
     def _part(self, value: object) -> set[Any]:
-        # Objects of one size lie at multiples of it, so the address alone would fill a few parts only.
+        # Objects of one size have addresses that are multiples of it, so the address alone would fill only a few parts.
         return self._parts[hash((id(value),)) % PARTS]

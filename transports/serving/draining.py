@@ -1,4 +1,4 @@
-"""The uvicorn server with a paced end: whoever is connected is sent away in steps, and nobody holds it up."""
+"""The uvicorn server with an end in steps: connected clients are closed a few at a time, and none can delay the end."""
 
 import asyncio
 import contextlib
@@ -22,9 +22,9 @@ logger = logging.getLogger("raqcoon")
 STEP_SECONDS = 0.1
 """Time between two steps of the drain, before jitter."""
 TELL_SECONDS = 1.0
-"""How long living HTTP connections are answered (503) before they are closed, if anybody has one."""
+"""How long open HTTP connections are still answered (with 503) before they are closed."""
 LINGER_SECONDS = 1.0
-"""What clients get at least, after the last close frame, to answer it."""
+"""How long clients have at least, after the last close frame, to answer it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,20 @@ class Pace:
     keepalive_seconds: float = field(default=20.0, metadata={"setting": "keepalive_seconds"})
     """Time between two pings of a WebSocket."""
     drain_seconds: float = field(default=10.0, metadata={"setting": "drain_seconds"})
-    """What a drain takes at most, before the rest is cut."""
+    """How long a drain takes at most; then the remaining connections are cut."""
     drain_sockets_per_second: int = field(default=1000, metadata={"setting": "drain_sockets_per_second"})
-    """WebSockets closed each second of a drain; more where the time would not do."""
+    """WebSockets closed in each second of a drain; more if the time would not be enough."""
 
 
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, with `Keepalive` beside it and design 3.7's drain at its end.
 
     On SIGTERM or SIGINT: posts are refused and `/readyz` says so (`chat.accepting`), the listener closes, answers under
-    way are finished, WebSockets get close 1012 in steps over at most half of `drain_seconds`, and what is still there
-    when it is over is cut. A second SIGTERM changes nothing; a second SIGINT cuts at once.
+    way are finished, and WebSockets are closed with 1012, in steps over at most half of `drain_seconds`. What is still
+    open at the end of this time is cut. A second SIGTERM changes nothing; a second SIGINT cuts at once.
 
-    `cut_signal` stands in the place of SIGINT where another process hears that one. `stop_listening` is called with
-    each listening socket, before it is closed, where another process holds it too.
+    `cut_signal` replaces SIGINT if another process handles that one. `stop_listening` is called with each listening
+    socket before it is closed, if another process holds it too.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class DrainingServer(uvicorn.Server):
         try:
             yield
         finally:
-            # SIGTERM stays handled until the loop is closed: the log is still to be closed, and a second one changes
-            # nothing there either.
+            # SIGTERM stays handled until the loop is closed: the log still has to be closed, and a second SIGTERM must
+            # not interrupt that.
             loop.remove_signal_handler(self._cut_signal)
 
     async def main_loop(self) -> None:
@@ -120,7 +120,7 @@ class DrainingServer(uvicorn.Server):
         self._end_streams()
         told_until = min(deadline, loop.time() + TELL_SECONDS)
         await self._send_away(deadline)
-        # Living HTTP connections are answered a while longer, so that balancers and posters hear 503 and not a reset.
+        # Open HTTP connections are answered a while longer, so that balancers and clients get a 503 and not a reset.
         while self._http_connections() and loop.time() < told_until and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         for connection in self._http_connections():

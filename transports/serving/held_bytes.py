@@ -1,12 +1,13 @@
 """What the connections of one server hold of requests and messages that are not complete, or wait for their turn."""
 
 FREE_BYTES = 16 * 1024
-"""What a connection may hold however much others do: short requests go on while somebody fills the rest."""
+"""What a connection may always hold, however much the others hold: short requests work while somebody fills the
+rest."""
 HELD_BYTES_MAX = 256 * 1024 * 1024
 
 
 class HeldBytes:
-    """Counts them, over HTTP and WebSocket. 20,000 connections could otherwise hold as many bodies of 1 MiB."""
+    """Counts these bytes, for HTTP and WebSocket. Otherwise 20,000 connections could hold 20,000 bodies of 1 MiB."""
 
     __slots__ = ("bytes_max", "total")
 
@@ -15,6 +16,6 @@ class HeldBytes:
         self.total = 0
 
     def change(self, before: int, after: int) -> bool:
-        """A connection holds `after` bytes, and held `before`. False: that is too much now, and it has to let go."""
+        """A connection that held `before` bytes holds `after`. False: that is too much, and it has to drop them."""
         self.total += after - before
         return after <= before or after <= FREE_BYTES or self.total <= self.bytes_max

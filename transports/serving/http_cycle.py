@@ -1,4 +1,4 @@
-"""One request and its answer: uvicorn's cycle, which goes on when the client has said all that it will say."""
+"""One request and its answer: uvicorn's cycle, which goes on after the client has closed its sending side."""
 
 from typing import Any, Protocol
 
@@ -9,19 +9,20 @@ class Connection(Protocol):
     """What a cycle knows of the connection that its request came on."""
 
     def read_on(self) -> None:
-        """Goes on with what is held, or lets the transport read: what came of the body has been taken."""
+        """What has come of the body was taken: goes on with what is held, or lets the transport read."""
 
 
 class Cycle(RequestResponseCycle):
     """What differs from uvicorn's `RequestResponseCycle` (0.54), and why:
 
-    - A client that half-closes after a whole request gets its answer (RFC 9112 section 9.6). Where the answer's length
-      is not known, as of an event stream, it is gone: nobody can tell it from one that is.
-    - Taking a body makes its connection read on from what it holds already; uvicorn would only resume its transport.
+    - A client that half-closes after a whole request gets its answer (RFC 9112 section 9.6). If the answer has no known
+      length, like an event stream, the client counts as gone: it cannot be told from one that is.
+    - When a body is taken, the connection first reads on from what it holds already; uvicorn would only resume its
+      transport.
     """
 
     connection: Connection | None
-    """Whose request it is; None once that is answered or lost, so that nothing is held in a cycle of references."""
+    """The connection of the request. None once that is answered or lost, so that there is no cycle of references."""
     body_taken: bool = False
     """The application has been given the last of the body."""
     half_closed: bool = False
@@ -48,7 +49,7 @@ class Cycle(RequestResponseCycle):
         return self.half_closed and self.body_taken and bool(self.chunked_encoding)
 
     def half_close(self) -> None:
-        """The client will send nothing more after this request, which is whole, or those that are held behind it."""
+        """The client has closed its sending side. This request is complete; others may be held behind it."""
         self.half_closed = True
         self.message_event.set()
 
@@ -56,8 +57,8 @@ class Cycle(RequestResponseCycle):
 class ExpectingCycle(Cycle):
     """A request whose client waits for `100 Continue` before it sends the body.
 
-    Answered without that, it may send the body all the same, or leave it out and go on with its next request, which
-    would then be read as the body. So such an answer ends the connection (RFC 9110 section 10.1.1).
+    If it is answered without that, it may still send the body; or it may leave the body out and send its next request,
+    which would then be read as the body. So such an answer ends the connection (RFC 9110 section 10.1.1).
     """
 
     async def send(self, message: Any) -> None:

@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with what it lacks against hostile clients: deadlines, a bound on headers, admission.
 
-uvicorn 0.54 waits for ever for the first request, for the rest of a request, and for a client to take its answer. The
-deadlines are looked at by `Keepalive`, once a second for all connections: a request costs two comparisons, no timer.
+uvicorn 0.54 waits for ever for the first request, for the rest of a request, and for a client to take its answer.
+`Keepalive` checks the deadlines once a second for all connections: a request costs two comparisons and no timer.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from transports.serving.http_reader import HttpReader
 HEADERS_SECONDS = 10.0
 """From the connection, or a request's first byte, to the end of its headers."""
 REQUEST_SECONDS = 60.0
-"""From the same moment to the end of the body: 1 MiB comes through 150 kbit/s."""
+"""From the same moment to the end of the body: enough for 1 MiB at 150 kbit/s."""
 LINGER_SECONDS = 2.0
-"""What a client that was turned away gets to read why. Closing at once, with its request half read, would reset the
-connection and the answer with it."""
+"""How long a client that was turned away has to read why. If the connection were closed at once, with the request half
+read, it would be reset and the answer would be lost."""
 _HEALTH = (b"GET /healthz ", b"GET /readyz ", b"GET /metrics ")
 
 
@@ -73,17 +73,18 @@ class HttpProtocol(HttpReader):
 
     def _taking_turns_as(self) -> Hashable:
         host = self.client[0] if self.client else None
-        # A trusted proxy's connections are many clients'.
+        # The connections of a trusted proxy belong to many clients, so each takes turns by itself.
         return self if self._admission is not None and self._admission.trusts(host) else host
 
     def handle_websocket_upgrade(self) -> None:
         if self._refusal is not None:
-            # It was let through as a question about health. A WebSocket would be counted out, and was never in.
+            # It was let through because it began with a health check, and was not counted. As a WebSocket it would be
+            # counted as one that leaves.
             self._turn_away(*self._refusal)
             return
         super().handle_websocket_upgrade()
         if self.parser is None:
-            # It is the WebSocket's now, which counts it out.
+            # The connection belongs to the WebSocket now, which stops counting it when it ends.
             protocol: Any = self.transport.get_protocol()
             protocol.admission = self._admission
             protocol.held_bytes = self._held_bytes
@@ -110,7 +111,7 @@ class HttpProtocol(HttpReader):
             if now - self._paused_since > slow_timeout_seconds:
                 self.transport.abort()
         elif self.transport.is_closing():
-            # Closing waits for a buffer that may never drain.
+            # Before it closes, the transport waits for its buffer to drain, which may never happen.
             if self._waiting_since is None:
                 self._waiting_since = now
             elif now - self._waiting_since > slow_timeout_seconds:
@@ -134,17 +135,17 @@ class HttpProtocol(HttpReader):
             self.transport.close()
 
     def _turn_away(self, status: int, text: str) -> None:
-        """Answers, reads nothing more, and gives the client a moment to read why."""
+        """Answers, reads no further, and gives the client a moment to read why."""
         if self._turned_away or self.transport.is_closing():
             return
         self._turned_away = True
         self._forget_unread()
         self._hold_body(0)
-        self.flow.resume_reading()  # Else the end of the connection would not be seen.
+        self.flow.resume_reading()  # Otherwise the end of the connection would not be noticed.
         self._waiting_since = self.loop.time()
         if self.cycle is not None and not self.cycle.response_complete:
             if self.cycle.response_started:
-                # It is still on its way: another may not be put between its bytes.
+                # An answer is being sent: another one must not be put between its bytes.
                 self.transport.abort()
                 return
             self.cycle.disconnected = True

@@ -1,4 +1,4 @@
-"""Looks at all connections from time to time: pings idle WebSockets, cuts whoever is gone, overdue or takes nothing."""
+"""Looks at all connections again and again: pings idle WebSockets, and cuts clients that are gone, late or stuck."""
 
 import asyncio
 import logging
@@ -14,15 +14,16 @@ from transports.serving.websocket_protocol import WebSocketProtocol
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 500
-"""Connections that are looked at in one step: a look takes 1 to 2 microseconds. More are spread over the tick."""
+"""Connections that are looked at in one loop step; each takes 1 to 2 microseconds. If there are more, they are spread
+over the tick."""
 
 
 class Keepalive:
-    """Pings idle WebSockets and cuts connections that are gone, overdue or take nothing. One task for all of them.
+    """Pings idle WebSockets, and cuts connections whose client is gone, late or takes nothing. One task serves all.
 
-    Each connection is looked at every `TICK_SECONDS` for slowness and pinged every `ping_seconds`, spread over the
-    ticks. It is cut when its buffer has stood above the low-water mark for `slow_timeout_seconds` without falling
-    below it once, or when nothing at all was heard since the last ping.
+    Each connection is checked for slowness every `TICK_SECONDS` and pinged every `ping_seconds`, spread over the ticks.
+    It is cut when its buffer has been above the low-water mark for `slow_timeout_seconds` without a break, or when
+    nothing at all was heard since the last ping.
     """
 
     TICK_SECONDS = 1.0
@@ -59,7 +60,7 @@ class Keepalive:
             if not isinstance(connection, WebSocketProtocol):
                 continue
             if connection.paused_since is None and connection.transport.is_closing():
-                connection.paused_since = now  # Closing waits for a buffer that may never drain.
+                connection.paused_since = now  # It closes when its buffer has drained, which may never happen.
             if connection.paused_since is not None:
                 if now - connection.paused_since > self._slow_timeout_seconds:
                     self.slow_cut += 1

@@ -1,8 +1,8 @@
-"""Long lists over REST: they leave in pieces, as fast as the client takes them, and are read as they leave.
+"""Long lists over REST: they are sent in pieces, as fast as the client takes them, and are read piece by piece.
 
-To the client it is the same JSON. A short list is one answer with its length; of a long one nothing but two pieces is
-ever held, so a client that does not read holds little. Where the log fails in the middle of a list, the connection is
-cut: half an answer must not look like a whole one.
+To the client it is the same JSON. A short list is one answer with its length. Of a long list at most two pieces are
+held at any time, so a client that does not read makes the server hold little. If the log fails in the middle of a list,
+the connection is cut: half an answer must not look like a complete one.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -22,9 +22,9 @@ from transports.wire.http_exchange import OURS_ALONE
 from transports.wire.sockets import client_address
 
 PIECE_BYTES = 128 * 1024
-"""Contents that are read at once; one message may be longer."""
+"""Length of the contents that are read at once; a single message may be longer."""
 FIRST_MESSAGES = 32
-"""Messages of all channels that are read first, while nothing is known of their length."""
+"""Messages of all channels that are read first, while their length is not known."""
 PIECE_CHANNELS = 1_000
 
 
@@ -50,7 +50,7 @@ class Listing:
             if found:
                 async for piece in self._pieces(found):
                     yield piece
-            # What was not cut short is all there is.
+            # A read that was not cut short has returned everything.
             if sum(message.text_bytes for message in found) <= PIECE_BYTES:
                 return
             limit -= len(found)
@@ -92,7 +92,7 @@ class Listing:
             yield piece
 
     async def _held(self, piece: bytes) -> AsyncIterator[bytes]:
-        """The piece; what it holds is counted until the next one is asked for."""
+        """Yields the piece. Its bytes are counted until the next piece is asked for."""
         who, size = self.client.who, len(piece)
         self._chat.unsent.hold(who, size)
         try:
@@ -102,7 +102,7 @@ class Listing:
 
 
 class Listed(Response):
-    """`{name: [piece, piece …]}`. The first piece was read already: what is wrong with the request is told by then."""
+    """`{name: [piece, piece …]}`. The first piece was read already, so errors in the request were raised before."""
 
     def __init__(self, name: str, first: bytes, more: AsyncIterator[bytes]) -> None:
         self.body = b'{"%b":[%b' % (name.encode(), first)

@@ -13,13 +13,13 @@ from pydantic.config import JsonDict, JsonValue
 from messages import AUTHOR_CHARACTERS_MAX
 from resolvers.chat import Chat
 
-# What generated clients read of the limits. `resolvers.input_rules` holds them, for every way in alike.
+# The limits as generated clients read them. `resolvers.input_rules` enforces them, for all transports alike.
 NAME: dict[str, JsonValue] = {"minLength": 1, "maxLength": AUTHOR_CHARACTERS_MAX}
 CHANNEL_ID: dict[str, JsonValue] = {**NAME, "pattern": r"^[^\s/\x00-\x1f\x7f-\x9f]+$"}
 
 
 def or_null(**limits: object) -> JsonDict:
-    """The JSON schema of a member that may be null; the limits belong to what it is otherwise."""
+    """The JSON schema of a member that may be null. The limits hold for any other value."""
     return cast(JsonDict, {"anyOf": [limits, {"type": "null"}]})
 
 
@@ -38,7 +38,7 @@ _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"t
 
 
 def refusals(**descriptions: str) -> dict[int | str, dict[str, Any]]:
-    """The answers of a call besides 200 and 422, by `status_…`; those of every call are added."""
+    """The answers of a call besides 200 and 422, by `status_…`. The answers that every call may give are added."""
     told = {
         "status_401": "A valid token is required.",
         "status_403": "This may not be done with this token, or not from this origin.",
