@@ -14,9 +14,9 @@ from resolvers.fair_queue import Client
 
 @dataclass(slots=True)
 class Context:
-    """The chat, who is asking, from which address (None where the transport does not tell) and over which connection.
+    """The chat, who is asking, from which address (None if the transport does not tell it) and over which connection.
 
-    One an operation. Whoever makes it calls `release` once the answer was sent, or will not be.
+    Each operation has one. Whoever makes it calls `release` once the answer was sent, or when it will not be sent.
     """
 
     chat: Chat
@@ -27,18 +27,18 @@ class Context:
     contents: int = 1
     """How often the document may ask for the content of one message."""
     waits_for_room: bool = True
-    """Whether a read waits until the client has taken earlier answers; False: it is refused then."""
+    """Whether a read waits until the client has taken earlier answers. If False, it is refused instead."""
     _held_bytes: int = 0
     _reading: asyncio.Lock | None = None
 
     @property
     def client(self) -> Client:
-        """Who waits, where clients take turns."""
+        """Who this is when clients take turns."""
         return Client((self.address, self.viewer.author), self.connection)
 
     @property
     def has_room(self) -> bool:
-        """Whether the client takes its answers: another may be made for it."""
+        """Whether the client has taken enough of its answers for another one to be made."""
         return self.chat.unsent.has_room((self.address, self.viewer.author), self._held_bytes)
 
     async def wait_for_room(self) -> None:
@@ -47,7 +47,7 @@ class Context:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
-        """The time in which one read of history may be under way: one of an operation, some of a client.
+        """Inside it, one read of history may be under way. An operation may have one at a time, a client a few.
 
         Raises:
             Unavailable: the client does not take the answers that it has.
@@ -77,6 +77,6 @@ class Context:
         self._held_bytes += size_bytes
 
     def release(self) -> None:
-        """The answer holds nothing any more. Idempotent."""
+        """Stops counting what the answer held. Idempotent."""
         held, self._held_bytes = self._held_bytes, 0
         self.chat.unsent.release((self.address, self.viewer.author), held)

@@ -72,9 +72,8 @@ Complete = Annotated[
 
 
 async def _channel(info: Info, id: ChannelId) -> Channel:
-    # The head is read before any page of the same operation, so a client that subscribes after `headCursor` misses
-    # nothing that the page did not show.
-    # For the same reason the changes' head is read first of all.
+    # The head is read before any page of the same operation. So a client that subscribes after `headCursor` gets
+    # everything that the page did not show. For the same reason the head of the changes is read first of all.
     context, last_change = info.context, 0
     async with context.reading():
         if selects(info, "changesCursor"):
@@ -230,14 +229,14 @@ class Subscription:
 
 
 class Schema(strawberry.Schema):
-    """Strawberry's schema, except that errors are logged where they are formatted, once, and only the unforeseen."""
+    """Strawberry's schema without its log of errors: unexpected errors are logged once, where they are formatted."""
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         pass
 
 
 def build_schema(extensions: Iterable[type[SchemaExtension] | Callable[[], SchemaExtension]] = ()) -> Schema:
-    """The contract, with Strawberry extensions around queries and mutations (OpenTelemetry's, say)."""
+    """The contract, with Strawberry extensions around queries and mutations (for example that of OpenTelemetry)."""
     return Schema(
         query=Query,
         mutation=Mutation,

@@ -1,4 +1,5 @@
-"""Documents: parsed and validated once per text, kept in a bounded cache, refused when they are out of proportion."""
+"""Documents: each text is parsed and validated once and kept in a bounded cache. Documents that are too large in any
+respect are refused."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from schema.proportions import DocumentLimits, disproportion, oversize
 from schema.shared_cache import SharedCache
 
 CACHED_CHARACTERS = 1024 * 1024
-"""Text of the documents kept, in characters (`SharedCache`)."""
+"""Length of the texts of all documents that are kept, in characters (`SharedCache`)."""
 ERRORS_MAX = 20
 """Validation errors reported for one document."""
 
@@ -40,9 +41,10 @@ Kind = Literal["query", "mutation", "subscription"]
 class Prepared:
     """One operation of a validated document, ready to run any number of times.
 
-    `text` is the cached document's own string. `digest` stands for the text and `operation_name`, for those who would
-    keep them for long. `arguments` names, for each variable, the argument it feeds. `event_variables` are the variables
-    that a subscription's result can depend on: those that feed anything but the root field's arguments.
+    `text` is the same string object that the cache holds. `digest` stands for the text and `operation_name`; use it
+    instead of them in what is kept for long. `arguments` names, for each variable, the argument that it is used for.
+    `event_variables` are the variables that a subscription's results can depend on: those that are used anywhere but in
+    the arguments of the root field.
     """
 
     text: str
@@ -56,7 +58,8 @@ class Prepared:
 
 
 class _VariableUses(Visitor):
-    """Where a document uses its variables. Other operations of the document are counted too: that shares less only."""
+    """Where a document uses its variables. Other operations of the document count too, which only means that fewer
+    results are shared."""
 
     def __init__(self, operation: OperationDefinitionNode, document: DocumentNode) -> None:
         super().__init__()
@@ -65,7 +68,7 @@ class _VariableUses(Visitor):
         self._fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
         self._argument: ArgumentNode | None = None
         self._in_root = False
-        # Fields of the root selection set may be written in fragments; anywhere else "root" is never assumed.
+        # Fields of the root selection set may also be written in fragments. All other fields count as not of the root.
         self._root_fields = set(map(id, _root_fields(operation, self._fragments)))
         visit(document, self)
 
@@ -119,7 +122,7 @@ class _Document:
 
 
 class Documents:
-    """The cache. Documents that are refused are not kept."""
+    """The cache of documents. Those that are refused are not kept."""
 
     def __init__(
         self,
@@ -168,7 +171,7 @@ class Documents:
         if (excess := oversize(text, self._limits)) is not None:
             raise unparsable(excess)
         try:
-            # Locations point into the text, so errors and resolvers can name them; the text is kept once.
+            # Nodes keep their locations, so that errors can name them. They all refer to one copy of the text.
             node = parse(text, max_lexical_tokens=self._limits.tokens)
         except GraphQLError as error:
             raise unparsable(error) from None

@@ -1,4 +1,4 @@
-"""Errors as GraphQL shows them: `message`, `locations`, `path`, `extensions.code`. Everything unforeseen is masked."""
+"""Errors as GraphQL shows them: `message`, `locations`, `path`, `extensions.code`. Unexpected errors are masked."""
 
 import logging
 import re
@@ -13,15 +13,16 @@ from resolvers.chat import Chat
 logger = logging.getLogger(__name__)
 
 MESSAGE_CHARACTERS_MAX = 1_000
-"""What an error says at most. It repeats names that a client wrote, and twenty errors may repeat the same long one."""
+"""The longest message of an error. It repeats names that a client wrote, and twenty errors may repeat the same long
+one."""
 _NO_ARGUMENTS: Mapping[str, str] = {}
-# graphql-core says which variable or argument could not be coerced in the text only.
+# Only the text of graphql-core's error says which variable or argument could not be coerced.
 _VARIABLE = re.compile(r"Variable '\$(\w+)'")
 _ARGUMENT = re.compile(r"Argument '(\w+)'")
 
 
 def format_error(error: Exception) -> dict[str, Any]:
-    """One error without a place in a document. What is no `RaqcoonError` is logged and masked."""
+    """One error without a place in a document. Any error that is not a `RaqcoonError` is logged and masked."""
     if not isinstance(error, RaqcoonError):
         logger.error("An operation failed", exc_info=error)
         error = InternalError()
@@ -29,24 +30,24 @@ def format_error(error: Exception) -> dict[str, Any]:
 
 
 def format_errors(error: Exception) -> list[dict[str, Any]]:
-    """All that an exception has to say: a document may have several problems, everything else has one."""
+    """All errors of an exception: a document may have several problems, everything else has one."""
     return error.errors if isinstance(error, DocumentError) else [format_error(error)]
 
 
 def count_errors(chat: Chat, errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Counts formatted errors that a client is about to be told, by code; returns them."""
+    """Counts formatted errors that are about to be sent to a client, by code. Returns them."""
     chat.refusals.update(error["extensions"]["code"] for error in errors)
     return errors
 
 
 def format_graphql_error(error: GraphQLError, arguments: Mapping[str, str] = _NO_ARGUMENTS) -> dict[str, Any]:
-    """An error of an execution. `arguments` tells which argument each variable feeds."""
+    """An error of an execution. `arguments` tells for which argument each variable is used."""
     cause: Exception = error
     coercion = error.path is None
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
-        # graphql-core locates what is wrong with an input at its own node before it raises. An output that cannot be
-        # completed is raised bare, and located by the executor.
+        # When an input is wrong, graphql-core raises an error that already has the input's node. When an output cannot
+        # be completed, the error has no node, and the executor adds it.
         coercion = coercion or (isinstance(cause, GraphQLError) and bool(cause.nodes))
     if isinstance(cause, GraphQLError) and coercion:
         return _coercion_error(error, arguments)
@@ -57,8 +58,8 @@ def format_graphql_error(error: GraphQLError, arguments: Mapping[str, str] = _NO
 
 
 def format_broken_field(cause: Exception, places: Sequence[tuple[int, int]], path: list[str]) -> dict[str, Any]:
-    """The error of a field whose value is not what its type promises, where no executor has looked at it. `places`
-    are lines and columns of the document."""
+    """The error of a field whose value does not fit its type, for fields that no executor has completed. `places` are
+    lines and columns of the document."""
     formatted = format_graphql_error(GraphQLError(str(cause), path=path, original_error=cause))
     locations = [{"line": line, "column": column} for line, column in places]
     return {"message": formatted.pop("message"), "locations": locations, **formatted}
@@ -81,7 +82,7 @@ def invalid(errors: Sequence[GraphQLError]) -> DocumentInvalid:
 
 
 def _coercion_error(error: GraphQLError, arguments: Mapping[str, str]) -> dict[str, Any]:
-    # Past the colon graphql-core writes values as Python does.
+    # After the colon graphql-core writes values in Python's syntax.
     text = error.message.partition(":")[0]
     extensions = {"code": BadUserInput.code}
     if named := _VARIABLE.search(text):

@@ -1,4 +1,4 @@
-"""Running operations: prepare once, then execute or subscribe. Every transport goes through here."""
+"""Running operations: prepare once, then execute or subscribe. All transports use this module."""
 
 from collections.abc import Generator
 from inspect import isawaitable
@@ -33,15 +33,15 @@ from schema.turns import Turns
 __all__ = ["Operations", "Prepared"]
 
 MAX_CONTENTS = 50
-"""Fields of one name that a document has at most; more in its text are in strings."""
+"""How many fields of one name a document has at most. If its text has the name more often, the rest is in strings."""
 
 
 class Operations:
     """The contract, ready to run documents.
 
     Args:
-        schema: the contract; with Strawberry extensions queries and mutations go through Strawberry's own pipeline,
-            which costs about twice the time. Subscriptions never do: their executions are shared.
+        schema: the contract. If it has Strawberry extensions, queries and mutations go through Strawberry's own
+            pipeline, which takes about twice the time. Subscriptions never do: their executions are shared.
         persisted_queries: documents known by their hash; by default those that clients register, bounded.
         limits: what a document may have at most.
     """
@@ -54,7 +54,7 @@ class Operations:
         limits: DocumentLimits = DocumentLimits(),  # noqa: B008 - it is frozen
     ) -> None:
         schema = schema or contract
-        # Strawberry keeps graphql-core's schema under this name only.
+        # There is no public way to graphql-core's schema in Strawberry.
         self._graphql_schema = schema._schema
         self._documents = Documents(self._graphql_schema, limits=limits)
         self._turns = Turns()
@@ -67,13 +67,13 @@ class Operations:
     def prepare(
         self, query: str | None, operation_name: str | None, extensions: dict[str, Any] | None = None
     ) -> Prepared:
-        """The operation to run, parsed and validated; from the cache where its text is known.
+        """The operation to run, parsed and validated. It comes from the cache if its text is known.
 
-        `extensions` is the request's member of that name: `persistedQuery` may stand for a query that is left out.
+        `extensions` is the request's member of that name: `persistedQuery` may replace a query that is left out.
 
         Raises:
-            BadUserInput: there is no query, or a hash is not its own.
-            Forbidden: only trusted documents are run, and this is none.
+            BadUserInput: there is no query, or the hash is not that of the query.
+            Forbidden: only trusted documents are run, and this is not one.
             PersistedQueryNotFound: the hash names no document known here.
             DocumentUnparsable: the query is not GraphQL.
             DocumentInvalid: it does not fit the schema, or does not say which operation to run.
@@ -88,7 +88,7 @@ class Operations:
         *,
         client: Client = NOBODY,
     ) -> Prepared:
-        """`prepare` for clients: at once where the text is known, else in turn and with breaks.
+        """`prepare` for clients: at once if the text is known, else in turn and with breaks.
 
         Reading an unknown document takes a millisecond, 30 at worst, and no client may fill the event loop with them.
         Raises as `prepare`.
@@ -110,13 +110,14 @@ class Operations:
     async def execute(self, prepared: Prepared, variables: dict[str, Any] | None, context: Context) -> dict[str, Any]:
         """Runs a query or mutation. The result has `data` unless the request was refused before execution.
 
-        Never raises for what a client did: errors are in the result, with codes, the unforeseen masked.
+        Never raises because of what a client did: errors are in the result, with codes, and unexpected ones are masked.
         """
         result: dict[str, Any] = decode_result(await self.run(prepared, variables, context))
         return result
 
     async def run(self, prepared: Prepared, variables: dict[str, Any] | None, context: Context) -> dict[str, Any]:
-        """`execute`, for those who want JSON: the data may have fragments of it, which `orjson` writes as they are."""
+        """`execute`, for callers that write JSON: the data may contain fragments of JSON, which `orjson` writes as they
+        are."""
         if self._extended is None and prepared.kind == "query":
             read = await self._reading.run(prepared, variables, context)
             if read is not None:
@@ -160,7 +161,7 @@ class Operations:
         *,
         after: str | None = None,
     ) -> Subscriber:
-        """Starts a subscription; the caller closes the subscriber. `after` takes the place of the operation's own.
+        """Starts a subscription; the caller closes the subscriber. `after` replaces that of the operation.
 
         Raises:
             RaqcoonError: the arguments are wrong, or what `resolvers.subscribe` raises.
@@ -185,7 +186,8 @@ class Operations:
     ) -> tuple[str, dict[str, Any], SharedRender]:
         """The root field and its arguments, and what makes its results.
 
-        The executor ends here: it is a cycle, which must not grow old while the log is asked.
+        The executor is a cycle of references. It must not live until an old generation of the garbage collector while
+        the log is read, so it is used only inside this method.
         """
         executor = build_executor(self._graphql_schema, prepared, variables)
         if isinstance(executor, list):
@@ -211,7 +213,7 @@ class Operations:
 
 
 def decode_result(result: dict[str, Any]) -> dict[str, Any]:
-    """A result whose data may have fragments of JSON in it, without them."""
+    """A result whose data may contain fragments of JSON, with these decoded."""
     if result.get("data") is None:
         return result
     return {**result, "data": orjson.loads(orjson.dumps(result["data"]))}
@@ -234,7 +236,7 @@ def _bad_input(error: GraphQLError, prepared: Prepared) -> BadUserInput:
 
 
 def _with_prepared_documents(schema: Schema, documents: Documents) -> Schema:
-    """The same contract and extensions, on documents that were parsed and validated before."""
+    """The same contract with the same extensions, for documents that are parsed and validated already."""
 
     class FromCache(SchemaExtension):
         def on_parse(self) -> Generator[None, None, None]:

@@ -1,14 +1,15 @@
-"""Work in small steps: everybody else gets a turn of the event loop between them, and what it took is known."""
+"""Work in small steps: others can use the event loop between them, and the time that the work took is measured."""
 
 import asyncio
 import time
 
 STEP_SECONDS = 0.0005
-"""After so long without a break the loop is let go. A step may take as long again."""
+"""After so long without a break the event loop is given to others. A step may take as long again."""
 
 
 class Pace:
-    """Of one operation. `busy_seconds` is how long it has kept the loop, without what it waited for."""
+    """The pace of one operation. `busy_seconds` is how long it has used the event loop, without the times of
+    waiting."""
 
     __slots__ = ("_since", "busy_seconds")
 
@@ -17,15 +18,15 @@ class Pace:
         self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """From here on the operation waits."""
+        """The operation begins to wait."""
         self.busy_seconds += time.perf_counter() - self._since
 
     def go(self) -> None:
-        """It goes on."""
+        """The operation has waited and goes on."""
         self._since = time.perf_counter()
 
     async def breathe(self) -> None:
-        """Lets the loop go when this step has lasted long enough."""
+        """Gives the event loop to others when this step has lasted long enough."""
         if time.perf_counter() - self._since > STEP_SECONDS:
             self.stop()
             await asyncio.sleep(0)

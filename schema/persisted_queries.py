@@ -1,4 +1,5 @@
-"""Documents known by the SHA-256 of their text: those clients register (APQ), and those an operator trusts."""
+"""Documents that are known by the SHA-256 of their text: those that clients register (automatic persisted queries), and
+those that an operator trusts."""
 
 import hashlib
 import re
@@ -13,7 +14,7 @@ from resolvers import input_rules
 from schema.shared_cache import SharedCache
 
 REGISTERED_CHARACTERS = 1024 * 1024
-"""Text that clients may have registered at once, in characters (`SharedCache`)."""
+"""Length of the texts that clients may have registered at the same time, in characters (`SharedCache`)."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -43,7 +44,7 @@ class PersistedQueries:
         Raises:
             BadUserInput: neither a query nor a hash is given, or the hash is malformed or not the query's.
             PersistedQueryNotFound: only a hash was sent, and it is not known here.
-            Forbidden: only trusted documents are run, and this is none.
+            Forbidden: only trusted documents are run, and this is not one.
         """
         digest = _digest(extensions)
         if query is not None and not isinstance(query, str):

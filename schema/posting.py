@@ -1,8 +1,8 @@
-"""The mutation that is one `postMessage`, run without the executor's walk. It is nearly every mutation there is.
+"""Runs mutations that consist of one `postMessage` without graphql-core's executor. Nearly all mutations are like this.
 
-Strings in variables are the arguments; others are coerced by graphql-core. The post goes through
-`resolvers.post_message` as ever, and the result is read by the selection that was walked once. Whatever is out of the
-ordinary, a wrong variable say, is left to the executor; so is everything before the post, never anything after it.
+Variables that are strings are used as arguments directly; graphql-core coerces the others. The post goes through
+`resolvers.post_message` as always, and the result is read by a selection that is made once for each document. Anything
+unusual, for example a wrong variable, is left to the executor. This can only happen before the post, never after it.
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +34,8 @@ _STRINGS = ("String", "ID")
 
 
 class _StringVariable(NamedTuple):
-    """A variable that is an argument as it comes, if it is a string or, where that is allowed, null or left out."""
+    """A variable whose value can be used as an argument without coercion, if it is a string; or, where that is allowed,
+    null or left out."""
 
     name: str
     argument: str
@@ -42,7 +43,8 @@ class _StringVariable(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What is known of a document before its variables: `strings` are all of them, or None when some are no strings."""
+    """What is known of a document without its variables. `strings` are all its variables, or None when some of them
+    are not strings."""
 
     root: FieldNode
     selection: MessageSelection
@@ -63,7 +65,7 @@ class Posting:
     async def run(
         self, prepared: Prepared, variables: dict[str, Any] | None, context: Context
     ) -> dict[str, Any] | None:
-        """The formatted result; None when the executor has to run the operation. Nothing has happened then."""
+        """The formatted result. None when the executor has to run the operation; then nothing was done yet."""
         plan = self._plan(prepared, variables)
         if plan is None:
             return None
@@ -131,8 +133,8 @@ class Posting:
 
 
 def _string_variables(root: FieldNode, operation: OperationDefinitionNode) -> tuple[_StringVariable, ...] | None:
-    """The field's arguments, if each is a variable of a string type without a default: then they are assignments, for
-    which graphql-core takes a quarter of all CPU time that a post costs."""
+    """The field's arguments, if each is a variable of a string type without a default: then they need no coercion, for
+    which graphql-core takes a quarter of all CPU time of a post."""
     definitions = {each.variable.name.value: each for each in operation.variable_definitions or ()}
     found = []
     for argument in root.arguments or ():

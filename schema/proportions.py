@@ -1,7 +1,7 @@
-"""How large a document may be in each direction, found in one walk over what is written.
+"""How large a document may be in each respect, found in one walk over its text.
 
-Strawberry's MaxAliasesLimiter and QueryDepthLimiter follow every fragment spread, which 18 fragments that spread each
-other twice make last 3 s. Here a fragment is looked at once.
+Strawberry's MaxAliasesLimiter and QueryDepthLimiter follow every fragment spread: with 18 fragments that spread each
+other twice that takes 3 s. Here each fragment is looked at once.
 """
 
 import re
@@ -24,30 +24,31 @@ class DocumentLimits:
     """What a document may have at most. GraphiQL's introspection has 200 tokens, 15 levels, 20 fields of one name."""
 
     characters: int = field(default=128 * 1024, metadata={"setting": "max_document_characters"})
-    """Characters: room for a message of the greatest length that is written into the document, with some escapes.
-    Reading as many takes up to 30 ms."""
+    """Characters: enough for a message of the greatest length that is written into the document, with some escapes.
+    Reading so many takes up to 30 ms."""
     tokens: int = field(default=1_000, metadata={"setting": "max_document_tokens"})
-    """Lexical tokens, and comments; validating as many takes some 30 ms at worst."""
+    """Lexical tokens, and also comments. Validating so many takes about 30 ms at worst."""
     aliases: int = field(default=30, metadata={"setting": "max_document_aliases"})
     """How often one field can be asked for side by side."""
     depth: int = field(default=20, metadata={"setting": "max_document_depth"})
-    """Fields inside fields."""
+    """How deep fields may be nested."""
     repeats: int = field(default=50, metadata={"setting": "max_document_repeats"})
     """Fields of one name, in the whole document. Validation compares them pairwise: 500 would take 50 ms."""
 
 
 @dataclass(slots=True)
 class _Part:
-    """An operation or a fragment by itself: how deep its own fields lie, and which fragments it spreads how deep."""
+    """An operation or a fragment by itself: how deep its own fields are nested, and which fragments it spreads at which
+    depth."""
 
     depth: int
     spreads: list[tuple[int, str]]
 
 
 def oversize(text: str, limits: DocumentLimits) -> GraphQLError | None:
-    """What makes a text too long to be parsed at all, None when nothing does.
+    """Why a text is too long to be parsed at all; None when it is not.
 
-    graphql-core does not count comments as tokens, and each costs as much as one.
+    graphql-core does not count comments as tokens, although each costs as much as one.
     """
     if len(text) > limits.characters:
         return GraphQLError(f"A document may have at most {limits.characters} characters.")
@@ -60,12 +61,12 @@ _COMMENT_OR_STRING = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*+"""|"(?:[^"\\\r\n]|
 
 
 def _comments(text: str) -> int:
-    """How many comments a text has; what looks like one inside a string is none."""
+    """How many comments a text has. What looks like a comment inside a string is not counted."""
     return sum(found[1] is not None for found in _COMMENT_OR_STRING.finditer(text))
 
 
 def disproportion(document: DocumentNode, limits: DocumentLimits) -> GraphQLError | None:
-    """What is out of proportion in a document, None when nothing is. Takes time in proportion to its text."""
+    """What is too large in a document; None when nothing is. Takes time in proportion to the length of its text."""
     aliases = 0
     names: Counter[str] = Counter()
     fragments: dict[str, _Part] = {}
@@ -104,11 +105,12 @@ def disproportion(document: DocumentNode, limits: DocumentLimits) -> GraphQLErro
 
 
 def _depth(part: _Part, fragments: dict[str, _Part], known: dict[str, int]) -> int:
-    """How deep a part is with the fragments it spreads. Of a circle of them, which validation refuses, any depth."""
+    """How deep a part is with the fragments that it spreads. If these form a circle, which validation refuses, the
+    result means nothing."""
     deepest = part.depth
     for above, name in part.spreads:
         if name not in known:
-            known[name] = 0  # Whoever comes back to it while it is being found out is in a circle.
+            known[name] = 0  # Only a circle of fragments comes back to it before its depth is known.
             if name in fragments:
                 known[name] = _depth(fragments[name], fragments, known)
         deepest = max(deepest, above + known[name])

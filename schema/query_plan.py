@@ -1,7 +1,7 @@
-"""Queries as plans: which fields are asked for, found out once for a document, and then walked without an executor.
+"""Queries as plans. A plan says which fields a document asks for. It is made once and then run without an executor.
 
-A plan knows how channels, their pages and messages are read. What else the root has (introspection, revocations) is
-executed by graphql-core, by itself. Where a document asks a channel for something else, there is no plan.
+A plan knows how channels, their pages and messages are read. Other fields of the root (introspection, revocations) are
+executed by graphql-core, each set by itself. If a document asks a channel for anything else, there is no plan.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ _ABSENT = object()
 
 
 class Kind(Enum):
-    """What stands under a name of the result."""
+    """What a name of the result stands for."""
 
     TYPENAME = auto()
     CHANNEL = auto()
@@ -44,7 +44,7 @@ class Kind(Enum):
     MESSAGE = auto()
     INTROSPECTION = auto()
     FOREIGN = auto()
-    """Any other field of the root: graphql-core executes it, by itself."""
+    """Any other field of the root: graphql-core executes it."""
     PAGE = auto()
     ID = auto()
     LAST_SEQUENCE = auto()
@@ -91,21 +91,21 @@ class Unplanned(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One name of the result: what it is, what was asked for below it, and where the document says so."""
+    """One name of the result: what it stands for, what is asked for below it, and where the document says so."""
 
     name: str
     kind: Kind
     nodes: tuple[FieldNode, ...]
     typename: str
-    """Of the object that the step belongs to."""
+    """The type of the object that the step belongs to."""
     arguments: "Arguments | None" = None
     steps: "tuple[Step, ...]" = ()
     message: MessageJson | None = None
-    """What is made of a message: of `message`, and of an edge of a page."""
+    """How a message is written as JSON; for `message`, and for the edges of a page."""
 
 
 class Arguments:
-    """The arguments of one field. Where all are written out they are read once."""
+    """The arguments of one field. If none of them uses a variable, they are read only once."""
 
     __slots__ = ("_field", "_node", "_read", "_variables")
 
@@ -128,7 +128,7 @@ class Arguments:
             self._read = get_argument_values(field, node, VariableValues({}, {}))
 
     def read(self, values: "Values") -> dict[str, Any]:
-        """Raises GraphQLError where the values do not make arguments."""
+        """The arguments by name. Raises GraphQLError if the values are not valid for them."""
         if self._read is not None:
             return self._read
         if self._variables is not None and values.plain is not None:
@@ -151,7 +151,7 @@ class _Variable(NamedTuple):
 
 
 class Values:
-    """The variables of one request: as they came where each is plainly of its type, else coerced by graphql-core."""
+    """The variables of one request: as they came if each obviously has its type, else coerced by graphql-core."""
 
     __slots__ = ("_coerced", "_given", "_plan", "plain")
 
@@ -162,7 +162,7 @@ class Values:
         self.plain = plan.plain(given)
 
     def coerced(self) -> VariableValues:
-        """Raises GraphQLError where a variable is not of its type."""
+        """The variables coerced by graphql-core. Raises GraphQLError if one does not have its type."""
         if self._coerced is None:
             coerced = get_variable_values(
                 self._plan.schema, self._plan.operation.variable_definitions or (), dict(self._given)
@@ -237,7 +237,8 @@ def directive_variables(prepared: Prepared) -> tuple[str, ...]:
 
 
 def plan_query(schema: GraphQLSchema, prepared: Prepared, executor: Executor[Any]) -> QueryPlan | None:
-    """The plan of a query; `executor` is graphql-core's for the same operation and variables. None: there is none."""
+    """The plan of a query, or None if there is none. `executor` is graphql-core's for the same operation and
+    variables."""
     root = schema.query_type
     assert root is not None
     fields = collect_fields(

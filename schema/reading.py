@@ -1,4 +1,4 @@
-"""Queries, run by their plans; introspection, run beside the event loop and remembered."""
+"""Runs queries by their plans. Introspection runs in a thread, and its results are kept."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -31,11 +31,11 @@ from schema.rendering import build_executor
 from schema.turns import Turns
 
 PLANS_MAX = 512
-"""Documents whose plans are kept, one for each set of values of the variables in their directives."""
+"""Plans that are kept. A document has one for each set of values of the variables in its directives."""
 EXPENSIVE_SECONDS = 0.01
-"""A document that keeps the loop for longer takes turns from its next execution on."""
+"""A document that uses the event loop for longer has to take turns from its next execution on."""
 INTROSPECTIONS_BYTES = 4 * 1024 * 1024
-"""Results of introspection that are kept; GraphiQL's has 40 KB."""
+"""Size of the results of introspection that are kept. That of GraphiQL has 40 KB."""
 
 _Key = bytes
 
@@ -57,9 +57,9 @@ class Reading:
     async def run(
         self, prepared: Prepared, variables: dict[str, Any] | None, context: Context
     ) -> tuple[dict[str, Any] | None, list[GraphQLError]] | None:
-        """The data, with fragments of JSON in it, and the errors; None where graphql-core has to execute.
+        """The data, with fragments of JSON in it, and the errors. None if graphql-core has to execute the query.
 
-        Nothing has happened then but reading.
+        When it returns None, it has only read.
         """
         given = variables or {}
         key = prepared.digest
@@ -99,7 +99,8 @@ class Reading:
     async def _in_turn(
         self, run: QueryRun, plan: QueryPlan, others: dict[str, Any], context: Context
     ) -> dict[str, Any] | None:
-        """Nobody waits inside his turn for his client to take earlier answers: the others would wait with him."""
+        """Runs the query in its client's turn. Within a turn it does not wait until the client has taken earlier
+        answers, since all others would wait with it."""
         context.waits_for_room = gave_up = False
         while True:
             async with self._turns.turn(context.client) as turn:
@@ -155,7 +156,7 @@ class Reading:
         kept = self._introspected.get(key) if keeps else None
         if kept is None:
             async with self._introspecting.turn(client):
-                # In a thread: the loop then waits for a moment of the interpreter's lock at a time, not for all of it.
+                # In a thread: then the event loop only waits for the interpreter's lock, a moment at a time.
                 result = await asyncio.to_thread(self._execute, plan.introspection, prepared, given)
             assert isinstance(result, ExecutionResult)
             if result.errors:

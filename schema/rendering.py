@@ -1,8 +1,8 @@
-"""What a subscription makes of a message: executed once for all who would get the same bytes, encoded once.
+"""What a subscription makes of a message. It is executed and encoded once for all who would get the same bytes.
 
-A result depends on the message, the document, the operation's name and the coerced variables that reach below the root
-field. It does not depend on who asks: no context is handed to the execution, and a test holds every field of `Message`
-to that.
+A result depends on the message, the document, the operation's name, and the coerced variables that are used below the
+root field. It does not depend on who asks: the execution gets no context, and a test checks this for every field of
+`Message`.
 """
 
 import json
@@ -22,8 +22,9 @@ from schema.errors import format_broken_field, format_graphql_errors, logger
 from schema.selection import MessageSelection, message_selection
 
 EVENTS_PER_EXECUTOR = 256
-"""graphql-core 3.3.1 and 3.3.2 keep about 2 KB per event in the executor that events share (its field cache is keyed by
-the id of a list that is new each time), so it is built anew now and then. Building costs 15 to 50 µs."""
+"""graphql-core 3.3.1 and 3.3.2 keep about 2 KB for each event in the executor that events share (the key of its field
+cache is the id of a list that is new each time). So the executor is built again after so many events, in 15 to 50
+µs."""
 
 _ABSENT = object()
 
@@ -31,8 +32,8 @@ _ABSENT = object()
 class SharedRender:
     """The `render` of a cohort: `{"data":{…}}` as JSON for each message. Never raises.
 
-    A subscription keeps its render for as long as it lives, so a render keeps little: the walk over the selection, and
-    neither the document nor what the client sent as variables, which may be a megabyte each.
+    A subscription keeps its render for as long as it lives, so a render keeps little: only the selection, and neither
+    the document nor the variables that the client sent, which may have a megabyte each.
     """
 
     __slots__ = ("__weakref__", "_executed", "_selection")
@@ -58,7 +59,7 @@ class SharedRender:
 
 
 class _Executed:
-    """An operation that graphql-core runs for each message, because it is not a plain walk."""
+    """An operation that graphql-core runs for each message, because its selection is not a plain list of fields."""
 
     __slots__ = ("_events", "_executor", "_prepared", "_schema", "_variables")
 
@@ -99,7 +100,7 @@ def _broken(selection: MessageSelection, message: Message) -> bytes:
 def build_executor(
     schema: GraphQLSchema, prepared: Prepared, variables: dict[str, Any] | None
 ) -> Executor[Any] | list[GraphQLError]:
-    """graphql-core's executor for a prepared operation, or what is wrong with the variables."""
+    """graphql-core's executor for a prepared operation; or the errors in the variables."""
     return Executor.build(
         schema,
         prepared.document,
@@ -110,7 +111,7 @@ def build_executor(
 
 
 def encode(result: ExecutionResult) -> bytes:
-    """An event's result as JSON, its errors with codes and masked."""
+    """The result for an event as JSON. Its errors have codes, and unexpected ones are masked."""
     formatted: dict[str, Any] = {"data": result.data}
     if result.errors:
         formatted["errors"] = format_graphql_errors(result.errors)
@@ -126,7 +127,8 @@ async def _encode_later(result: Awaitable[ExecutionResult]) -> bytes:
 
 
 class SharedRenders:
-    """The renders in use, by (document text, operation name, variables): one for all subscribers, on any channel."""
+    """The renders in use, by (document text, operation name, variables): each serves all subscribers of all
+    channels."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self._schema = schema
@@ -146,8 +148,8 @@ class SharedRenders:
 def cohort_key(prepared: Prepared, variables: VariableValues) -> Hashable:
     """Equal for operations whose results are the same bytes for every message.
 
-    Variables count as coerced, so a default that is sent and one that is left out are the same. Those that feed only
-    the root field's arguments do not count: they choose messages, not what becomes of them.
+    Variables are compared after coercion, so it makes no difference whether a default value is sent or left out. Those
+    that are only used in the root field's arguments do not count: they choose messages, and do not change the results.
     """
     used = tuple((name, _frozen(variables.coerced.get(name, _ABSENT))) for name in prepared.event_variables)
     return prepared.digest, used

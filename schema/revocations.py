@@ -1,4 +1,4 @@
-"""The part of the contract with which an author is thrown out and let in again."""
+"""The part of the contract that revokes an author's access and restores it."""
 
 from datetime import datetime
 from typing import Annotated, cast

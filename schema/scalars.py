@@ -1,4 +1,4 @@
-"""The contract's scalars, where GraphQL's or Strawberry's own would not do."""
+"""The contract's scalars that differ from those of GraphQL or Strawberry."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -23,16 +23,16 @@ _CURSOR = strawberry.scalar(
 
 
 class _WideInt(GraphQLScalarType):
-    """`Int`, whose name graphql-core reserves. The contract has this one in its place."""
+    """`Int` of the contract. graphql-core reserves this name for its own type, which this one replaces."""
 
     reserved_types: Mapping[str, GraphQLNamedType] = {}
 
 
 def _written_int(value: Any) -> int:
-    """An integer as it is, up to what a JSON number holds exactly.
+    """An integer without change, up to the largest that a JSON number holds exactly.
 
-    GraphQL's own `Int` refuses what exceeds 32 bits, and a busy channel's sequences do so within days. Clients that
-    were generated from the schema know `Int`, so the type keeps its name. What clients send is held to 32 bits.
+    GraphQL's own `Int` refuses more than 32 bits, and the sequences of a busy channel need more within days. Clients
+    that were generated from the schema know `Int`, so the type keeps its name. What clients send may have 32 bits.
     """
     if type(value) is int and -SEQUENCE_MAX <= value <= SEQUENCE_MAX:
         return value

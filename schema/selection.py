@@ -1,6 +1,7 @@
-"""A selection on a message, walked once: every field of `Message` is an attribute, so it is the same walk each time.
+"""A selection of fields of a message. Every field of `Message` is an attribute, so the selection is worked out once and
+then used for each message.
 
-That leaves 5 µs of the 80 to 110 µs that graphql-core's executor takes for a message.
+This takes 5 µs for a message, where graphql-core's executor takes 80 to 110 µs.
 """
 
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from messages import Message
 
 
 class Leaf(NamedTuple):
-    """A field of the result: its name there, the message's attribute, how it is written, whether it is non-null, and
-    the (line, column) of each of its places in the document."""
+    """A field of the result: its name there, the attribute of the message, how its value is written, whether it is
+    non-null, and the (line, column) of each of its places in the document."""
 
     name: str
     attribute: str
@@ -27,23 +28,23 @@ class Leaf(NamedTuple):
 
 
 class BrokenValue(NamedTuple):
-    """A selected value that is not what its type promises: the leaf, and what went wrong."""
+    """A selected value that does not fit its type: the leaf, and what went wrong."""
 
     leaf: Leaf
     cause: Exception
 
 
 class MessageSelection(NamedTuple):
-    """The name of the one root field of an operation that yields a message, and the leaves selected on it.
+    """The name of the single root field of an operation, which yields a message, and the leaves selected on it.
 
-    It holds nothing of the document, so a subscription may keep it for its whole life.
+    It keeps no part of the document, so a subscription may hold it as long as it lives.
     """
 
     root_name: str
     leaves: tuple[Leaf, ...]
 
     def read(self, message: Message) -> dict[str, Any] | None:
-        """The selected values, or None when one is not what its type promises: `read_broken` says which."""
+        """The selected values, or None when one does not fit its type: `read_broken` says which."""
         values = {}
         try:
             for name, attribute, serialize, required, _ in self.leaves:
@@ -58,9 +59,10 @@ class MessageSelection(NamedTuple):
         return values
 
     def read_broken(self, message: Message) -> tuple[dict[str, Any] | None, list[BrokenValue]]:
-        """What graphql-core answers where `read` answers None: null in place of each broken value, and those values.
+        """What graphql-core would answer when `read` returns None: the values, with null for each broken one, and the
+        broken ones.
 
-        A broken value that must not be null takes all others with it, and ends the walk.
+        If a broken value must not be null, there are no values at all, and no further ones are looked at.
         """
         values: dict[str, Any] = {}
         broken = []
@@ -83,8 +85,8 @@ class MessageSelection(NamedTuple):
 def message_selection(
     executor: Executor[Any], root: GraphQLObjectType | None
 ) -> tuple[FieldNode, MessageSelection] | None:
-    """The root field and the selection of the executor's operation, or None when it is not one field with nothing but
-    plain leaves."""
+    """The root field and the selection of the executor's operation. None when it is not a single field with only plain
+    leaves below it."""
     assert root is not None
     fields = collect_fields(
         executor.schema, executor.fragments, executor.variable_values, root, executor.operation
@@ -104,7 +106,7 @@ def message_selection(
 def leaves_below(
     executor: Executor[Any], of_type: GraphQLObjectType, details: FieldDetailsList
 ) -> tuple[Leaf, ...] | None:
-    """What is selected on an object, or None when it is anything but plain leaves."""
+    """What is selected on an object. None when there is anything but plain leaves."""
     leaves = []
     for name, inner in executor.collect_subfields(of_type, details).grouped_field_set.items():
         leaf = _leaf(of_type, name, inner)
@@ -116,7 +118,7 @@ def leaves_below(
 
 def _leaf(of_type: GraphQLObjectType, name: str, details: FieldDetailsList) -> Leaf | None:
     field_name = details[0].node.name.value
-    # Of tokens, since graphql-core's own locations scan the text, once for each field.
+    # Lines and columns are taken from tokens, since graphql-core's own locations scan the text once for each field.
     places = tuple((node.loc.start_token.line, node.loc.start_token.column) for node, *_ in details if node.loc)
     if field_name == "__typename":
         return Leaf(name, "__class__", lambda _: of_type.name, True, places)

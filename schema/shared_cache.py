@@ -7,17 +7,17 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 ENTRY_SHARE = 32
-"""An entry longer than this part of the cache is not kept: one that is padded would drive out hundreds of others."""
+"""An entry that is longer than this part of the cache is not kept: a padded one would displace hundreds of others."""
 CLIENT_SHARE = 2
-"""What one client alone uses may take this part of the cache; past it, its own entries go first."""
+"""The entries that only one client uses may take this part of the cache. Past it, its own entries are dropped first."""
 
 
 class SharedCache(Generic[V]):
-    """Texts and what was made of them, bounded in characters; the longest unused go first.
+    """Texts and what was made of them, bounded in characters. The longest unused are dropped first.
 
-    An entry belongs to the client that brought it, until another client uses it too: then it is everybody's. So a
-    client that brings ever new texts drives out its own, and what others use stays. Client None, the server itself,
-    owns nothing.
+    An entry belongs to the client that brought it, until another client uses it too: then it belongs to all. So a
+    client that brings new texts all the time displaces only its own, and what others use stays. Client None, the server
+    itself, owns nothing.
     """
 
     def __init__(self, characters_max: int) -> None:
@@ -34,7 +34,7 @@ class SharedCache(Generic[V]):
         return key in self._kept
 
     def get(self, key: str, who: Hashable = None) -> V | None:
-        """The value of a key that the client `who` uses now; None where there is none."""
+        """The value of a key that the client `who` uses now; None if there is none."""
         entry = self._kept.get(key)
         if entry is None:
             return None

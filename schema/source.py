@@ -14,7 +14,7 @@ from schema.context import Context
 
 
 class _Slot(Sink):
-    """A sink of one batch: it takes the next one when the generator has yielded the last."""
+    """A sink for one batch. It takes the next one when the generator has yielded all of this one."""
 
     def __init__(self) -> None:
         self.entries: deque[Any] = deque()
@@ -49,7 +49,7 @@ def _nothing(entry: object) -> bytes:
 def message_source(
     context: Context, channel_id: str, after: str | None, filter: MessageFilter | None
 ) -> AsyncGenerator[Message, None]:
-    """Yields the messages of a subscription, in order; at most one batch of them waits here.
+    """Yields the messages of a subscription, in order. At most one batch of them waits here.
 
     Raises:
         RaqcoonError: what `resolvers.subscribe` raises, or the reason for which the engine ended the subscription.
@@ -58,7 +58,7 @@ def message_source(
 
 
 def change_source(context: Context, channel_id: str, after: str | None) -> AsyncGenerator[MessageChange, None]:
-    """As `message_source`, of what is done to the messages."""
+    """Like `message_source`, for what is done to the messages."""
     return _source(context, channel_id, after, None, changes=True)
 
 

@@ -1,4 +1,4 @@
-"""Strawberry's OpenTelemetry extension, without what clients say: arguments and documents hold content."""
+"""Strawberry's OpenTelemetry extension. It records no arguments and no documents, since they hold content."""
 
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any

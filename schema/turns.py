@@ -1,4 +1,4 @@
-"""Work that holds the event loop, done one piece at a time."""
+"""Work that occupies the event loop, done one piece at a time."""
 
 import asyncio
 import time
@@ -9,16 +9,17 @@ from resolvers.fair_queue import NOBODY, Client, FairQueue
 
 
 class Turn:
-    """One piece of work. `took_seconds` may be set to how long it has kept the loop; else its whole time counts."""
+    """One piece of work. `took_seconds` may be set to how long it has occupied the event loop; otherwise its whole time
+    counts."""
 
     took_seconds: float | None = None
 
 
 class Turns:
-    """Lets pieces of work happen one after the other, with breaks between them, however many ask at once.
+    """Runs pieces of work one after the other, with breaks between them, however many ask at the same time.
 
-    After a piece that took t the next one waits `BREAKS` times t, so that all of them together leave most of the loop
-    to everybody else. Whoever comes after a while without work does not wait. Clients take turns (`FairQueue`): one
+    After a piece that took the time t, the next one waits `BREAKS` times t. So all of them together leave most of the
+    event loop's time to everybody else. After a while without work nobody waits. Clients take turns (`FairQueue`): one
     that has much to do waits for itself.
     """
 
@@ -32,7 +33,7 @@ class Turns:
     async def turn(self, client: Client = NOBODY) -> AsyncIterator[Turn]:
         """The time in which this client's piece of work may be done."""
         await self._queue.enter(client)
-        # Not the loop's clock: uvloop's stands still while a callback runs.
+        # Not the loop's clock: that of uvloop does not move while a callback runs.
         began_at = time.perf_counter()
         turn = Turn()
         try:
