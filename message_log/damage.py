@@ -1,4 +1,4 @@
-"""Tells the operator of damage: at once, and then not with every client that comes upon it."""
+"""Logs damage of the database for the operator: at once, but not again for every client that meets it."""
 
 import logging
 import time
@@ -6,11 +6,12 @@ import time
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 60.0
-"""How long nothing more is said after a line."""
+"""After a line, how long no other one is logged."""
 
 
 class DamageLog:
-    """Whoever meets damage in the database notes it here. For one thread or many: a line too much harms nobody."""
+    """Whoever meets damage in the database notes it here. It may be used by many threads: a line too many does no
+    harm."""
 
     def __init__(self) -> None:
         self._quiet_until = 0.0

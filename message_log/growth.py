@@ -1,7 +1,7 @@
-"""What has to be done about messages that grow and messages that were erased, in the background.
+"""Work in the background for messages that grow and for messages that were erased.
 
-A message that nobody has appended to for a while is completed, so that no reader waits for an author that is gone. And
-what was erased is overwritten in the log's files, where readers were in the way at first.
+A message to which nobody has appended for a while is completed, so that no reader waits for an author who has gone. And
+what was erased is overwritten in the log's files, if readers were in the way at first.
 """
 
 import asyncio
@@ -22,14 +22,15 @@ MESSAGES_PER_READ = 500
 
 @dataclass(frozen=True, slots=True)
 class GrowthPolicy:
-    """How long a message may stand without a piece before it is complete, and how often that is looked at."""
+    """After how long without a new piece a message is completed, and how often this is checked."""
 
     growing_timeout_seconds: float = field(default=600.0, metadata={"setting": "growing_timeout_seconds"})
     interval_seconds: float = 1.0
 
 
 class Growth:
-    """Completes what was left. Nodes that share a log may all run it: a message is completed once."""
+    """Completes messages that were left unfinished. All nodes that share a log may run it: a message is completed
+    once."""
 
     def __init__(
         self, log: MessageLog, policy: GrowthPolicy, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -55,7 +56,7 @@ class Growth:
         """One round; returns how many messages were completed.
 
         Raises:
-            Unavailable: the log cannot answer; what was completed stays so.
+            Unavailable: the log cannot answer; what was completed stays complete.
         """
         await self._log.scrub()
         before = self._now() - timedelta(seconds=self._policy.growing_timeout_seconds)
@@ -73,7 +74,7 @@ class Growth:
             return (await self._log.change(draft)).created
         except Unavailable:
             raise
-        except RaqcoonError:  # It has grown after all, or retention has taken it.
+        except RaqcoonError:  # It has grown meanwhile, or retention has removed it.
             return False
 
     async def _rounds(self) -> None:

@@ -1,16 +1,16 @@
-"""Hints between the processes that share one PostgreSQL log, by NOTIFY: each commit, with its messages where they fit.
+"""Hints between the processes that share one PostgreSQL log, by NOTIFY: each commit, with its messages if they fit.
 
-A hint is disposable: losing one delays a message until the next sweep reads the heads. So nothing here is retried and
-nothing is stored. A hint is sent after its commit is known, never before. What a payload says is taken for this log's
-own only if it names this log (see `wire`), and the engine delivers of it only what continues a channel's head.
+A hint may be lost: that only delays a message until the next sweep reads the heads. So nothing here is retried and
+nothing is stored. A hint is sent after its commit is known, never before. A payload counts only if it names this log
+(see `wire`), and the engine delivers only those of its messages that follow a channel's head without a gap.
 
-**Who can hear and say hints.** NOTIFY and LISTEN need no right but to connect to the database. So the name of the
-channel is made of the log's epoch, a random name that only who may read the log's tables can know, and of the
-database's own identity, which tells a log from its copy: who merely may connect hears nothing and can say nothing, and
-logs that share a database do not hear each other.
+**Who can hear and send hints.** NOTIFY and LISTEN need no other right than to connect to the database. So the name of
+the channel is made of two things: the log's epoch, which is random and can only be known by those who may read the
+log's tables; and the identity of the database, which tells a log from its copy. So somebody who may only connect hears
+nothing and can send nothing, and logs that share a database do not hear each other.
 
-**Older nodes** say and hear how far channels have come, on a channel with a fixed name. This one listens to that too;
-they learn of what this one commits by their sweep.
+**Older nodes** send and hear how far channels have come, on a channel with a fixed name. This node listens to that
+channel too. The older nodes learn of its commits by their sweep.
 """
 
 import asyncio
@@ -31,27 +31,30 @@ from messages import Message
 logger = logging.getLogger(__name__)
 
 EARLIER_NOTIFY_CHANNEL = "raqcoon_hints"
-"""Where nodes of the version before this one say how far channels have come."""
+"""The channel on which nodes of the version before this one tell how far channels have come."""
 PAYLOAD_BYTES_MAX = 7_900
 """PostgreSQL takes less than 8,000 bytes."""
 GATHERED_BYTES_MAX = 4 * 1024 * 1024
-"""What waits to be told holds at most about so much memory. Past it only sequences are told: the log has the rest."""
+"""About how much memory the hints that wait may take. Past it only sequences are sent: the log has the rest."""
 WINDOW_SECONDS = 0.003
-"""How long hints gather. NOTIFY takes one lock for the whole cluster while it commits: not one for each post."""
+"""How long hints are gathered. NOTIFY takes a lock of the whole cluster while it commits, so it is not sent for each
+post."""
 _BACKOFF_SECONDS = (0.1, 5.0)
 
 Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
 
 
 def log_name(epoch: str, identity: str) -> str:
-    """What names a log among all logs: its numbering and the place where it lies. A digest that gives away neither."""
+    """The name of a log among all logs, made of its epoch and the identity of its database. It is a digest, which
+    reveals neither of them."""
     return blake2b(identity.encode(), key=epoch.encode()[:64], digest_size=16, person=b"raqcoon log name").hexdigest()
 
 
 class Hints:
     """Tells the other processes of this one's commits and listens to theirs, on two connections of its own.
 
-    NOTIFY runs outside the posting transaction, where its lock would make every commit of the cluster wait in line.
+    NOTIFY runs outside the transaction that posts: inside, its lock would make all commits of the cluster wait for each
+    other.
     """
 
     def __init__(self, connect: Connect, listener: LogListener, *, epoch: str, identity: str) -> None:
@@ -70,14 +73,14 @@ class Hints:
         ]
 
     def announce(self, commit: Commit) -> None:
-        """Tells, soon, of a commit of this process. Never blocks, never fails."""
+        """Tells the others of a commit of this process, a moment later. Never blocks, never fails."""
         if self._own_pid is None:
-            return  # Nobody could be told; the sweeps of the others will see it.
+            return  # There is no connection to tell the others. Their sweeps will find it.
         for entries in (commit.messages, commit.changes):
             self._gathered += entries
             self._gathered_bytes += sum(entry.size_bytes for entry in entries)
         if self._gathered_bytes > GATHERED_BYTES_MAX:
-            # How far each channel has come says enough.
+            # It is enough to tell how far each channel has come.
             latest = {(reached.channel_id, reached.of_changes): reached for reached in map(Reached.by, self._gathered)}
             self._gathered = [*latest.values()]
             self._gathered_bytes = 0
@@ -98,10 +101,11 @@ class Hints:
                     pause = first
                     await work(connection)
             except (psycopg.Error, OSError) as error:
-                level = logging.WARNING if pause == first else logging.DEBUG  # once an outage
+                level = logging.WARNING if pause == first else logging.DEBUG  # a warning once in each outage
                 logger.log(level, "hints pause: %s", " ".join(str(error).split()))
             except Exception:
-                # A defect; without hints every message of other nodes would wait for the sweep from now on.
+                # This is a defect. Without a new attempt, all messages of other nodes would wait for the sweep from now
+                # on.
                 logger.exception("hints have failed, and begin anew")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, longest)
@@ -128,7 +132,7 @@ class Hints:
     async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
         for channel in (self.notify_channel, EARLIER_NOTIFY_CHANNEL):
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        self._listener.missed()  # While nobody listened, anything may have been said.
+        self._listener.missed()  # Hints may have been sent before this process listened.
         async for notification in connection.notifies():
             if notification.pid != self._own_pid:
                 self._hear(notification.channel, notification.payload)

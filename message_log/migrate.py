@@ -26,7 +26,7 @@ def migrate(connection: Connection, location: str) -> str:
             f"{location} holds another program's messages (the earlier server's, perhaps): "
             "copy them into a new log with `server.py copy`"
         )
-    # Configured here and not from an alembic.ini: that file's logging section would replace the server's logging.
+    # Configured here and not by an alembic.ini: the logging section of that file would replace the server's logging.
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")

@@ -1,9 +1,8 @@
-"""`server.py new-epoch DATABASE_URL`: what a log needs after it was restored from an older backup.
+"""`server.py new-epoch DATABASE_URL`: to be run on a log that was restored from an older backup.
 
-Between the backup and the loss of the database, clients were given messages and cursors that the restored log does not
-have. Its next posts would get the same sequences again, and a client that resumes after such a cursor would silently
-miss them. A new epoch makes every cursor of before invalid: clients are told `CURSOR_INVALID`, and load the channel
-again.
+Between the backup and the loss of the database, clients got messages and cursors that the restored log does not have.
+Its next posts would get the same sequences again, and a client that resumes after such a cursor would miss them without
+notice. A new epoch makes all earlier cursors invalid: clients are told `CURSOR_INVALID`, and load the channel again.
 """
 
 import argparse

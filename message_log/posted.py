@@ -1,4 +1,4 @@
-"""Whether a repeat says what was posted, when the message itself says something else by now."""
+"""Whether a repeat has the same content as the first post, although the message may have changed since."""
 
 from hashlib import blake2b
 
@@ -8,7 +8,7 @@ from messages import Draft, Message
 
 
 def posted_digest(content: str, lane: str | None, provider: str | None, token_count: int | None) -> str:
-    """Equal for posts that say the same."""
+    """Equal for posts with the same content."""
     return blake2b(orjson.dumps((content, lane, provider, token_count)), digest_size=16).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Readers of the log: a few threads with connections of their own, which never wait for the writer."""
+"""Readers of the log: a few threads, each with a connection of its own. They never wait for the writer."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class _Read:
-    """One query under way: lets the loop make a query give up that nobody waits for any more."""
+    """One query under way. With it the event loop can abort a query for which nobody waits any more."""
 
     __slots__ = ("_driver", "_given_up", "_lock")
 
@@ -85,7 +85,8 @@ class Readers:
             read.give_up(self._dialect)
             raise Unavailable("The message log did not answer in time.") from None
         except asyncio.CancelledError:
-            # It will end by itself: to abort it now would cost PostgreSQL a connection for each client that leaves.
+            # The query will end by itself. To abort it now would cost a connection to PostgreSQL for each client that
+            # leaves.
             loop.call_later(self._timeout_seconds, read.give_up, self._dialect)
             raise
         finally:
@@ -103,12 +104,12 @@ class Readers:
             except DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-                return self._attempt(query, read)  # the whole pool was dropped with the lost connection
+                return self._attempt(query, read)  # The pool has dropped all its connections, so this is a new one.
         except SQLAlchemyError as error:
             if self._dialect.damaged(getattr(error, "orig", None)):
                 self._damage.note(error)
                 raise LogDamaged from error
-            if not self._failing:  # once an outage, not once a read
+            if not self._failing:  # logged once in each outage, not for each read
                 logger.warning("reads fail: %s", " ".join(str(error).split()))
             self._failing = True
             raise Unavailable from error

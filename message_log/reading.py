@@ -1,4 +1,4 @@
-"""A SQLite log whose file another process has open for writing: everything is read here, and nothing is written."""
+"""A SQLite log whose file another process has open for writing: this process reads it and writes nothing."""
 
 import asyncio
 from typing import NoReturn, cast
@@ -22,13 +22,13 @@ from messages import Draft
 
 
 class _ReadingDialect(SqliteDialect):
-    """The file without the lock beside it, by connections that SQLite lets write nothing."""
+    """Opens the file without the server's lock, on connections that SQLite does not allow to write."""
 
     exclusive = False
     creates = False
 
     def claim(self) -> None:
-        """Nothing: the file is held by who writes."""
+        """Does nothing: the lock is held by the process that writes."""
 
     def engine(self, connections: int) -> Engine:
         engine = super().engine(connections)
@@ -43,7 +43,7 @@ class _ReadingDialect(SqliteDialect):
 
 
 class _NoWriter:
-    """Stands where a log has its writer."""
+    """Takes the place of a log's writer."""
 
     alive = False
 
@@ -53,13 +53,13 @@ class _NoWriter:
     post_for = run = post
 
     async def stop(self) -> None:
-        """Nothing was begun."""
+        """Does nothing: nothing was begun."""
 
 
 class ReadingLog(SqlMessageLog):
-    """The reading half of `protocol.MessageLog`. Whoever derives from it says how is written.
+    """The reading half of `protocol.MessageLog`. A class that derives from it adds how to write.
 
-    Readers see each commit once it is done, as readers of the process that writes do (SQLite: WAL).
+    It sees each commit as soon as it is done, like the readers of the process that writes (SQLite: WAL).
     """
 
     def _speaks(self, url: str) -> Dialect:

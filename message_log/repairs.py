@@ -1,8 +1,8 @@
-"""What a copied log holds that this server would not have taken: it is brought into reach, and what was done is told.
+"""Changes rows of a copied log that this server would not have accepted, so that they can be used; and reports it.
 
-The earlier server checked next to nothing. A channel whose id breaks the rules could be listed here, but not opened;
+The earlier server checked almost nothing. A channel whose id breaks the rules could be listed here, but not opened;
 PostgreSQL refuses a NUL; a label that is too long cannot be asked for. Each is changed in one fixed way, so that a copy
-that is run again comes to the same names. Contents stay as they are, whatever their length.
+that is run again comes to the same names. Contents are never shortened.
 """
 
 import re
@@ -29,7 +29,7 @@ _REPLACEMENT = "\ufffd"
 
 @dataclass(slots=True)
 class Finding:
-    """One kind of thing that was found: how often, and the first examples."""
+    """One kind of problem: how often it was found, and the first examples."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -41,10 +41,10 @@ class Finding:
 
 
 class Repairs:
-    """Brings rows to the rules and remembers what that took.
+    """Changes rows so that they keep the rules, and remembers what was done.
 
-    `changed` and `kept` map what was done, in words, to how often and where: what was changed, and what breaks a rule
-    for posts and is served as it is stored.
+    `changed` and `kept` say what was done, in words, how often and where. `kept` has what breaks a rule for posts and
+    is still served as it is stored.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Repairs:
         self.kept: dict[str, Finding] = {}
 
     def channel_id(self, stored: str) -> str:
-        """The id of a channel here: `stored` where the rules allow it, else one made of it.
+        """The id of a channel here: `stored` if the rules allow it, else one that is made of it.
 
         Two ids never become one: the new id ends in a digest of the old one.
         """
@@ -66,7 +66,7 @@ class Repairs:
         return here
 
     def row(self, row: Row, channel_id: str) -> Row:
-        """The row as it is stored here. `channel_id` is what the method of this name made of its channel."""
+        """The row as it is stored here. `channel_id` is what the method of this name returned for its channel."""
         where = f"{channel_id}:{row['sequence']}"
         content = self._text("content", row["content"], where)
         if not content and not row.get("erased_at"):
@@ -82,7 +82,7 @@ class Repairs:
         }
 
     def totals(self, counted: list[dict[str, Any]], channel_id: str) -> list[dict[str, Any]]:
-        """A channel's totals by the labels that `row` gives its messages."""
+        """The totals of a channel, by the labels that `row` gives to its messages."""
         quiet = Repairs()
         posted: Counter[tuple[str, str]] = Counter()
         tokens: Counter[tuple[str, str]] = Counter()
@@ -103,7 +103,7 @@ class Repairs:
         ]
 
     def report(self) -> list[str]:
-        """What was found, for people, a line each; no line where there was nothing."""
+        """What was found, in words, with one line for each kind of problem."""
         lines = []
         for finding, found in (*self.changed.items(), *self.kept.items()):
             more = ", …" if found.count > len(found.examples) else ""

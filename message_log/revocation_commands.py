@@ -1,7 +1,7 @@
-"""`server.py revoke`, `restore` and `revocations`: through the database, beside the servers that use it.
+"""`server.py revoke`, `restore` and `revocations`: they change the database directly while servers use it.
 
-Each is one short transaction. A SQLite file is written to without the lock of the server that holds it: SQLite's own
-locks order the two, and the server sees the counter move, as every node does.
+Each is one short transaction. A SQLite file is written without the lock of the server that holds it: SQLite's own locks
+are enough, and the server sees that the counter has changed, as every node does.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from message_log.sqlite import SqliteDialect
 from messages import Revocation
 
 OPERATOR = "command line"
-"""Who revoked, in the list."""
+"""The name of whoever revoked, as the list shows it."""
 
 
 class Rules(NamedTuple):
-    """What names and times have to be like: the input rules of the server."""
+    """The rules for names and times: the input rules of the server."""
 
     author: Callable[[object], str]
     channel_id: Callable[[object], str]

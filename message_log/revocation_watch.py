@@ -1,4 +1,4 @@
-"""Keeps what a process knows of the revocations equal to what the log holds."""
+"""Keeps what a process knows about revocations equal to what the log holds."""
 
 import asyncio
 import logging
@@ -11,17 +11,18 @@ from messages import Revocation
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.25
-"""How often a process looks whether the revocations have changed. Everywhere within a second is what is promised."""
+"""How often a process checks whether revocations have changed. The promise is that they act everywhere within a
+second."""
 
 
 class RevocationWatch:
-    """Looks, at an interval and whenever it is told to, and tells of what is newly in force.
+    """Checks at an interval, and whenever it is told to, and reports revocations that are newly in force.
 
     Args:
-        version: the log's counter of changes, by one cheap query.
-        read: all revocations, with a version that is not newer than they are.
-        known: what this process knows; kept up to date here.
-        revoked: told what is newly in force, on the event loop. Never raises.
+        version: returns the log's counter of changes, by one cheap query.
+        read: returns all revocations, with a version that is not newer than they are.
+        known: what this process knows. It is updated here.
+        revoked: called on the event loop with what is newly in force. Never raises.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class RevocationWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Reads what is in force, before anybody is served, and looks on from then on.
+        """Reads what is in force, before anybody is served, and begins to check for changes.
 
         Raises:
             Unavailable: the log cannot answer.
@@ -50,7 +51,7 @@ class RevocationWatch:
         self._task = asyncio.get_running_loop().create_task(self._watch(), name="raqcoon-revocations")
 
     def hint(self) -> None:
-        """Somebody has changed the revocations, or says so: looks at once."""
+        """Checks at once: somebody has changed the revocations, or says so."""
         self._news.set()
 
     async def stop(self) -> None:
@@ -70,15 +71,15 @@ class RevocationWatch:
             try:
                 await self.look()
             except Unavailable:
-                continue  # The log says so itself. Nothing that was known is forgotten.
+                continue  # The readers log this themselves. Nothing that was known is forgotten.
             except Exception:
                 logger.exception("the revocations could not be read")
 
     async def look(self) -> None:
-        """Learns, and tells, whatever has changed before the call.
+        """Reads, and reports, everything that has changed before the call.
 
         Raises:
-            Unavailable: the log cannot answer. The next look makes up for it.
+            Unavailable: the log cannot answer. The next check will find what was missed.
         """
         async with self._looking:
             if await self._version() == self._seen:

@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SourceChannel:
-    """A channel as it is at its source; `totals` and `growing` are its rows of those tables."""
+    """A channel of the source. `totals` and `growing` are its rows in the tables of these names."""
 
     channel_id: str
     last_sequence: int
@@ -20,7 +20,7 @@ class SourceChannel:
 
 
 class Source(Protocol):
-    """A log that is read once, from beginning to end. Everything blocks."""
+    """A log that is read once, from beginning to end. All methods block."""
 
     @property
     def epoch(self) -> str: ...
@@ -29,28 +29,28 @@ class Source(Protocol):
     def location(self) -> str: ...
 
     def count(self) -> int:
-        """How many messages are held, or nearly."""
+        """About how many messages the log holds."""
 
     def channels(self) -> Iterator[SourceChannel]:
-        """Every channel. Rows may be asked for while a channel is the newest one."""
+        """Every channel. The rows of a channel may be asked for until the next channel is yielded."""
 
     def rows(self, channel_id: str, after: int) -> Iterator[Row]:
-        """What the channel holds beyond the sequence `after`, ascending."""
+        """The messages of the channel after the sequence `after`, ascending."""
 
     def changes(self, channel_id: str, after: int) -> Iterator[Row]:
-        """The changes of the channel beyond the sequence `after`, ascending."""
+        """The changes of the channel after the sequence `after`, ascending."""
 
     def nameless_changes(self, channel_id: str, until: int) -> Iterator[int]:
-        """The sequences, up to `until`, of changes from which their author's name was taken; ascending."""
+        """The sequences, up to `until`, of changes from which the author's name was removed; ascending."""
 
     def changed(self, channel_id: str, message_sequence: int) -> tuple[Row | None, list[Row]]:
-        """One message, None when it is not held, and all of its changes."""
+        """One message, or None if it is not held; and all of its changes."""
 
     def oldest_change(self, channel_id: str) -> int:
-        """The sequence of the oldest change that is held; beyond the last when none is."""
+        """The sequence of the oldest change that is held; if none is, a sequence after the last one."""
 
     def revocations(self) -> list[Row]:
         """Whose access is revoked."""
 
     def close(self) -> None:
-        """Lets go of it. Idempotent."""
+        """Closes the source. Idempotent."""

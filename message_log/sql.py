@@ -40,12 +40,12 @@ T = TypeVar("T")
 
 _CHANNELS_PAGE = 500
 REVOKING_MAX = 100
-"""Revocations that wait for each other. Each is a commit of its own, and between two of them posts are committed."""
+"""How many revocations may wait. Each is a commit of its own, and between two of them posts are committed."""
 PROBE_SECONDS = 1.0
-"""What `ready` waits at most: a balancer asks every few seconds, and takes no answer for a no."""
+"""How long `ready` waits at most: a balancer asks every few seconds, and takes a missing answer as a no."""
 
 PROVEN_SECONDS = 1.0
-"""How long a commit proves that the next would succeed."""
+"""For how long a commit counts as proof that the next one would succeed."""
 
 _ARGUMENTS = {
     "channel_id": "channelId",
@@ -104,8 +104,8 @@ class _Parts:
     writer: Writer
     readers: Readers
     probe: Readers
-    """For `ready` and the watch alone: many reads must not make it look as if the database were gone, on all nodes at
-    once, nor keep anybody in who was thrown out."""
+    """Only for `ready` and the watch. Many reads must not make it look as if the database were gone, on all nodes at
+    the same time; and they must not delay a revocation."""
     queries: Queries
     change_queries: ChangeQueries
     listener: LogListener
@@ -213,7 +213,7 @@ class SqlMessageLog:
         return await self._open_parts().writer.post(draft, content_bytes(draft))
 
     def append_for(self, draft: Draft, poster: Poster) -> None:
-        """`append`, for a poster that is told in the loop step in which the listener was, right after it.
+        """`append` for another kind of poster. It is told in the same loop step as the listener, right after it.
 
         Raises:
             BadUserInput, Unavailable: nothing was stored, and the poster is not told.
@@ -230,8 +230,8 @@ class SqlMessageLog:
 
         def work() -> None:
             version = parts.committer.change(lambda connection: revocations.revoke(connection, revocation, now))
-            # In the thread that commits posts, so the next batch obeys it already; and whether or not anybody still
-            # waits for it. The loop hears of it before the caller does.
+            # Done in the thread that commits posts, so that the next batch obeys it already, whether or not the caller
+            # still waits. The listener is told on the loop before the caller.
             found = known.add(version, revocation)
             loop.call_soon_threadsafe(parts.listener.revoked, found)
 
@@ -376,7 +376,7 @@ class SqlMessageLog:
         """Removes from every channel the messages that come before its first one stamped at `moment` or later, as
         `remove_before` does, and returns how many there were.
 
-        So a message that a wrong clock stamped too early stays until those before it may go: no gap is ever made.
+        So a message that a wrong clock stamped too early stays until those before it may go. There is never a gap.
         """
         removed = 0
         after: str | None = None
@@ -408,11 +408,11 @@ class SqlMessageLog:
         return True
 
     async def _prove(self, parts: _Parts) -> None:
-        """Makes sure that posts can be stored: a commit has succeeded a moment ago, or one that stores nothing does."""
+        """Makes sure that posts can be stored: a commit has succeeded a moment ago, or an empty commit succeeds now."""
         if time.monotonic() - parts.committer.committed_at < PROVEN_SECONDS:
             return
         if self._proof is None or self._proof.done():
-            # One at a time, however many ask, and not that of a request that may go away.
+            # One at a time, however many ask. It is a task of its own, since the request that began it may go away.
             self._proof = asyncio.get_running_loop().create_task(
                 parts.writer.run(parts.committer.prove, timeout_seconds=PROBE_SECONDS)
             )
@@ -459,7 +459,7 @@ class SqlMessageLog:
                 self._dialect.tidy(connection)
                 connection.exec_driver_sql("COMMIT")
                 self._identity = self._dialect.identify(connection)
-                # A process that was killed may have left what it had erased.
+                # A process that was killed may not have overwritten everything that it had erased.
                 driver = connection.connection.driver_connection
                 assert driver is not None
                 scrubbed = self._dialect.scrub(driver)

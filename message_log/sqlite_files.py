@@ -1,8 +1,8 @@
-"""The files of a SQLite log, and whether their names still lead to what this process has open.
+"""The files of a SQLite log, and whether their names still lead to the files that this process has open.
 
-A file that was removed, renamed or replaced stays open, and takes every commit into nowhere. So the names are looked
-up again after each commit and before its posts are answered: what was acknowledged lay, at that moment, in the file
-that the next server will open. What somebody removes later nobody can answer for.
+A file that was removed, renamed or replaced stays open, and everything committed to it is lost. So the names are looked
+up again after each commit and before its posts are answered: what is acknowledged was, at that moment, in the file that
+the next server will open. There is no protection against a file that is removed later.
 """
 
 import os
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 BESIDE_SECONDS = 0.01
-"""How old a look at the files that hold no message may be."""
+"""How old the last check of the files that hold no message may be."""
 
 
 class FileGone(sqlite3.OperationalError):
@@ -19,10 +19,10 @@ class FileGone(sqlite3.OperationalError):
 
 
 class SqliteFiles:
-    """The database, its write-ahead log, its index of that log, and the lock of the server.
+    """The database, its write-ahead log, the index of that log, and the lock of the server.
 
-    Holds a connection of its own from `hold` to `close`: SQLite removes the write-ahead log with the last connection
-    and makes a new one with the next, so without it the files would change by themselves.
+    It holds a connection of its own from `hold` to `close`. SQLite removes the write-ahead log when the last connection
+    is closed and makes a new one for the next, so without this connection the files would change by themselves.
     """
 
     def __init__(self, path: Path, *, creates: bool = True) -> None:
@@ -32,12 +32,13 @@ class SqliteFiles:
         self._holding: dict[str, tuple[int, int]] = {}
         """Device and inode of the files that hold messages, by name."""
         self._beside: dict[str, tuple[int, int]] = {}
-        """The same of the others. Without the index, a tool that opens the file does not see our locks; without the
-        lock, another server may start on it."""
+        """The same for the other files. Without the index, a tool that opens the database does not see our locks;
+        without the lock, another server may start on it."""
         self._beside_at = 0.0
 
     def connect(self, timeout_seconds: float) -> sqlite3.Connection:
-        """A connection to the file that is held; while none is held, to whatever is there or, with `creates`, is made.
+        """A connection to the file that is held. While none is held, to the file that is there; with `creates`, it is
+        made if there is none.
 
         Raises:
             sqlite3.Error: the file cannot be opened, or is not the one that is held.
@@ -48,14 +49,14 @@ class SqliteFiles:
             f"{self._path.as_uri()}?mode={mode}", uri=True, timeout=timeout_seconds, check_same_thread=False
         )
         try:
-            self.check()  # It was the same file before and after, so it was that one.
+            self.check()  # The name led to the held file before and after, so this connection is to that file.
         except FileGone:
             connection.close()
             raise
         return connection
 
     def hold(self, timeout_seconds: float) -> None:
-        """Takes the files as they are now for the right ones. Call it while a connection has a transaction open.
+        """Notes the files as they are now as the right ones. Call it while a connection has a transaction open.
 
         Raises:
             sqlite3.Error: the file cannot be read.
@@ -68,7 +69,7 @@ class SqliteFiles:
         self._beside = {name: self._identity(name) for name in (f"{self._path}-shm", f"{self._path}.lock")}
 
     def check(self) -> None:
-        """Looks the names up: those of files that hold messages now, the others when that was a while ago.
+        """Looks the names up: always those of the files that hold messages, the others if that was a while ago.
 
         Raises:
             FileGone: one does not lead to the file that is held any more.
@@ -84,7 +85,7 @@ class SqliteFiles:
             self._beside_at = now
 
     def close(self) -> None:
-        """Lets go of the files. Idempotent."""
+        """Closes the connection and forgets the files. Idempotent."""
         if self._connection is not None:
             self._connection.close()
         self._connection, self._holding, self._beside = None, {}, {}

@@ -1,4 +1,4 @@
-"""One at a time, and a bound on those that wait."""
+"""A lock with a bound on how many wait for it."""
 
 import asyncio
 from types import TracebackType
@@ -7,7 +7,7 @@ from errors import Unavailable
 
 
 class TakingTurns:
-    """`async with` it: whoever comes while `waiting_max` others wait or work is refused with `Unavailable`."""
+    """To be used with `async with`. Whoever comes while `waiting_max` others wait or work gets `Unavailable`."""
 
     def __init__(self, waiting_max: int) -> None:
         self._lock = asyncio.Lock()

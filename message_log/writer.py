@@ -1,4 +1,5 @@
-"""Group commit: posts gather on the event loop while one thread commits, in one transaction, those that came before."""
+"""Group commit: one thread commits posts in one transaction, while the posts for the next one gather on the event
+loop."""
 
 import asyncio
 import logging
@@ -23,8 +24,8 @@ T = TypeVar("T")
 
 _TICK_SECONDS = 0.25
 GATHER_SECONDS = 0.015
-"""How long pieces of messages that grow gather, where their producers do not wait for answers. Nobody sees it in a text
-that grows, and a commit writes whole pages, whatever it holds."""
+"""How long pieces of growing messages are gathered if their producers do not wait for answers. Readers of a growing
+text do not notice it, and it saves writes: a commit writes whole pages, however little it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class WriterLimits:
     Attributes:
         batch_messages: posts in one transaction, at most.
         batch_bytes: a transaction takes no further post once its contents have reached this many bytes.
-        backlog_messages: posts that wait or are being committed; past it a post is refused.
+        backlog_messages: posts that wait or are being committed; further ones are refused.
         backlog_bytes: the same in bytes of content.
         timeout_seconds: how long a post waits for its outcome.
     """
@@ -47,10 +48,10 @@ class WriterLimits:
 
 
 class Poster(Protocol):
-    """Who is told what became of a post: a future, or what stands for one."""
+    """Whoever is told the outcome of a post: a future, or an object that is used like one."""
 
     def done(self) -> bool:
-        """Whether it was told, or does not want to know any more."""
+        """Whether it was told already, or does not wait any more."""
 
     def set_result(self, result: Appended, /) -> None: ...
 
@@ -68,7 +69,7 @@ class _Post:
 
 
 class _Job:
-    """Something else to do on the writer's connection, between two batches."""
+    """Other work for the writer's thread, between two batches."""
 
     __slots__ = ("future", "work")
 
@@ -89,9 +90,9 @@ class Writer:
     """A thread that commits, and the event loop's side of it. Made and used on the loop, except for `_run`
     and what it calls.
 
-    All posts of one step of the loop are handed to the thread together, and a whole batch costs one hand-over back: the
-    callback that tells the listener and then answers every post. Callbacks run in the order in which the thread
-    schedules them, so the listener hears of commits in commit order.
+    All posts of one step of the loop are handed to the thread together. For a whole batch the thread schedules one
+    callback on the loop, which tells the listener and then answers every post. Callbacks run in the order in which they
+    were scheduled, so the listener hears of commits in commit order.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Writer:
         self._closed = False
         self._stopped = False
         self._pipelined: set[tuple[str, int]] = set()
-        """Messages of the last batch that had several pieces for one message."""
+        """The messages of the newest batch in which there were several pieces for one message."""
         self._commit_seconds = 0.0
         """How long the last commit took."""
         self._thread = Thread(target=self._run, name="raqcoon-writer", daemon=True)
@@ -139,7 +140,7 @@ class Writer:
         return future
 
     def post_for(self, draft: Draft | ChangeDraft, size: int, future: Poster) -> None:
-        """`post`, for a poster that is told in the loop step in which the listener was, right after it."""
+        """`post` for another kind of poster. It is told in the same loop step as the listener, right after it."""
         limits = self._limits
         if self._closed:
             raise Unavailable("The message log is closed.")
@@ -157,8 +158,8 @@ class Writer:
         self._of_this_step.append(post)
 
     def _hand_over(self) -> None:
-        """Gives the thread what one step of the loop has posted: woken by the first of many posts, it would wait for
-        the GIL until the last, and commit those apart that came in between."""
+        """Gives the thread all posts of one step of the loop together. If the first of many posts woke it, it would
+        compete with the loop for the GIL, and would commit the posts in several small batches."""
         posts, self._of_this_step = self._of_this_step, []
         for post in posts:
             self._queue.put(post)
@@ -192,7 +193,7 @@ class Writer:
             await self._loop.run_in_executor(None, self._thread.join)
 
     def _tick(self) -> None:
-        # One timer for all posts: they wait in order, so the first one has waited longest.
+        # One timer serves all posts: they wait in order, so the first one has waited longest.
         now = self._loop.time()
         waiting = self._waiting
         overdue = False
@@ -205,7 +206,7 @@ class Writer:
         if self._ticking:
             self._loop.call_later(_TICK_SECONDS, self._tick)
         if overdue:
-            self._abort()  # else a database that neither answers nor goes away would hold the thread for ever
+            self._abort()  # else a database that neither answers nor closes the connection would hold the thread
 
     def _settle(self, posts: list[_Post], tried: list[_Post], forbidden: list[_Post], committed: Committed) -> None:
         self._messages -= len(posts)
@@ -238,15 +239,16 @@ class Writer:
                 job.run()
 
     def _serve(self, posts: list[_Post]) -> bool:
-        # A post that was cancelled or has given up is not tried any more. Nor is one that would give up before its
-        # commit could be done: it would be stored, and its poster told that nobody knows. Where more is posted than can
-        # be stored, that would soon be all of them. The bound lets one slow commit pass.
+        # A post that was cancelled or has given up is not tried any more. Neither is one that would give up before its
+        # commit could be done: it would be stored, but its poster would be told that the outcome is unknown. When more
+        # is posted than can be stored, this would soon happen to all posts. The bound (`min`) is for a single slow
+        # commit, after which posts must still be tried.
         in_time = self._loop.time() + min(self._commit_seconds, self._limits.timeout_seconds / 2)
         tried: list[_Post] = []
         forbidden: list[_Post] = []
         for post in posts:
             if not post.future.done() and post.gives_up_at > in_time:
-                # Asked again here: whoever was thrown out while the post waited must not be heard any more.
+                # Checked again here: if access was revoked while the post waited, it must not be stored.
                 (forbidden if self._forbids(post.draft) else tried).append(post)
         began_at = time.monotonic()
         try:
@@ -258,14 +260,14 @@ class Writer:
             self._commit_seconds = time.monotonic() - began_at
         try:
             self._loop.call_soon_threadsafe(self._settle, posts, tried, forbidden, committed)
-        except RuntimeError:  # the loop was closed under us: nobody is left to be told
+        except RuntimeError:  # The loop was closed meanwhile: nobody is left to be told.
             return False
         return True
 
     def _pieces_wait_seconds(self, posts: list[_Post], began_at: float) -> float:
-        """How long a batch may wait for more. One that is nothing but pieces, several of them for one message now or
-        the last time, comes from a producer that does not wait for each answer: what it has on the way becomes one
-        write."""
+        """How long a batch may wait for more. It waits if it has only pieces, and several of them are for one message,
+        in this batch or in the last. Such pieces come from a producer that does not wait for each answer, so more of
+        them are on their way and can share the write."""
         places = set()
         for post in posts:
             draft = post.draft
@@ -285,7 +287,7 @@ class Writer:
         began_at = time.monotonic()
         while True:
             if item is None:
-                self._stopped = True  # it was put last: nothing comes after it
+                self._stopped = True  # None is put last: nothing comes after it.
                 break
             if isinstance(item, _Job):
                 jobs.append(item)
