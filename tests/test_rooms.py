@@ -1,6 +1,7 @@
 """The import table of the design's section 4, held: each room imports only what its row names."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -101,6 +102,17 @@ def test_modules_of_a_room_import_each_other_in_one_direction(room: str) -> None
     """Imports for type checking alone count too: what is owned must not know the type of its owner."""
     paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files(room)}
     assert circle({name: imported(path) & paths.keys() for name, path in paths.items()}) == []
+
+
+@pytest.mark.parametrize("folder", ["benchmarks/load", "benchmarks/peers/floor"])
+def test_parts_of_a_c_program_include_each_other_in_one_direction(folder: str) -> None:
+    """A part is a `.c` file with its header of the same name."""
+    includes: dict[str, set[str]] = {}
+    for path in (ROOT / folder).glob("*.[ch]"):
+        names = re.findall(r'^#include "(\w+)\.h"$', path.read_text(), re.MULTILINE)
+        includes.setdefault(path.stem, set()).update(names)
+    assert len(includes) > 1
+    assert circle(includes) == []
 
 
 def test_circle_of_imports_is_found() -> None:

@@ -1,6 +1,6 @@
-/* Sockets and the event loop. connect() blocks: on loopback it takes microseconds while the backlog has room, and the
- * window of handshakes sees to that. After it every socket is non-blocking. Publishers and probes wait in a second epoll that is looked at between every few
- * subscribers, so that a thousand readable sockets do not hold up the one answer a publisher waits for. */
+/* connect() blocks: on loopback it takes microseconds while the backlog has room, and the window of handshakes sees to
+ * that. After it every socket is non-blocking. Publishers and probes wait in a second epoll that is looked at between
+ * every few subscribers, so that a thousand readable sockets do not hold up the one answer a publisher waits for. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -13,7 +13,10 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "load.h"
+#include "basics.h"
+#include "connection.h"
+#include "options.h"
+#include "wire.h"
 
 #define READ_BYTES (256 * 1024)
 #define HELD_MAX_BYTES (1024 * 1024)
@@ -21,6 +24,7 @@
 #define EVENTS_PER_ROUND 32
 
 int64_t read_ns;
+uint64_t received_bytes;
 static int main_epoll, urgent_epoll, timer_fd;
 static int64_t timer_ns;
 static char scratch[HELD_MAX_BYTES + READ_BYTES];
@@ -107,6 +111,15 @@ bool connection_send(struct connection *connection, const char *data, size_t len
     return sent >= 0;
 }
 
+bool frame_send(struct connection *connection, uint8_t opcode, const char *payload, size_t length)
+{
+    size_t size;
+    char *frame = frame_make(opcode, payload, length, &size);
+    bool sent = connection_send(connection, frame, size);
+    free(frame);
+    return sent;
+}
+
 ssize_t connection_read(struct connection *connection, char **data)
 {
     size_t held = connection->held_length;
@@ -118,7 +131,7 @@ ssize_t connection_read(struct connection *connection, char **data)
     if (got <= 0)
         return -1;
     read_ns = now_ns();
-    tally.bytes += (uint64_t)got;
+    received_bytes += (uint64_t)got;
     *data = scratch;
     connection->held_length = 0;
     return (ssize_t)held + got;

@@ -1,4 +1,4 @@
-#include "load.h"
+#include "histogram.h"
 
 void histogram_add(struct histogram *histogram, int64_t value)
 {

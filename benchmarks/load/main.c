@@ -1,67 +1,23 @@
-/* The load generator: connect, warm up, measure, drain, report one JSON object. See load.h for the parts. */
+/* The load generator: connect, warm up, measure, drain, report one JSON object.
+ *
+ * Each part includes what it uses, in one direction: main over subscriber, publisher and probe, these over tally and
+ * connection, all over options, wire, marker, histogram and basics.
+ */
 #define _GNU_SOURCE
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
-#include "load.h"
+#include "basics.h"
+#include "connection.h"
+#include "histogram.h"
+#include "options.h"
+#include "probe.h"
+#include "process.h"
+#include "publisher.h"
+#include "subscriber.h"
+#include "tally.h"
 
 #define WARM_UP_ROUNDS_MAX 50
-
-int64_t now_ns(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
-_Noreturn void fail(const char *format, ...)
-{
-    char text[1024];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    for (char *at = text; *at; at++)
-        *at = *at == '"' || *at == '\\' ? '\'' : *at < ' ' ? ' ' : *at;
-    printf("{\"error\": \"%s\"}\n", text);
-    exit(1);
-}
-
-int64_t own_cpu_ns(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
-int64_t server_cpu_ns(void)
-{
-    clockid_t clock;
-    struct timespec time;
-    if (!options.pid)
-        return 0;
-    if (clock_getcpuclockid(options.pid, &clock) || clock_gettime(clock, &time))
-        fail("the server's process %d is gone", options.pid);
-    return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
-long server_rss_kib(void)
-{
-    char path[64], line[256];
-    long kib = 0;
-    snprintf(path, sizeof path, "/proc/%d/status", options.pid);
-    FILE *file = options.pid ? fopen(path, "r") : NULL;
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "VmRSS: %ld", &kib) == 1)
-            break;
-    if (file)
-        fclose(file);
-    return kib;
-}
 
 static int64_t seconds_after(int64_t start, double seconds) { return start + (int64_t)(seconds * 1e9); }
 
@@ -125,7 +81,7 @@ int main(int argc, char **argv)
     int64_t own_cpu = own_cpu_ns();
     start = now_ns();
     int64_t stop = seconds_after(start, options.seconds);
-    uint64_t bytes = tally.bytes;
+    uint64_t bytes = received_bytes;
     ping_probe_start(start);
     post_probe_start(start);
     publishers_start(stop);
@@ -192,7 +148,7 @@ int main(int argc, char **argv)
     printf("  \"seconds\": %.4f, \"window_seconds\": %.4f, \"window_deliveries\": %llu,\n", elapsed,
            (double)(stop - start) / 1e9, (unsigned long long)window_deliveries);
     printf("  \"posts\": %llu, \"deliveries\": %llu, \"received_bytes\": %llu,\n", (unsigned long long)posting.accepted,
-           (unsigned long long)tally.deliveries, (unsigned long long)(tally.bytes - bytes));
+           (unsigned long long)tally.deliveries, (unsigned long long)(received_bytes - bytes));
     printf("  \"posts_per_second\": %.2f, \"deliveries_per_second\": %.1f,\n", (double)posting.accepted / elapsed,
            (double)tally.deliveries / elapsed);
     printf("  \"server_cpu_seconds\": %.4f, \"server_cpu_share\": %.4f, \"load_cpu_share\": %.4f,\n", cpu_seconds,

@@ -1,9 +1,12 @@
 #define _GNU_SOURCE
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "load.h"
+#include "basics.h"
+#include "marker.h"
+#include "options.h"
 
 struct options options = {
     .path = "/graphql",

@@ -1,9 +1,13 @@
-/* The ping probe: a socket of its own, with no subscription, that asks at a fixed rate for a sign of life. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
 
-#include "load.h"
+#include "basics.h"
+#include "connection.h"
+#include "histogram.h"
+#include "options.h"
+#include "probe.h"
+#include "wire.h"
 
 static struct {
     struct connection connection;
@@ -100,7 +104,6 @@ void ping_probe_tick(int64_t now)
     probe.state = PINGED;
 }
 
-/* Ends the probe; a ping that is still unanswered counts with the time it has waited so far. */
 void ping_probe_stop(int64_t now)
 {
     if (probe.state == PINGED)

@@ -5,7 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "load.h"
+#include "basics.h"
+#include "connection.h"
+#include "histogram.h"
+#include "marker.h"
+#include "options.h"
+#include "publisher.h"
+#include "tally.h"
+#include "wire.h"
 
 struct publisher {
     struct connection connection;

@@ -1,27 +1,19 @@
-/* Subscribers: the handshake, and the counting of what arrives. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "load.h"
+#include "basics.h"
+#include "connection.h"
+#include "histogram.h"
+#include "marker.h"
+#include "options.h"
+#include "subscriber.h"
+#include "tally.h"
+#include "wire.h"
 
 struct subscriber *subscribers;
-struct channel channels[CHANNELS_MAX];
-struct tally tally;
 static int handshakes;
-
-/* Remembers the first thing that went wrong; printable characters only, so that it fits a JSON string. */
-void problem(const char *what, const char *data, size_t length)
-{
-    if (tally.first_problem[0])
-        return;
-    size_t at = (size_t)snprintf(tally.first_problem, sizeof tally.first_problem, "%s", what);
-    for (size_t i = 0; i < length && at < sizeof tally.first_problem - 1; i++)
-        if (data[i] >= ' ' && data[i] < 127)
-            tally.first_problem[at++] = data[i] == '"' || data[i] == '\\' ? '\'' : data[i];
-    tally.first_problem[at] = 0;
-}
 
 static void lose(struct subscriber *subscriber, const char *why, const char *data, size_t length)
 {
@@ -285,29 +277,10 @@ void subscribers_connect(void)
     }
 }
 
-/* Whether every subscriber has seen warm-up round `round` or a later one. */
 bool subscribers_warm(uint32_t round)
 {
     for (int i = 0; i < options.subscribers; i++)
         if (subscribers[i].state == LIVE && subscribers[i].warm_up < round)
             return false;
     return true;
-}
-
-uint64_t order_check(void)
-{
-    uint64_t violations = 0;
-    for (int c = 0; c < options.channels; c++) {
-        struct channel *channel = &channels[c];
-        uint32_t *seen = calloc((size_t)options.publishers + 1, sizeof *seen);
-        for (size_t i = 0; i < channel->length; i++) {
-            uint32_t publisher = (uint32_t)(channel->order[i] >> 32), count = (uint32_t)channel->order[i];
-            if (publisher >= (uint32_t)options.publishers || count != seen[publisher] + 1)
-                violations++;
-            if (publisher < (uint32_t)options.publishers)
-                seen[publisher] = count;
-        }
-        free(seen);
-    }
-    return violations;
 }

@@ -1,0 +1,31 @@
+/* What was posted, what was delivered, and what went wrong: subscribers and publishers write it, `main` reports it. */
+#ifndef TALLY_H
+#define TALLY_H
+#include <stddef.h>
+#include <stdint.h>
+#include "histogram.h"
+#include "options.h"
+
+struct channel {
+    uint64_t *order; /* publisher and count of each message, as the first subscriber to reach that place saw it */
+    size_t length, capacity;
+    uint32_t subscribers;
+    uint64_t accepted; /* posts that were answered with success */
+    uint32_t *counts;  /* by publisher: how many it has posted here */
+};
+extern struct channel channels[CHANNELS_MAX];
+
+struct tally {
+    uint64_t deliveries, expected, out_of_order, wrong_channel, unexpected;
+    int64_t last_delivery_ns;
+    int live, lost;
+    char first_problem[600];
+    struct histogram latency;
+};
+extern struct tally tally;
+/* Remembers the first thing that went wrong; printable characters only, so that it fits a JSON string. */
+void problem(const char *what, const char *data, size_t length);
+/* Compares the channels' orders with what the publishers posted; returns the number of violations. */
+uint64_t order_check(void);
+
+#endif
