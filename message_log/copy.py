@@ -17,12 +17,12 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from changes import ERASED_AUTHOR
 from errors import StartupError
+from message_log.database_url import dialect_of
 from message_log.dialect import Dialect
 from message_log.earlier import EarlierLog, is_earlier_log
 from message_log.migrate import migrate
 from message_log.repairs import Repairs
 from message_log.source import Row, Source, SourceChannel
-from message_log.sql import dialect_of
 from message_log.tables import changes, channels, growing, log_info, messages, revocations, totals
 
 Progress = Callable[[int, int], None]

@@ -10,11 +10,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from errors import StartupError, Unavailable
 from message_log.change_queries import ChangeQueries
 from message_log.committer import Committer
+from message_log.database_url import dialect_of
 from message_log.dialect import Dialect
 from message_log.protocol import LogListener
 from message_log.queries import Queries
 from message_log.readers import Readers
-from message_log.sql import PROBE_SECONDS, SqlMessageLog, _Parts, dialect_of
+from message_log.sql import PROBE_SECONDS, Parts, SqlMessageLog
 from message_log.sqlite import SqliteDialect
 from message_log.tables import log_info
 from message_log.writer import Writer
@@ -74,7 +75,7 @@ class ReadingLog(SqlMessageLog):
         engine, epoch, _ = await asyncio.to_thread(self._prepare)
         self._epoch = epoch
         timeout_seconds = self._limits.timeout_seconds
-        self._parts = _Parts(
+        self._parts = Parts(
             engine=engine,
             committer=Committer(self._dialect, engine, epoch=epoch, now=self._now),  # It never connects.
             hints=None,

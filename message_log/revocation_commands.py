@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from errors import BadUserInput, StartupError
 from message_log import revocations
-from message_log.sql import dialect_of
+from message_log.database_url import dialect_of
 from message_log.sqlite import SqliteDialect
 from messages import Revocation
 

@@ -3,36 +3,36 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from changes import ChangeDraft
-from errors import BadUserInput, IdempotencyConflict, LogDamaged, StartupError, Unavailable
+from errors import LogDamaged, StartupError, Unavailable
 from message_log import revocations
 from message_log.batch import to_microseconds
 from message_log.change_queries import ChangeQueries
 from message_log.committer import Committer
+from message_log.database_url import dialect_of
 from message_log.dialect import Dialect
+from message_log.draft_text import content_bytes
 from message_log.hints import Hints
 from message_log.migrate import migrate
-from message_log.postgresql import PostgresqlDialect
-from message_log.protocol import LOOK_AT_MAX, Appended, Commit, HistoryPage, LogListener, StoredPage
+from message_log.protocol import Appended, Commit, LogListener
 from message_log.queries import Queries, Stretch
 from message_log.readers import Readers
 from message_log.revocation_watch import RevocationWatch
 from message_log.revocations import RevocationSet
 from message_log.sql_changes import SqlChangeLog
-from message_log.sqlite import SqliteDialect
+from message_log.sql_reads import SqlReads
 from message_log.tables import log_info
 from message_log.taking_turns import TakingTurns
 from message_log.writer import Poster, Writer, WriterLimits
-from messages import ChannelHead, Draft, Message, MessageFilter, Revocation, Totals
+from messages import Draft, Revocation
 
 logger = logging.getLogger(__name__)
 
@@ -47,55 +47,9 @@ PROBE_SECONDS = 1.0
 PROVEN_SECONDS = 1.0
 """For how long a commit counts as proof that the next one would succeed."""
 
-_ARGUMENTS = {
-    "channel_id": "channelId",
-    "author": "author",
-    "lane": "lane",
-    "provider": "provider",
-    "idempotency_key": "idempotencyKey",
-    "content": "content",  # last: its size is what counts
-}
-_CHANGE_ARGUMENTS = {"channel_id": "id", "by": "author", "text": "content"}
-
-
-def content_bytes(draft: Draft | ChangeDraft) -> int:
-    """The size of a draft's text in UTF-8. Refuses what no database can hold, before it can spoil a batch."""
-    size = 0
-    for name, argument in (_ARGUMENTS if isinstance(draft, Draft) else _CHANGE_ARGUMENTS).items():
-        value = getattr(draft, name)
-        if value is None:
-            continue
-        try:
-            size = len(value) if value.isascii() else len(value.encode())
-        except UnicodeEncodeError:
-            raise BadUserInput(argument, "must not contain a lone surrogate") from None
-        if "\0" in value:
-            raise BadUserInput(argument, "must not contain the character NUL")
-    return size
-
-
-def dialect_of(url: str, notify_url: str | None = None) -> Dialect:
-    """What speaks to the database at `url`.
-
-    Raises:
-        StartupError: the URL cannot be read or names no database that is supported.
-    """
-    scheme = url.partition("://")[0]
-    if scheme in ("postgresql", "postgres"):
-        return PostgresqlDialect(url, notify_url)
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise StartupError("the database URL cannot be read; write sqlite:///path or postgresql://host/name") from None
-    if parsed.drivername != "sqlite":
-        raise StartupError(f"{scheme}:// is not supported; write sqlite:///path or postgresql://host/name")
-    if notify_url:
-        raise StartupError("RAQCOON_NOTIFY_URL is set, but the message log is a SQLite file: only PostgreSQL has hints")
-    return SqliteDialect(parsed)
-
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Parts:
     """What an open log consists of."""
 
     engine: Engine
@@ -112,7 +66,7 @@ class _Parts:
     watch: RevocationWatch
 
 
-class SqlMessageLog:
+class SqlMessageLog(SqlReads):
     """Implements `protocol.MessageLog`.
 
     Args:
@@ -139,7 +93,7 @@ class SqlMessageLog:
         self._limits = limits or WriterLimits()
         self._revoked = RevocationSet()
         self._revoking = TakingTurns(REVOKING_MAX)
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         self._epoch: str | None = None
         self._proof: asyncio.Task[None] | None = None
         self.changes = SqlChangeLog(self._ask_changes, lambda: self.epoch, exclusive=self._dialect.exclusive)
@@ -175,7 +129,7 @@ class SqlMessageLog:
             if hints is not None:
                 hints.announce(commit)
 
-        self._parts = _Parts(
+        self._parts = Parts(
             engine=engine,
             committer=committer,
             hints=hints,
@@ -251,112 +205,13 @@ class SqlMessageLog:
         async with self._revoking:
             return await parts.writer.run(work)
 
-    async def last_sequence(self, channel_id: str) -> int:
-        return await self._ask(lambda queries, connection: queries.last_sequence(connection, channel_id))
-
-    async def last_sequences(self, channel_ids: Collection[str]) -> dict[str, int]:
-        if not channel_ids:
-            return {}
-        wanted = list(channel_ids)
-        return await self._ask(lambda queries, connection: queries.last_sequences(connection, wanted))
-
-    async def read(self, channel_id: str, *, after: int, limit: int, max_bytes: int) -> list[Message]:
-        return await self._ask(
-            lambda queries, connection: queries.read(connection, channel_id, after, limit, max_bytes)
-        )
-
-    async def read_many(self, positions: Mapping[str, int], *, limit: int, max_bytes: int) -> dict[str, list[Message]]:
-        if not positions:
-            return {}
-        return await self._ask(lambda queries, connection: queries.read_many(connection, positions, limit, max_bytes))
-
-    async def history(
-        self,
-        channel_id: str,
-        *,
-        after: int | None = None,
-        before: int | None = None,
-        limit: int,
-        backwards: bool = False,
-        filter: MessageFilter | None = None,
-    ) -> HistoryPage:
-        return await self._ask(
-            lambda queries, connection: queries.history(
-                connection, channel_id, after or 0, before, limit, backwards, filter
-            )
-        )
-
-    async def page(
-        self,
-        channel_id: str,
-        *,
-        after: int | None = None,
-        before: int | None = None,
-        limit: int,
-        backwards: bool = False,
-        filter: MessageFilter | None = None,
-        look_at_max: int = LOOK_AT_MAX,
-    ) -> StoredPage:
-        return await self._ask(
-            lambda queries, connection: queries.page(
-                connection, channel_id, after, before, limit, backwards, filter, look_at_max
-            )
-        )
-
-    async def oldest_sequence(self, channel_id: str) -> int:
-        return await self._ask(lambda queries, connection: queries.oldest_sequence(connection, channel_id))
-
-    async def oldest_of_all(
-        self, *, limit: int, channel_ids: Collection[str] | None = None, after: Message | None = None
-    ) -> list[Message]:
-        wanted = None if channel_ids is None else list(channel_ids)
-        return await self._ask(lambda queries, connection: queries.oldest_of_all(connection, limit, wanted, after))
-
-    async def message(self, channel_id: str, sequence: int) -> Message | None:
-        return await self._ask(lambda queries, connection: queries.message(connection, channel_id, sequence))
-
-    async def repeated(self, draft: Draft) -> Message | None:
-        if draft.idempotency_key is None:
-            return None
-        found = await self._ask(lambda queries, connection: queries.repeated(connection, draft))
-        if found is None:
-            return None
-        message, same = found
-        if not same:
-            raise IdempotencyConflict
-        return message
-
-    async def posted_by(
-        self, author: str, *, after: tuple[str, int] | None, limit: int
-    ) -> tuple[list[tuple[str, int]], tuple[str, int] | None]:
-        return await self._ask(lambda queries, connection: queries.posted_by(connection, author, after, limit))
-
     async def take_name(self, author: str, channel_id: str, after: int, until: int) -> int:
         parts = self._open_parts()
         return await parts.writer.run(lambda: parts.committer.take_name(author, channel_id, after, until))
 
-    async def names_taken(self) -> int:
-        return await self._ask(lambda queries, connection: queries.names_taken(connection))
-
-    async def growing_since(self, moment: datetime, *, limit: int) -> list[tuple[str, int, int]]:
-        return await self._ask_changes(
-            lambda queries, connection: queries.growing_since(connection, to_microseconds(moment), limit)
-        )
-
     async def scrub(self) -> bool:
         parts = self._open_parts()
         return await parts.writer.run(parts.committer.scrub)
-
-    async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:
-        return await self._ask(lambda queries, connection: queries.channels(connection, after, limit))
-
-    async def totals(self, channel_ids: Collection[str] | None = None) -> Totals:
-        wanted = None if channel_ids is None else list(channel_ids)
-        return await self._ask(lambda queries, connection: queries.totals(connection, wanted))
-
-    async def stretches(self, *, after: str | None = None, limit: int) -> list[Stretch]:
-        """What is held of each channel, by code point order of their ids, ids > `after`, at most `limit`."""
-        return await self._ask(lambda queries, connection: queries.stretches(connection, after or "", limit))
 
     async def remove_before(self, channel_id: str, sequence: int, *, batch: int = 500) -> int:
         """Removes the messages of a channel below `sequence`, oldest first, and returns how many there were.
@@ -388,13 +243,10 @@ class SqlMessageLog:
 
     async def _remove_older(self, stretch: Stretch, moment: int, batch: int) -> int:
         removed = 0
-        while (first := await self._first_since(stretch, moment, batch)) > stretch.oldest_sequence:
+        while (first := await self.first_since(stretch, moment, batch)) > stretch.oldest_sequence:
             removed += await self.remove_before(stretch.channel_id, first, batch=batch)
             stretch = replace(stretch, oldest_sequence=first)
         return removed
-
-    async def _first_since(self, stretch: Stretch, moment: int, limit: int) -> int:
-        return await self._ask(lambda queries, connection: queries.first_since(connection, stretch, moment, limit))
 
     async def ready(self) -> bool:
         parts = self._parts
@@ -407,7 +259,7 @@ class SqlMessageLog:
             return False
         return True
 
-    async def _prove(self, parts: _Parts) -> None:
+    async def _prove(self, parts: Parts) -> None:
         """Makes sure that posts can be stored: a commit has succeeded a moment ago, or an empty commit succeeds now."""
         if time.monotonic() - parts.committer.committed_at < PROVEN_SECONDS:
             return
@@ -419,7 +271,7 @@ class SqlMessageLog:
             self._proof.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._proof)
 
-    def _open_parts(self) -> _Parts:
+    def _open_parts(self) -> Parts:
         if self._parts is None:
             raise Unavailable("The message log is closed.")
         return self._parts
@@ -473,7 +325,7 @@ class SqlMessageLog:
             raise
         return engine, epoch, scrubbed
 
-    def _let_go(self, parts: _Parts) -> None:
+    def _let_go(self, parts: Parts) -> None:
         parts.committer.close()
         parts.engine.dispose()
         self._dialect.release()

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 from changes import ChangeDraft
 from errors import StartupError, Unavailable
+from message_log.draft_text import content_bytes
 from message_log.protocol import Appended, LogListener
 from message_log.reading import ReadingLog
-from message_log.sql import PROBE_SECONDS, SqlMessageLog, content_bytes
+from message_log.sql import PROBE_SECONDS, SqlMessageLog
 from message_log.writer import WriterLimits
 from messages import Draft, Revocation
 from workers.frames import Hello, NotAFrame, result

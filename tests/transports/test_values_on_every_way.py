@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import insert
 
 from delivery.hubs import Hubs
-from message_log.sql import SqlMessageLog, dialect_of
+from message_log.database_url import dialect_of
+from message_log.sql import SqlMessageLog
 from message_log.tables import channels
 from messages import SEQUENCE_MAX, encode_cursor
 from resolvers.chat import Chat
