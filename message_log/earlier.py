@@ -1,4 +1,4 @@
-"""Reads the log of the earlier server: one SQLite table without sequences, whose order is its `id`.
+"""Reads the log of the earlier server: one SQLite table without sequences, ordered by its `id`.
 
 `messages(id, channel_id, author, content, timestamp, lane, provider, token_count)`.
 """
@@ -18,7 +18,7 @@ from messages import TOKEN_COUNT_MAX
 
 _COLUMNS = "id, channel_id, author, content, timestamp, lane, provider, token_count"
 _MILLISECONDS_FROM = 1e11
-"""A number above this is a time in milliseconds: as seconds it would lie 3,000 years ahead."""
+"""A number above this is a time in milliseconds: as seconds it would be 3,000 years in the future."""
 
 
 def is_earlier_log(path: Path) -> bool:
@@ -36,8 +36,8 @@ def is_earlier_log(path: Path) -> bool:
 class EarlierLog:
     """The earlier server's file, opened for reading only.
 
-    Each channel's messages get the sequences 1, 2, 3 … in the order of their ids. The epoch is made of the file's first
-    message: copying the same file again, when the first time was interrupted, goes on where it stopped.
+    The messages of each channel get the sequences 1, 2, 3 … in the order of their ids. The epoch is made of the file's
+    first message. So when a copy was interrupted and is run again, it goes on where it stopped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class EarlierLog:
         (others,) = self._connection.execute(
             "SELECT count(*) FROM (SELECT 1 FROM messages WHERE typeof(channel_id) <> 'text' LIMIT 1)"
         ).fetchone()
-        # The plain column can use an index that the file may have.
+        # With the plain column, SQLite can use an index that the file may have.
         self._channel = "coalesce(CAST(channel_id AS TEXT), '')" if others else "channel_id"
         self.epoch = uuid.uuid5(uuid.NAMESPACE_OID, repr(first)).hex
 
@@ -63,10 +63,10 @@ class EarlierLog:
         return int(count)
 
     def revocations(self) -> list[Row]:
-        return []  # It knew nobody by name.
+        return []  # The earlier server had no authentication, so it had no revocations.
 
     def channels(self) -> Iterator[SourceChannel]:
-        # A channel that is null is the one without a name.
+        # A channel that is null counts as the channel without a name.
         statement = f"SELECT {self._channel}, count(*) FROM messages GROUP BY 1"
         for channel_id, count in self._connection.execute(statement).fetchall():
             yield SourceChannel(channel_id, int(count), self._totals(channel_id))
@@ -121,8 +121,8 @@ class EarlierLog:
         ]
 
     def _microseconds(self, id_: Any, timestamp: Any) -> int:
-        """A timestamp as the earlier server may have stored it: ISO 8601 (UTC unless it says otherwise), or a Unix time
-        in seconds or milliseconds."""
+        """A timestamp in any form that the earlier server may have stored: ISO 8601 (UTC if it has no offset), or a
+        Unix time in seconds or milliseconds."""
         try:
             if isinstance(timestamp, int | float):
                 microseconds = round(timestamp * (1_000 if timestamp > _MILLISECONDS_FROM else 1_000_000))
@@ -130,7 +130,7 @@ class EarlierLog:
                 return microseconds
             moment = datetime.fromisoformat(timestamp)
             microseconds = to_microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-            from_microseconds(microseconds)  # An offset may lead beyond the first or the last year.
+            from_microseconds(microseconds)  # With its offset it may lie before the first or after the last year.
             return microseconds
         except (TypeError, ValueError, OverflowError):
             raise StartupError(f"{self.location}: message {id_} has an unreadable timestamp: {timestamp!r}") from None
@@ -138,7 +138,7 @@ class EarlierLog:
 
 def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-    # SQLite does not look at what a text holds: bytes that are no UTF-8 are kept apart as lone surrogates.
+    # SQLite does not check texts. Bytes that are not UTF-8 are read as lone surrogates, so that they stay different.
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
     return connection
 

@@ -1,28 +1,29 @@
 """The log in PostgreSQL: any number of servers share it.
 
-**Order.** A transaction locks the counter row of each of its channels, in the order of their ids, and keeps it until
-it ends. So the sequences of a channel are handed out one transaction at a time, commit order is sequence order, and
-two servers never wait for each other in a circle.
+**Order.** A transaction locks the counter row of each of its channels, in the order of their ids, and keeps the locks
+until it ends. So only one transaction at a time gives out sequences of a channel, commit order is sequence order, and
+two servers never wait for each other in a circle (a deadlock).
 
-**Round trips.** A batch takes two: what must be known (the counters, and messages held under the same idempotency
-keys), then everything that is written, and COMMIT. Both go out as pipelines. The key look-up is a statement of its own
-after the one that locks: under READ COMMITTED only a later statement sees what the last holder of the lock committed.
+**Round trips.** A batch takes two. The first reads what must be known: the counters, and the messages that are held
+under the same idempotency keys. The second sends everything that is written, and COMMIT. Both are sent as pipelines.
+The keys are looked up by a statement of their own, after the one that locks: under READ COMMITTED only a later
+statement sees what the previous holder of the lock has committed.
 
-**Unknown outcomes.** A connection lost after COMMIT was sent leaves the outcome open. Each process has one row in
-`writers`, and the first thing each of its transactions does is to write its own number there. The answer to the first
-round trip proves that the transaction holds that row; so whoever locks the row later, on a new connection, has waited
-for the transaction's end, and the number in the row says how it ended. If it was committed, its sequences are known
-already; if not, it never will be, and the batch is tried again. (An inserted row per transaction would do the same,
-but thousands a second would have to be pruned.)
+**Unknown outcomes.** If a connection is lost after COMMIT was sent, the outcome is unknown. Each process has one row in
+`writers`, and each of its transactions first writes its own number there. The answer to the first round trip proves
+that the transaction holds that row. So whoever locks the row later, on a new connection, has waited for the end of the
+transaction, and the number in the row says how it ended. If it was committed, its sequences are known already. If not,
+it never will be, and the batch is tried again. (A new row for each transaction would work too, but then thousands of
+rows a second would have to be removed.)
 
 **Time limits.** Every wait ends: for a lock, a statement, a connection, a peer that is gone (keepalives and
-`tcp_user_timeout`); and a server that stalls in the middle of a transaction is thrown out of it, so that it cannot
-hold a channel. On a connection of its own they are the session's. Where a pooler stands between, a session belongs to
-whoever comes next: then each transaction that writes sets them for itself, nothing is prepared, and hints need an
+`tcp_user_timeout`). And when a server stalls in the middle of a transaction, PostgreSQL ends it, so that it cannot
+block a channel. On a direct connection these limits are set for the session. Behind a pooler, a session may serve
+another client next. Then each transaction that writes sets them for itself, no statement is prepared, and hints need an
 address of their own, since LISTEN belongs to a session.
 
-**Fail-over.** Of several hosts a connection goes to the one that takes writes. One that stops taking them without
-closing its connections counts as lost.
+**Fail-over.** If the URL names several hosts, connections go to the one that accepts writes. When a host stops
+accepting them without closing its connections, these count as lost.
 """
 
 import logging
@@ -73,7 +74,7 @@ _MIGRATION_LOCK = 0x7261_7163_6F6F_6E00  # "raqcoon", as a number: advisory lock
 _FORGET_WRITERS = """
 DELETE FROM writers WHERE seen_at < (extract(epoch FROM clock_timestamp() - interval '1 day') * 1000000)::bigint
 """
-# A physical copy, and so a standby that takes over, has the same.
+# A physical copy has the same identity, and so has a standby that takes over.
 _IDENTITY = "SELECT d.oid, 'channels'::regclass::oid FROM pg_database AS d WHERE d.datname = current_database()"
 _SYSTEM = "SELECT system_identifier FROM pg_control_system()"
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
@@ -90,7 +91,7 @@ INSERT INTO channels (channel_id, last_sequence) SELECT * FROM unnest(%s::text[]
 ON CONFLICT (channel_id) DO UPDATE SET last_sequence = channels.last_sequence + excluded.last_sequence
 RETURNING channel_id, last_sequence
 """
-# LATERAL with LIMIT keeps the planner to one index look-up a key, whatever it believes of the table's size.
+# LATERAL with LIMIT makes the planner use one index look-up for each key, whatever size it expects the table to have.
 _EARLIER = """
 SELECT m.channel_id, m.author, m.idempotency_key, m.sequence, m.content, m.lane, m.provider, m.token_count, m.timestamp,
     m.revision, m.complete, m.edited_at, m.erased_at, m.posted_digest
@@ -142,10 +143,10 @@ class PostgresqlDialect:
         self._changing = Changing(_rows)
 
     def claim(self) -> None:
-        """Nothing: the database is there to be shared."""
+        """Does nothing: several servers may use the database."""
 
     def release(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def engine(self, connections: int) -> Engine:
         return create_engine(
@@ -155,7 +156,7 @@ class PostgresqlDialect:
             pool_size=connections,
             max_overflow=0,
             pool_reset_on_return=None,
-            hide_parameters=True,  # what fails is logged; who posted what is not
+            hide_parameters=True,  # failures are logged, but not who posted what
         )
 
     def begin_migration(self, connection: Connection) -> None:
@@ -168,7 +169,7 @@ class PostgresqlDialect:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
 
     def tidy(self, connection: Connection) -> None:
-        # A process that is alive and silent for a day signs anew with its next commit.
+        # A process that is alive but has not committed for a day inserts its row again with its next commit.
         connection.exec_driver_sql(_FORGET_WRITERS)
 
     def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
@@ -218,7 +219,7 @@ class PostgresqlDialect:
                     changed, remember = self._changing.run(execute, changes, timestamp, epoch)
                     batch = merged(drafts, planned, changed.outcomes, changed.changes)
                 else:
-                    batch = planned  # from here on the server may have been told to commit
+                    batch = planned  # from now on PostgreSQL may have been told to commit
                 self._write(connection, planned, rows, posts, heads)
                 growing = [message for message in planned.messages if not message.complete]
                 if growing:
@@ -243,7 +244,8 @@ class PostgresqlDialect:
     ) -> tuple[dict[str, int], dict[Key, Named]]:
         counted = Counter(draft.channel_id for draft in posts)
         if changes:
-            # A channel is never removed: one that is there now can be locked, in its turn, by raising it by nothing.
+            # Channels are never removed. So a channel that exists now can be locked, in its place of the order, by
+            # adding 0 to its counter.
             wanted = list({draft.channel_id for draft in changes})
             for (channel_id,) in connection.execute(_KNOWN_CHANNELS, (wanted,)).fetchall():
                 counted[channel_id] += 0
@@ -268,7 +270,7 @@ class PostgresqlDialect:
         return heads, self._changing.named(execute, found.fetchall(), epoch)
 
     def scrub(self, driver: DBAPIConnection) -> bool:
-        """Do nothing: docs/changes.md tells operators what vacuum leaves behind."""
+        """Does nothing: docs/changes.md tells operators what vacuum leaves behind."""
         return True
 
     @staticmethod
@@ -291,12 +293,13 @@ class PostgresqlDialect:
         connection.execute(_OF_TRANSACTION)
         row = connection.execute(_SETTLE, (self._writer_id,)).fetchone()
         connection.execute("COMMIT")
-        # It was locked in a transaction that is committed now: where commits wait for a standby, that of the one in
-        # doubt, which came before, has got there too.
+        # The row was locked in a transaction that is committed now. If commits wait for a standby, the earlier commit
+        # that is in doubt has reached the standby too.
         return row is not None and row[0] == commit
 
     def prove(self, driver: DBAPIConnection) -> None:
-        # Writes nothing before the first commit of this process, and is refused by a server that takes no writes.
+        # Before the first commit of this process it changes no row. A server that accepts no writes refuses it all the
+        # same.
         cast(Driver, driver).execute(_BE_SEEN, (self._writer_id,))
 
     def damaged(self, error: object) -> bool:
@@ -316,7 +319,7 @@ class PostgresqlDialect:
 
     def identify(self, connection: Connection) -> str:
         parts = [*connection.exec_driver_sql(_IDENTITY).one()]
-        with suppress(DBAPIError):  # What is only like PostgreSQL may not have it; oids tell nearly as much.
+        with suppress(DBAPIError):  # Only PostgreSQL itself surely has it; the oids tell nearly as much.
             parts.insert(0, connection.exec_driver_sql(_SYSTEM).scalar())
         return ".".join(map(str, parts))
 
@@ -329,7 +332,7 @@ class PostgresqlDialect:
             )
 
         def connect() -> Awaitable[psycopg.AsyncConnection[Any]]:
-            # What is prepared could be lost behind a pooler, and there is little to gain.
+            # Behind a pooler prepared statements could be lost, and here they would save little.
             return psycopg.AsyncConnection.connect(**self._notify_arguments, prepare_threshold=None)
 
         return Hints(connect, listener, epoch=epoch, identity=identity)
@@ -339,7 +342,7 @@ class PostgresqlDialect:
         try:
             self._pooled = _is_pooled(connection)
             if self._pooled:
-                connection.prepare_threshold = None  # What one transaction prepares, the next one may not find.
+                connection.prepare_threshold = None  # The next transaction may have another session.
             else:
                 connection.execute(_OF_SESSION)
         except BaseException:
@@ -349,16 +352,16 @@ class PostgresqlDialect:
 
 
 def _is_pooled(connection: Driver) -> bool:
-    """Whether a pooler stands between, so that another transaction may be run by another session.
+    """Whether there is a pooler in between, so that the next transaction may be run by another session.
 
-    A server says at the start which process serves the connection; a pooler says something of its own.
+    PostgreSQL says at the start which process serves the connection; a pooler tells another number.
     """
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return row is None or row[0] != connection.info.backend_pid
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Rows as one array a column, which is how `unnest` takes them."""
+    """The rows as one array for each column, as `unnest` needs them."""
     return [list(column) for column in zip(*rows, strict=True)]
 
 
@@ -372,10 +375,10 @@ def _message_rows(batch: Batch, microseconds: int) -> str:
 
 
 def _ended_session(error: psycopg.Error) -> bool:
-    """Whether the session is over, or in a state that only a new one gets out of.
+    """Whether the session has ended, or can only be replaced by a new one.
 
-    An error that carries no SQLSTATE comes from this side of the connection and says nothing of the transaction; one
-    that is FATAL ended the session, though the socket may not show it yet. Any other is the server's "no".
+    An error without a SQLSTATE comes from this side of the connection and says nothing about the transaction. A FATAL
+    error has ended the session, although the socket may not show it yet. Any other error is a refusal by the server.
     """
     if error.sqlstate is None:
         return not isinstance(error, psycopg.DataError)  # refused by the driver, before it was sent

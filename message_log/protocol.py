@@ -1,17 +1,17 @@
-"""What a message log promises. Everything above this room is written against this page alone.
+"""What a message log promises. Everything above this room relies on this page alone.
 
 Ordering. In each channel, sequences are 1, 2, 3 … without gaps, and commit order is sequence order: whoever reads
-sequence N can read every sequence below N that retention has not removed. Across channels nothing is promised.
+sequence N can read every sequence below N that retention has not removed. Between channels no order is promised.
 
 Durability. `append` returns after the commit. What it returned survives `kill -9` and power loss.
 
-Publishing. After each commit of this process the listener's `committed` is called once on the event loop, before any
-of the posts in that commit is acknowledged, with what is new in commit order. What other processes commit is told by
+Publishing. After each commit of this process the listener's `committed` is called once on the event loop, with what is
+new in commit order, before any of the posts in that commit is acknowledged. What other processes commit is told by
 `heard` and `hinted` at any time: late, twice, in any order or never. What was heard is true, but what precedes it may
-not have come; a hint is only a reason to look.
+not have been told yet. A hint is only a reason to read the log.
 
-Two logs of one kind. A channel has messages, and beside them the changes of its messages: both are an `EntryLog`, a
-change is committed together with what it changes, and what is said above holds for both.
+Two logs of one kind. A channel has messages, and also the changes of its messages. Both are an `EntryLog`. A change is
+committed together with what it changes, and everything above holds for both.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +24,8 @@ from messages import ChannelHead, Draft, Message, MessageFilter, Revocation, Tot
 
 
 class Entry(Protocol):
-    """What stands at one place of a log of entries. Never mutated; it may be stated anew, in another edition."""
+    """What a log has at one place: a message or a change. The object is never mutated. When it changes in the log, it
+    is stated anew: a new object with another edition takes its place."""
 
     @property
     def channel_id(self) -> str: ...
@@ -35,7 +36,7 @@ class Entry(Protocol):
 
     @property
     def edition(self) -> int:
-        """Raised whenever the entry is stated anew."""
+        """Incremented whenever the entry is stated anew."""
 
     @property
     def timestamp(self) -> datetime:
@@ -43,7 +44,7 @@ class Entry(Protocol):
 
     @property
     def cursor(self) -> str:
-        """Its position: everything after it follows."""
+        """Its position, after which a client can resume."""
 
     @property
     def size_bytes(self) -> int:
@@ -51,14 +52,14 @@ class Entry(Protocol):
 
     @property
     def text_bytes(self) -> int:
-        """Its text in bytes of UTF-8: what `EntryLog.read` counts."""
+        """The length of its text in bytes of UTF-8, which `EntryLog.read` counts."""
 
 
 class EntryLog(Protocol):
-    """A durable, ordered store of the entries of many channels: what delivering needs to know of a log.
+    """A durable, ordered store of the entries of many channels: what the delivery engine needs to know of a log.
 
-    Every coroutine may raise `errors.Unavailable`; each gives up by itself within a few seconds. Where what is stored
-    cannot be read, and asking again would not help, it raises `errors.LogDamaged`.
+    Every coroutine may raise `errors.Unavailable`; each gives up by itself within a few seconds. If what is stored
+    cannot be read, and a repeat would not help, it raises `errors.LogDamaged`.
     """
 
     @property
@@ -70,10 +71,10 @@ class EntryLog(Protocol):
         """True when no other process can append: what this one committed is all there is."""
 
     async def last_sequence(self, channel_id: str) -> int:
-        """The channel's head as committed now, 0 while there is no entry."""
+        """The channel's newest sequence as committed now; 0 while there is no entry."""
 
     async def last_sequences(self, channel_ids: Collection[str]) -> dict[str, int]:
-        """The heads of many channels by one query; channels without an entry are left out."""
+        """The newest sequences of many channels by one query. Channels without an entry are left out."""
 
     async def read(self, channel_id: str, *, after: int, limit: int, max_bytes: int) -> Sequence[Entry]:
         """What follows position `after`: sequence > `after`, ascending, at most `limit` entries.
@@ -91,7 +92,7 @@ class EntryLog(Protocol):
         """
 
     async def oldest_sequence(self, channel_id: str) -> int:
-        """The sequence of the oldest entry still held; the head + 1 when none is."""
+        """The sequence of the oldest entry that is still held; if there is none, the newest sequence + 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,10 @@ class Commit:
 
 
 class LogListener(Protocol):
-    """Who wants to know what was committed. All methods are synchronous, quick and never raise."""
+    """Whoever wants to know what was committed. All methods are synchronous, quick and never raise."""
 
     def committed(self, commit: Commit) -> None:
-        """What one commit of this process has added; never nothing."""
+        """What one commit of this process has added; it is never empty."""
 
     def hinted(self, channel_id: str, sequence: int) -> None:
         """Another process has committed messages of `channel_id` up to `sequence`, or so it says."""
@@ -115,23 +116,23 @@ class LogListener(Protocol):
         """Another process has committed changes in `channel_id` up to `sequence`, or so it says."""
 
     def heard(self, commit: Commit) -> None:
-        """What another process has committed to this log, or a part of it, as it was then. May have been changed since,
-        and the change may have been told already."""
+        """What another process has committed to this log, or a part of that, as it was then. It may have been changed
+        since, and the change may have been told already."""
 
     def misheard(self) -> None:
-        """Something was said that is not of this log, or is garbage. It was dropped."""
+        """A hint came that is about another log, or cannot be read. It was dropped."""
 
     def missed(self) -> None:
-        """What told of commits was away for a while: any channel may have moved. The log has everything."""
+        """The source of hints was lost for a while: any channel may have new entries. The log has everything."""
 
     def revoked(self, revocations: Sequence[Revocation]) -> None:
-        """These are newly in force, by whomever. `MessageLog.revoked` knows them already."""
+        """These are newly in force, whoever has revoked. `MessageLog.revoked` knows them already."""
 
 
 class Revoked(Protocol):
     """The revocations in force, as this process knows them: looked up in memory, by any thread.
 
-    What this process revokes it knows before that is acknowledged; what another one revokes, within a second.
+    This process knows its own revocations before they are acknowledged, and those of other processes within a second.
     """
 
     def forbids(self, author: str | None, channel_id: str | None) -> bool:
@@ -141,15 +142,15 @@ class Revoked(Protocol):
         """
 
     def concerns(self, author: str | None) -> bool:
-        """Whether anything of this author's was revoked: a channel, or all of them."""
+        """Whether any access of this author was revoked: to a channel, or to all of them."""
 
     def listed(self) -> Sequence[Revocation]:
-        """Those in force now, by (author, channel); what holds for every channel comes first."""
+        """Those in force now, by (author, channel). Of an author, the one for every channel comes first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of a draft. `created` is False when its idempotency key named an earlier message."""
+    """The outcome of a draft. `created` is False when its idempotency key named an earlier message."""
 
     message: Message
     created: bool
@@ -157,11 +158,11 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """A stretch of a channel's history, ascending, and how far the search for it looked.
+    """A stretch of a channel's history, ascending, and how far the search for it went.
 
-    `stopped_at` is the sequence of the last message looked at in the direction of travel, or None when there was
-    nothing to look at. `exhausted` is True when nothing lies beyond it within the range asked for. `looked_at` is how
-    many messages a filter was tried on.
+    `stopped_at` is the sequence of the last message that the search looked at, or None when there was nothing to look
+    at. `exhausted` is True when nothing follows it within the range that was asked for. `looked_at` is the number of
+    messages that were compared with a filter.
     """
 
     messages: list[Message]
@@ -171,7 +172,7 @@ class HistoryPage:
 
 
 TOTALS_NAMES_MAX = 1_000
-"""Providers, and lanes, that totals tell apart."""
+"""How many providers, and how many lanes, totals list."""
 LOOK_AT_MAX = 10_000
 """How many messages a filtered page of history looks at."""
 
@@ -180,8 +181,9 @@ LOOK_AT_MAX = 10_000
 class StoredPage:
     """A page of history, and the channel's ends around it, read together.
 
-    `head` was read before `found`. `bounds` are the channel's oldest sequence that is held and its head, read after
-    it: what retention removes in between is noticed, not lost. They are None where the page needs neither.
+    `head` was read before `found`. `bounds` are the oldest sequence that the channel holds, and its head; they were
+    read after `found`, so that it is noticed when retention has removed something in between. They are None if the page
+    needs neither.
     """
 
     head: int
@@ -206,7 +208,7 @@ class MessageLog(Protocol):
 
     @property
     def location(self) -> str:
-        """Where the log lies, for people: a path or an address without credentials."""
+        """Where the log is, for people: a path, or an address without credentials."""
 
     @property
     def changes(self) -> EntryLog:
@@ -220,24 +222,24 @@ class MessageLog(Protocol):
         """
 
     async def close(self) -> None:
-        """Finishes the appends under way, then lets go of every connection and thread. Idempotent."""
+        """Finishes the appends under way, then closes every connection and ends every thread. Idempotent."""
 
     async def append(self, draft: Draft) -> Appended:
         """Stores a draft and gives it the next sequence of its channel.
 
         Raises:
             Forbidden: the access of its author or its sender was revoked before the commit began. Nothing was stored.
-            IdempotencyConflict: its key names an earlier message that says something else. Nothing was stored.
+            IdempotencyConflict: its key names an earlier message with other content. Nothing was stored.
             Unavailable: the outcome is unknown; a retry with the same idempotency key settles it.
         """
 
     @property
     def revoked(self) -> Revoked:
-        """Whose access was taken away, known as soon as the log is open."""
+        """Whose access is revoked. It is known as soon as the log is open."""
 
     async def revoke(self, revocation: Revocation) -> None:
-        """Stores a revocation, in place of an earlier one of the same author and channel. When it returns, it is in
-        force in this process, and the listener has been told.
+        """Stores a revocation, which replaces an earlier one of the same author and channel. When this returns, it is
+        in force in this process, and the listener has been told.
 
         Raises:
             BadUserInput: too many are in force already.
@@ -245,20 +247,20 @@ class MessageLog(Protocol):
         """
 
     async def restore(self, author: str, channel_id: str | None) -> bool:
-        """Takes a revocation back; False where there was none of exactly this author and channel in force.
+        """Takes a revocation back. False if none of exactly this author and channel was in force.
 
         Raises:
             Unavailable: the outcome is unknown. It may be repeated.
         """
 
     async def change(self, draft: ChangeDraft) -> Appended:
-        """Changes a message, and says what it is now. `created` is False where there was nothing to change: a piece
-        that came again, a completed message to be completed, an erased one to be erased.
+        """Changes a message, and returns it as it is now. `created` is False if there was nothing to change: the piece
+        was appended before, or the message was completed or erased already.
 
         Raises:
             BadUserInput: no such message is held (`id`), it was erased (`id`), or it would grow too long (`piece`).
-            Forbidden: it is another author's, and the draft says that they may not.
-            RevisionConflict, MessageComplete: the message is not what the caller took it for.
+            Forbidden: another author wrote it, and the draft does not allow for that.
+            RevisionConflict, MessageComplete: the message has another state than the caller believed.
             Unavailable: the outcome is unknown; a retry settles it.
         """
 
@@ -268,24 +270,25 @@ class MessageLog(Protocol):
     async def posted_by(
         self, author: str, *, after: tuple[str, int] | None, limit: int
     ) -> tuple[list[tuple[str, int]], tuple[str, int] | None]:
-        """Which of the `limit` messages that follow a place (channel, sequence), over all channels, an author has
-        posted; and the place of the last one looked at, None when there was none left."""
+        """Looks at the `limit` messages that follow a place (channel, sequence), over all channels. Returns the places
+        of those that the author has posted, and the place of the last one looked at, or None when none is left."""
 
     async def take_name(self, author: str, channel_id: str, after: int, until: int) -> int:
-        """Takes an author's name from the changes of a channel with `after` < sequence <= `until`; says how many."""
+        """Removes an author's name from the changes of a channel with `after` < sequence <= `until`. Returns from how
+        many."""
 
     async def names_taken(self) -> int:
-        """A counter that rises, in the same transaction, when `take_name` has taken a name anywhere."""
+        """A counter that `take_name` increments in the same transaction when it removes a name."""
 
     async def scrub(self) -> bool:
-        """Overwrites what was erased in the log's files, where it could not be done at once because readers were in
-        the way. False: they still are."""
+        """Overwrites in the log's files what was erased, if that could not be done at once because readers were in the
+        way. False: they still are."""
 
     async def last_sequence(self, channel_id: str) -> int:
-        """The channel's head as committed now, 0 while nothing was posted."""
+        """The channel's newest sequence as committed now; 0 while nothing was posted."""
 
     async def last_sequences(self, channel_ids: Collection[str]) -> dict[str, int]:
-        """The heads of many channels by one query; channels nobody posted to are left out."""
+        """The newest sequences of many channels by one query. Channels that nobody posted to are left out."""
 
     async def read(self, channel_id: str, *, after: int, limit: int, max_bytes: int) -> list[Message]:
         """What follows position `after`: sequence > `after`, ascending, at most `limit` messages.
@@ -326,28 +329,30 @@ class MessageLog(Protocol):
         filter: MessageFilter | None = None,
         look_at_max: int = LOOK_AT_MAX,
     ) -> StoredPage:
-        """`history`, and the channel's ends around it, by one reader in one go. `limit` 0 looks at nothing.
+        """`history`, and the oldest and newest sequence of the channel, read together by one reader. With `limit` 0 no
+        message is looked at.
 
-        The bounds are read where there is an `after` or `before`, or `limit` is 0.
+        The bounds are read if there is an `after` or `before`, or if `limit` is 0.
         """
 
     async def oldest_sequence(self, channel_id: str) -> int:
-        """The sequence of the oldest message still held; the head + 1 when none is."""
+        """The sequence of the oldest message that is still held; if there is none, the newest sequence + 1."""
 
     async def oldest_of_all(
         self, *, limit: int, channel_ids: Collection[str] | None = None, after: Message | None = None
     ) -> list[Message]:
-        """The oldest messages of all channels, or of those named, by (timestamp, channel_id, sequence); with `after`,
-        of those that follow it in this order.
+        """The oldest messages of all channels, or of those named, by (timestamp, channel_id, sequence). With `after`,
+        only those that follow it in this order.
 
-        At most `limit`. Over named channels the time it takes grows with what they and their neighbours hold.
+        At most `limit`. For named channels the time grows with the number of messages in them and in channels whose
+        messages have the same times.
         """
 
     async def message(self, channel_id: str, sequence: int) -> Message | None:
         """One message, or None when it was never posted or is no longer held."""
 
     async def repeated(self, draft: Draft) -> Message | None:
-        """The message that a draft's idempotency key names, as it stands, or None while it names none.
+        """The message that a draft's idempotency key names, as it is now, or None while the key names none.
 
         Raises:
             IdempotencyConflict: something else was posted under that key.
@@ -357,10 +362,10 @@ class MessageLog(Protocol):
         """Channels that were posted to, by code point order of their ids, ids > `after`, at most `limit`."""
 
     async def totals(self, channel_ids: Collection[str] | None = None) -> Totals:
-        """Totals over all channels, or over those named. Never counts the messages themselves.
+        """Totals over all channels, or over those named. They are kept up to date, not counted when asked for.
 
-        Of providers and of lanes, the `TOTALS_NAMES_MAX` with the most messages.
+        Of providers and of lanes, the `TOTALS_NAMES_MAX` with the most messages are listed.
         """
 
     async def ready(self) -> bool:
-        """Whether the log answers now (it is asked, within a second). Never raises."""
+        """Whether the log can store posts now. It is tried, within about a second. Never raises."""

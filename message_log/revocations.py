@@ -1,7 +1,8 @@
-"""Whose access was taken away: stored with the log, held in memory by every process, and never asked for by a query.
+"""Whose access is revoked. The list is stored with the log, and every process holds it in memory, so a check needs no
+query.
 
-A counter in `log_info` is raised by every change. Each process compares it a few times a second and reads the list anew
-when it has moved, so a change acts everywhere whether or not anybody was told of it.
+Every change increments a counter in `log_info`. Each process compares it a few times a second, and reads the list again
+when it has changed. So a change acts everywhere, whether or not anybody was told of it.
 """
 
 import time
@@ -20,9 +21,10 @@ from message_log.tables import log_info, revocations
 from messages import Draft, Revocation
 
 REVOCATIONS_MAX = 10_000
-"""Revocations in force at once. All of them are held in memory by every process, and read anew at each change."""
+"""Revocations in force at the same time. Every process holds all of them in memory, and reads them again after each
+change."""
 _EVERY = ""
-"""Stands for every channel in the table: no channel has an empty id, and a key takes no null."""
+"""Stands for every channel in the table: no channel has an empty id, and a primary key may not be null."""
 
 
 class RevocationSet:
@@ -34,7 +36,7 @@ class RevocationSet:
         self._version = 0
         self._held: dict[tuple[str, str], Revocation] = {}
         self._ends: dict[str, dict[str | None, float]] = {}
-        """By author and channel, until when. Both are replaced whole, so that whoever asks needs no lock."""
+        """By author and channel, until when. Both dicts are always replaced as a whole, so reading needs no lock."""
 
     def __bool__(self) -> bool:
         return bool(self._ends)
@@ -48,13 +50,12 @@ class RevocationSet:
         return ends.get(None, 0.0) > now or (channel_id is not None and ends.get(channel_id, 0.0) > now)
 
     def concerns(self, author: str | None) -> bool:
-        """Whether anything of this author's was revoked: a channel, or all of them."""
+        """Whether any access of this author was revoked: to a channel, or to all of them."""
         ends = self._ends.get(author) if author is not None else None
         return ends is not None and max(ends.values()) > self._clock()
 
     def forbids_post(self, draft: Draft | ChangeDraft) -> bool:
-        """Whether a post or change may not be stored: neither its author nor whoever sent it may have been thrown
-        out."""
+        """Whether a post or change may not be stored, because the access of its author or of its sender is revoked."""
         if not self._ends:
             return False
         if isinstance(draft, ChangeDraft):
@@ -64,7 +65,7 @@ class RevocationSet:
         )
 
     def listed(self) -> list[Revocation]:
-        """Those in force now, by (author, channel); what holds for every channel comes first."""
+        """Those in force now, by (author, channel). Of an author, the one for every channel comes first."""
         now = datetime.fromtimestamp(self._clock(), UTC)
         held = self._held
         return [held[key] for key in sorted(held) if _holds(held[key], now)]
@@ -72,7 +73,7 @@ class RevocationSet:
     def replace(self, version: int, listed: Iterable[Revocation]) -> list[Revocation]:
         """Takes over what the log held at `version`, and returns those that were not in force here before.
 
-        A version that is older than what is known already changes nothing: it was read before a change of our own.
+        An older version than the known one changes nothing: it was read before a change by this process.
         """
         with self._lock:
             if version < self._version:
@@ -90,7 +91,7 @@ class RevocationSet:
             ]
 
     def add(self, version: int, revocation: Revocation) -> list[Revocation]:
-        """Takes over a change of our own; returns what is newly in force. Cheap, however many there are."""
+        """Takes over a change by this process. Returns what is newly in force. It is cheap, however many there are."""
         with self._lock:
             known = self.forbids(revocation.author, revocation.channel_id)
             ends = {**self._ends.get(revocation.author, {}), revocation.channel_id: _end(revocation)}
@@ -100,7 +101,7 @@ class RevocationSet:
             return [] if known else [revocation]
 
     def discard(self, version: int, author: str, channel_id: str | None) -> None:
-        """Takes over a change of our own."""
+        """Takes over a change by this process: a revocation was taken back."""
         with self._lock:
             self._version = max(version, self._version)
             self._held = {key: each for key, each in self._held.items() if key != (author, channel_id or _EVERY)}
@@ -122,7 +123,7 @@ def _holds(revocation: Revocation, now: datetime) -> bool:
 
 
 def revoke(connection: Connection, revocation: Revocation, now: datetime) -> int:
-    """Stores a revocation in place of an earlier one of the same author and channel; returns the new version.
+    """Stores a revocation, which replaces an earlier one of the same author and channel. Returns the new version.
 
     Raises:
         BadUserInput: `REVOCATIONS_MAX` are in force already.
@@ -145,7 +146,7 @@ def revoke(connection: Connection, revocation: Revocation, now: datetime) -> int
 
 
 def restore(connection: Connection, author: str, channel_id: str | None, now: datetime) -> tuple[int, bool]:
-    """Takes a revocation back; returns the new version, and False where there was none in force."""
+    """Takes a revocation back. Returns the new version, and whether one was in force."""
     named = (revocations.c.author == author) & (
         revocations.c.channel_id == (_EVERY if channel_id is None else channel_id)
     )
@@ -157,12 +158,13 @@ def restore(connection: Connection, author: str, channel_id: str | None, now: da
 
 
 def version(connection: Connection) -> int:
-    """Moves with every change."""
+    """The counter that every change increments."""
     return connection.scalar(select(log_info.c.revocations_version)) or 0
 
 
 def read(connection: Connection) -> tuple[int, Sequence[Revocation]]:
-    """All that are stored, those that have ended too, and a version that is not newer than they are."""
+    """All revocations that are stored, including those that have ended, and a version that is not newer than they
+    are."""
     seen = version(connection)
     rows = connection.execute(select(revocations)).mappings()
     return seen, [
@@ -182,12 +184,12 @@ def _in_force(now: datetime) -> ColumnElement[bool]:
 
 
 def _forget_ended(connection: Connection, now: datetime) -> None:
-    # A day late: the clock of one node may be ahead, and what it takes for ended must not be let go on the others.
+    # They are removed a day late: if the clock of one node is ahead, it must not end revocations for all others.
     connection.execute(delete(revocations).where(revocations.c.until <= to_microseconds(now - timedelta(days=1))))
 
 
 class _changed:
-    """A transaction on a connection in autocommit mode that raises the version; others wait for it."""
+    """A transaction, on a connection in autocommit mode, that increments the version. Others wait for its end."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -40,9 +40,9 @@ from messages import Draft
 logger = logging.getLogger(__name__)
 
 SCRUB_MILLISECONDS = 250
-"""How long posts wait, at most, for readers to let go of the write-ahead log when something was erased."""
+"""How long posts wait at most for readers of the write-ahead log when something was erased."""
 BUSY_TIMEOUT_SECONDS = 2.0
-"""How long a statement waits for a lock that some tool holds on the file before the posts are given up."""
+"""How long a statement waits for a lock that another tool holds on the file; then the posts fail."""
 
 PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
@@ -64,10 +64,10 @@ _UNREADABLE = frozenset(
         sqlite3.SQLITE_IOERR_CORRUPTFS,
     )
 )
-"""What SQLite says of a file that cannot be read, or reads wrong."""
+"""SQLite's codes for a file that cannot be read, or whose content is wrong."""
 
-# A whole batch goes into each statement as one JSON array. Every call into SQLite gives up the GIL and must win it
-# back: beside a busy event loop the number of calls, and not their work, decides how long a batch takes.
+# Each statement gets a whole batch as one JSON array. Every call into SQLite releases the GIL and has to get it back.
+# So beside a busy event loop the number of calls decides how long a batch takes, not the work that they do.
 _HEADS = "SELECT channel_id, last_sequence FROM channels WHERE channel_id IN (SELECT value FROM json_each(?))"
 _EARLIER = """
 SELECT m.channel_id, m.author, m.idempotency_key, m.sequence, m.content, m.lane, m.provider, m.token_count, m.timestamp,
@@ -97,8 +97,8 @@ ON CONFLICT (channel_id, provider, lane) DO UPDATE
 SET messages = messages + excluded.messages, tokens = tokens + excluded.tokens
 """
 
-# A small batch that only posts is one statement, and so one call: a view takes the rows, and its trigger does with each
-# what the statements above do with all. Past so many rows they are cheaper.
+# A small batch that only posts is stored by one statement, and so by one call: the rows are inserted into a view, and
+# its trigger does for each row what the statements above do for all. With more rows the statements are cheaper.
 _AT_ONCE_MAX = 32
 _POSTING = (
     """
@@ -123,7 +123,7 @@ END
 _POST = "INSERT INTO posting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _POST_ALL = _INSERT_MESSAGES.replace("INSERT INTO messages", "INSERT INTO posting", 1)
 HEADS_MAX = 10_000
-"""Channels whose last sequence is remembered: nobody else raises it. Some 1.5 MB."""
+"""Channels whose last sequence is remembered, since nobody else changes it. This takes about 1.5 MB."""
 
 
 def _json(value: Any) -> str:
@@ -136,15 +136,15 @@ def _rows(name: str, columns: tuple[tuple[str, str], ...]) -> str:
 
 
 class SqliteDialect:
-    """A SQLite file, held for this process by a lock on a file beside it, `<name>.lock`.
+    """A SQLite file. This process holds it by a lock on a second file, `<name>.lock`.
 
-    SQLite's own locks cannot say "one server": they are taken and dropped by every transaction. The system drops the
-    lock when the process ends, however it ends.
+    SQLite's own locks cannot make sure that there is only one server: every transaction takes and releases them. The
+    operating system releases the lock when the process ends, for whatever reason.
     """
 
     exclusive = True
     creates = True
-    """Whether a file that is not there is made."""
+    """Whether the file is made if it does not exist."""
     bounds_bytes = False
 
     def __init__(self, url: URL) -> None:
@@ -153,7 +153,7 @@ class SqliteDialect:
             raise StartupError(
                 f"{url.render_as_string()!r} does not name a SQLite file; write sqlite:///path/to/file.db"
             )
-        # Resolved, so that two names of one file meet at one lock, and a change of directory changes nothing.
+        # Resolved, so that two names of one file have the same lock, and a change of directory makes no difference.
         try:
             self.path = Path(name).expanduser().resolve()
         except (OSError, RuntimeError) as error:
@@ -163,7 +163,7 @@ class SqliteDialect:
         self._statements: dict[Select[Any], tuple[str, tuple[str, ...], Mapping[str, Any]]] = {}
         self._files = SqliteFiles(self.path, creates=self.creates)
         self._heads: dict[str, int] = {}
-        """Last sequences as this process committed them. Only the writer's thread looks here."""
+        """Last sequences as this process committed them. Only the writer's thread uses it."""
         self._prepared: sqlite3.Connection | None = None
         """The connection that has the view of `_POSTING`."""
         self._changing = Changing(_rows)
@@ -171,7 +171,8 @@ class SqliteDialect:
     def claim(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Without `fallback_to_soft=False`, a file system without locks gets one that outlives a killed server.
+            # Without `fallback_to_soft=False`, a file system that has no locks would get a lock file that stays when
+            # the server is killed.
             lock = FileLock(f"{self.path}.lock", thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
             lock.acquire(blocking=False)
         except Timeout:
@@ -190,12 +191,12 @@ class SqliteDialect:
         engine = create_engine(
             "sqlite://",
             creator=lambda: self._files.connect(BUSY_TIMEOUT_SECONDS),
-            poolclass=QueuePool,  # what SQLAlchemy takes for a file; without a URL it sees none
+            poolclass=QueuePool,  # what SQLAlchemy would choose for a file, but the URL here does not name one
             isolation_level="AUTOCOMMIT",
             pool_size=connections,
             max_overflow=0,
             pool_reset_on_return=None,
-            hide_parameters=True,  # what fails is logged; who posted what is not
+            hide_parameters=True,  # failures are logged, but not who posted what
         )
 
         @event.listens_for(engine, "connect")
@@ -208,7 +209,7 @@ class SqliteDialect:
         return engine
 
     def tidy(self, connection: Connection) -> None:
-        """Nothing: a process leaves nothing but its messages."""
+        """Does nothing: a process leaves only its messages behind."""
 
     def begin_migration(self, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -222,11 +223,12 @@ class SqliteDialect:
         return column.in_(select(listed.c.value))
 
     def rows(self, connection: Connection, statement: Select[Any], parameters: Mapping[str, Any]) -> Iterable[Any]:
-        # By the driver: SQLAlchemy's way to a row costs as much as the row. Its errors are raised as SQLAlchemy's.
+        # Executed by the driver, since SQLAlchemy would double the time for a row. Errors of the driver are raised as
+        # those of SQLAlchemy.
         known = self._statements.get(statement)
         if known is None:
             compiled = statement.compile(dialect=connection.dialect)
-            # What is written into the statement, a limit of 1 say, is a parameter too.
+            # Values that are written into the statement, for example a limit of 1, are parameters too.
             known = self._statements[statement] = str(compiled), tuple(compiled.positiontup or ()), compiled.params
         text, names, written = known
         driver = connection.connection.driver_connection
@@ -261,7 +263,7 @@ class SqliteDialect:
     def _append_at_once(
         self, connection: sqlite3.Connection, posts: Sequence[Draft], timestamp: datetime, epoch: str
     ) -> Batch | None:
-        """Stores a small batch in one statement; None, and nothing happened, where it takes several."""
+        """Stores a small batch with one statement. None if it needs several; then nothing was stored."""
         if len(posts) > _AT_ONCE_MAX:
             return None
         for post in posts:
@@ -279,7 +281,7 @@ class SqliteDialect:
             else:
                 connection.execute(_POST_ALL, (_json(rows),))
         except sqlite3.IntegrityError:
-            # Somebody has changed the file beside us: then what is remembered is wrong, and not the post.
+            # Somebody else has changed the file: then what is remembered here is wrong, not the post.
             self._heads.clear()
             return None
         self._heads.update(batch.heads)
@@ -316,7 +318,7 @@ class SqliteDialect:
                 batch = merged(drafts, batch, changed.outcomes, changed.changes)
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:  # a full disk rolls back by itself
+            if connection.in_transaction:  # when the disk is full, SQLite has rolled back already
                 connection.execute("ROLLBACK")
             raise
         if remember is not None:
@@ -328,7 +330,8 @@ class SqliteDialect:
 
     def prove(self, driver: DBAPIConnection) -> None:
         connection = cast(sqlite3.Connection, driver)
-        # One page of the write-ahead log: what a small post takes. An UPDATE that changes nothing would write nothing.
+        # This writes one page of the write-ahead log, as a small post does. An UPDATE without a change would write
+        # nothing.
         connection.execute("PRAGMA user_version = 0")
         self._files.check()
 

@@ -1,14 +1,15 @@
-"""What processes that share a log tell each other of their commits.
+"""What processes that share a log tell each other about their commits.
 
-A payload is a JSON list: a tag, then entries. The tag names the form's version and the log; whoever reads for another
-log refuses the whole payload, so neither another epoch's nor a copy's entries are ever taken for this log's own. An
-entry is a head, `[channel_id, sequence]` of a message or `[channel_id, sequence, "change"]` of a change, and behind it,
-where it travels along, its body. A head alone says that the channel has come as far as that; the log has what it names.
+A payload is a JSON list: a tag, then entries. The tag names the version of the format and the log. Whoever reads for
+another log refuses the whole payload, so entries of another epoch or of a copy are never taken for entries of this log.
+An entry is a head, `[channel_id, sequence]` for a message or `[channel_id, sequence, "change"]` for a change. Its body
+may follow the head. A head without a body says that the channel has come that far; the entry is in the log.
 
 Heads keep their form in every version. So a node of another version, which skips what it does not know, still learns
-how far each channel has come; the payloads of versions before this one, which had no tag, are heads and nothing else.
+how far each channel has come. The payloads of versions before this one had no tag and consist of heads only.
 
-A message travels as it was posted, a change as it was made; one that was stated anew since then is in the log alone.
+A message is sent as it was posted, a change as it was made. An entry that was stated anew since then is sent without
+its body.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,7 @@ _KINDS = {kind.value: kind for kind in MessageChangeKind}
 
 
 class Reached(NamedTuple):
-    """A channel's messages, or its changes, have come as far as `sequence`; what they are is not told."""
+    """A channel's messages, or its changes, have come as far as `sequence`. Their content is not told."""
 
     channel_id: str
     sequence: int
@@ -35,7 +36,7 @@ class Reached(NamedTuple):
 
     @staticmethod
     def by(told: "Told") -> "Reached":
-        """How far a channel has come by what is told."""
+        """How far a channel has come, according to what is told."""
         if isinstance(told, Reached):
             return told
         return Reached(told.channel_id, told.sequence, isinstance(told, MessageChange))
@@ -45,13 +46,14 @@ Told = Message | MessageChange | Reached
 
 
 class NotForThisLog(ValueError):
-    """Raised when a payload is no payload of this log: it is garbage, or another log's."""
+    """Raised when a payload does not belong to this log: it cannot be read, or is about another log."""
 
 
 def encode(entries: Iterable[Told], log_name: str, *, bytes_max: int | None = None) -> Iterator[bytes]:
-    """Payloads of at most `bytes_max` bytes that carry all entries, in order; without a bound, one.
+    """Payloads of at most `bytes_max` bytes that hold all entries, in order. Without a bound it is one payload.
 
-    What no payload of that size could hold goes without its body. `log_name` is at most 64 characters.
+    An entry that does not fit into any payload of that size is sent without its body. `log_name` has at most 64
+    characters.
     """
     tag = orjson.dumps(f"{VERSION}:{log_name}")
     parts, size = [tag], len(tag) + 2
@@ -70,12 +72,12 @@ def encode(entries: Iterable[Told], log_name: str, *, bytes_max: int | None = No
 
 
 def decode(payload: str | bytes, log_name: str, epoch: str) -> list[Told]:
-    """The entries of a payload, in order, given the epoch of the log that it was made for.
+    """The entries of a payload, in order. `epoch` is that of the log that it was made for.
 
-    A payload of another version yields heads alone.
+    A payload of another version yields only heads.
 
     Raises:
-        NotForThisLog: nothing in it may be believed.
+        NotForThisLog: nothing in it may be trusted.
     """
     items = _items(payload)
     tag = items[0] if items else None
@@ -101,12 +103,12 @@ def decode(payload: str | bytes, log_name: str, epoch: str) -> list[Told]:
 
 
 def decode_heads(payload: str | bytes) -> list[Reached]:
-    """How far channels have come by a payload that has no tag, which versions before this one send.
+    """How far channels have come, from a payload without a tag, as versions before this one send it.
 
-    Nothing binds it to a log: it is a reason to look, and no more.
+    It does not say which log it is about, so it is only a reason to read the log.
 
     Raises:
-        NotForThisLog: it is no such payload.
+        NotForThisLog: it is not such a payload.
     """
     return list(_heads(_items(payload)))
 
@@ -122,7 +124,7 @@ def _items(payload: str | bytes) -> list[Any]:
 
 
 def _part(told: Told) -> bytes:
-    """An entry as it stands between the commas of a payload."""
+    """An entry as it is written between the commas of a payload."""
     head: tuple[Any, ...] = (told.channel_id, told.sequence)
     body: tuple[Any, ...] | None = None
     if isinstance(told, Message):
