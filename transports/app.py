@@ -1,7 +1,7 @@
 """Every endpoint on one ASGI application.
 
-The outermost dispatch is plain ASGI: a framework's middleware would cost each GraphQL post 50 µs and more, and each
-open socket some KiB for as long as it lives.
+The outermost dispatch is plain ASGI: the middleware of a framework would cost each GraphQL post at least 50 µs, and
+each open socket some KiB for as long as it lives.
 """
 
 import logging
@@ -81,7 +81,7 @@ class App:
             await self._socket(scope)(scope, receive, send)
 
     def end_streams(self) -> None:
-        """Sends the clients of all event streams away, to resume elsewhere. A drain reaches sockets by itself."""
+        """Ends all event streams, whose clients then resume elsewhere. A drain closes sockets by itself."""
         for connection in self.connections:
             if isinstance(connection, OpenStream):
                 connection.close(1012, "Service restart")
@@ -111,7 +111,7 @@ class App:
         return _no_socket
 
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Whether this server should be sent clients: it does not drain, and its log answers."""
+        """Whether clients should be sent to this server: it does not drain, and its log answers."""
         if not self._chat.accepting:
             status, state = 503, "draining"
         elif await self._chat.log.ready():
@@ -148,7 +148,7 @@ def build_app(
         pages: the console and the playground.
         metrics: whether `/metrics` is served.
         others: the server's other processes, whose figures it shows too.
-        proxies: whose `X-Forwarded-For` names the client; None for nobody's.
+        proxies: those whose `X-Forwarded-For` is believed; None for none.
     """
     origins = Origins(bound_host, allowed_origins)
     connections = Connections() if connections is None else connections
@@ -186,7 +186,7 @@ def build_app(
         ),
         rest=rest,
         rest_post=rest_post,
-        # A file that is not there is an exception, which only this makes an answer.
+        # A missing file raises an exception, which this turns into an answer.
         pages=ExceptionMiddleware(Router(routes=pages.routes(), redirect_slashes=False)),
         metrics=Metrics(chat, connections, others) if metrics else None,
     )
@@ -224,7 +224,7 @@ class FromAllowedOrigins:
 
 
 def _with_id(send: Send, id_: bytes, chat: Chat) -> Send:
-    """Adds the request's id to its answer and, where the server drains, that it is the connection's last."""
+    """Adds the request's id to its answer. While the server drains, also says that the connection closes after it."""
 
     async def send_with_id(event: Message) -> None:
         if event["type"] == "http.response.start":
@@ -250,12 +250,12 @@ async def _refuse_host(scope: Scope, send: Send) -> None:
 
 
 async def _no_socket(scope: Scope, receive: Receive, send: Send) -> None:
-    # Before it is accepted, a close is answered with 403.
+    # A close before the handshake was accepted becomes a 403.
     await send({"type": "websocket.close", "code": 1008})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """Whoever runs the server opens and closes the log; there is nothing to do here but to say so."""
+    """Does nothing but confirm: whoever runs the server opens and closes the log."""
     while True:
         event = await receive()
         await send({"type": f"{event['type']}.complete"})

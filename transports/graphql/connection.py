@@ -1,7 +1,8 @@
-"""One graphql-transport-ws socket: does what the protocol core says, with ASGI, operations and the clock.
+"""One graphql-transport-ws socket: it does what the protocol core says, with ASGI, operations and the clock.
 
-Frames of a socket are handled one after the other. A subscription has its position before the next frame is looked
-at, so a pong proves that every `subscribe` before its ping stands. Queries and mutations run beside, in tasks.
+The frames of a socket are handled one after the other. A subscription has its position before the next frame is looked
+at, so a pong proves that every `subscribe` before its ping is in place. Queries and mutations run in tasks of their
+own.
 """
 
 import asyncio
@@ -34,15 +35,16 @@ from transports.wire.sockets import Expiry, client_address, forget_handshake, tr
 logger = logging.getLogger(__name__)
 
 YIELD_EVERY_FRAMES = 4
-"""Frames of one socket handled between two looks at all others: an unknown document takes a millisecond and more."""
+"""How many frames of one socket are handled before others have their turn: an unknown document takes at least a
+millisecond."""
 MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], Sink]
-"""Makes a subscriber's side of this socket: (scope, send, operation id, on_end). `on_end` is called at most once, after
-everything the sink took has been handed to the transport. `send` drops whatever comes after the operation's end."""
+"""Makes a subscriber's sink for a socket: (scope, send, operation id, on_end). `on_end` is called at most once, after
+everything that the sink took was handed to the transport. `send` drops whatever comes after the operation's end."""
 
 
 @dataclass(frozen=True)
 class SocketSetup:
-    """What all sockets of an endpoint work with."""
+    """What all sockets of an endpoint have in common."""
 
     operations: Operations
     chat: Chat
@@ -52,7 +54,7 @@ class SocketSetup:
 
 
 class SocketConnection:
-    """The shell around one `ServerProtocol`. It has no task of its own while nothing happens."""
+    """Does the I/O for one `ServerProtocol`. It has no task of its own while nothing happens."""
 
     __slots__ = ("__weakref__", "_expiry", "_protocol", "_scope", "_send", "_setup", "_tasks", "_viewer", "figures")
 
@@ -67,7 +69,7 @@ class SocketConnection:
         self.figures = ConnectionFigures("graphql-ws")
 
     async def run(self, receive: Receive) -> None:
-        """Serves the socket until it is closed by either side; leaves no subscriber and no task behind."""
+        """Serves the socket until either side closes it. Leaves no subscriber and no task behind."""
         try:
             if await self._initialise(receive):
                 forget_handshake(self._scope)
@@ -75,7 +77,7 @@ class SocketConnection:
                 while await self._take(await receive()):
                     frames += 1
                     if frames % YIELD_EVERY_FRAMES == 0:
-                        # What has arrived in one packet is handled without waiting: others must come in between.
+                        # Frames that have arrived together need no wait in between, so others get a turn here.
                         await asyncio.sleep(0)
         except Exception:
             logger.exception("A GraphQL socket failed")
@@ -91,7 +93,7 @@ class SocketConnection:
             self._spawn(self._act(close))
 
     async def _initialise(self, receive: Receive) -> bool:
-        """Takes frames up to the ack; False when it did not come to that and the socket is at its end."""
+        """Takes frames up to the `connection_ack`. False when there was none and the socket has ended."""
         core = self._protocol
         try:
             async with asyncio.timeout(self._setup.limits.init_timeout_seconds):
@@ -114,7 +116,7 @@ class SocketConnection:
         return not core.closed
 
     async def _authenticate(self, connection_params: dict[str, Any] | None) -> Close | None:
-        """Finds out who the client is; the close frame when it has to go."""
+        """Finds out who the client is. Returns a close frame if the client is turned away."""
         core = self._protocol
         try:
             viewer = await self._setup.authenticate(connection_params, self._scope)
@@ -159,7 +161,7 @@ class SocketConnection:
             return
         if prepared.kind == "subscription":
             await self._subscribe(operation, prepared, payload.variables)
-            await asyncio.sleep(0)  # It takes as long as some ten other frames, and so does being refused.
+            await asyncio.sleep(0)  # A subscribe takes as long as about ten other frames, even if it is refused.
             return
         while len(self._tasks) >= self._setup.limits.operations:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -201,15 +203,15 @@ class SocketConnection:
             if prepared.kind == "mutation":
                 self.figures.posts += len(outcome.get("data") or ())
             await self._act(core.next_result(operation, result))
-            # It waits until the socket has room again: what the result held is gone then.
+            # This waits until the socket has room again. Then the result is no longer in memory.
             await self._act(core.complete(operation))
         finally:
             context.release()
 
     def _ended(self, operation: Operation, error: RaqcoonError | None) -> None:
-        """The engine has ended a subscription: tells the client, unless it has left that subscription meanwhile."""
+        """The engine has ended a subscription: tells the client, unless the client has ended it meanwhile."""
         core = self._protocol
-        _stop(operation)  # It is closed already; this counts what it was sent.
+        _stop(operation)  # The subscriber is closed already; this counts what it was sent.
         send = core.complete(operation) if error is None else core.fail(operation, self._errors(error))
         if send is not None:
             self._spawn(self._act(send))
@@ -232,7 +234,7 @@ class SocketConnection:
         return self._viewer
 
     def expel(self, error: RaqcoonError) -> None:
-        """Ends every operation with `error`, at once, and begins to close the socket with 4403."""
+        """Ends every operation with `error` at once, and begins to close the socket with 4403."""
         if self._protocol.closed:
             return
         ended = self._protocol.fail_all(self._errors(error))
@@ -257,7 +259,7 @@ class SocketConnection:
                 await transmit(self._send, {"type": "websocket.close", "code": int(code), "reason": reason})
 
     async def _send_for(self, operation: Operation, event: Message) -> None:
-        """The `send` of a sink: nothing leaves for an operation that has ended."""
+        """The `send` of a sink. Nothing is sent for an operation that has ended."""
         if self._protocol.is_live(operation) and not self._protocol.closed:
             await transmit(self._send, event)
 

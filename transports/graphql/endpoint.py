@@ -55,7 +55,7 @@ class GraphQLWebSocket:
         self._told_of: TTLCache[str | None, bool] = TTLCache(TOLD_ADDRESSES_MAX, TOLD_EVERY_SECONDS)
 
     def _tell_of_subprotocols(self, scope: Scope, address: str | None) -> None:
-        """Logs what a client offered, once an address in a while: its own page often shows nothing of the close."""
+        """Logs what a client offered, for each address once in a while: clients often do not show the close reason."""
         if address in self._told_of:
             return
         self._told_of[address] = True

@@ -1,7 +1,7 @@
 """GraphQL over HTTP: POST and GET by the GraphQL-over-HTTP specification, subscriptions as SSE or multipart.
 
-Strawberry's view is not used: it ignores `Accept` where the specification asks for it, ends lines of SSE in CRLF, which
-urql cannot read, and takes about five times as long for a post.
+Strawberry's view is not used. It ignores `Accept`, against the specification; it ends the lines of SSE with CRLF, which
+urql cannot read; and it takes about five times as long for a post.
 """
 
 import logging
@@ -63,7 +63,7 @@ _CONTENT_TYPES = {
 
 
 _TOLD_IN_STREAMS = (BadUserInput, DocumentError, PersistedQueryNotFound)
-"""What is wrong with an operation is told in the stream that was asked for (graphql-sse, "Validation")."""
+"""These errors of an operation are told in the stream that was asked for (graphql-sse, "Validation")."""
 
 
 class GraphQLRequest(NamedTuple):
@@ -84,8 +84,8 @@ class GraphQLHTTP:
         connections: where open streams are registered, with the sockets; its limits hold for both.
         authenticate: who the client is, by the request's headers.
         playground: answers browsers that open the endpoint as a page.
-        heartbeat_seconds: silence after which a stream says that it lives.
-        stuck_seconds: a stream whose client takes nothing for this long is left.
+        heartbeat_seconds: after so long without a message a stream sends a heartbeat.
+        stuck_seconds: a stream whose client takes nothing for this long is ended.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class GraphQLHTTP:
                 exchange.cors = cors_headers(origin)
             method = scope["method"]
             if method == "POST":
-                # A body is read for those only who may ask at all.
+                # The body is read only after the client was authenticated.
                 viewer = await self._authenticate(None, scope)
                 stream = await exchange.run(await exchange.read_post(), viewer, may_change=True)
             elif method == "GET" or method == "HEAD":
@@ -162,7 +162,7 @@ class GraphQLHTTP:
 
 
 class _Exchange:
-    """One request on its way to an answer."""
+    """One request and its answer."""
 
     __slots__ = ("_endpoint", "_headers", "_receive", "_scope", "_send", "accepts", "begun", "cors")
 
@@ -223,25 +223,25 @@ class _Exchange:
         return None
 
     async def answer(self, status: int, result: dict[str, Any], headers: Headers | None = None) -> None:
-        """A result as JSON, also where the client would rather have something else: an error must be told somehow."""
+        """Answers with JSON, even if the client does not accept it: an error has to be told in some way."""
         self.begun = True
         media_type = _CONTENT_TYPES[self.accepts.json or JSON]
         await respond(self._send, status, media_type, encode_body(result), [*self.cors, *(headers or ())])
 
     async def refuse(self, refused: Refused) -> None:
-        """An answer to what is not even a request."""
+        """Answers something that is not a valid request."""
         error = {"message": str(refused), "extensions": {"code": BadUserInput.code}}
         await self.answer(refused.status, {"errors": [error]}, refused.headers)
 
     async def fail(self, error: RaqcoonError) -> None:
-        """An answer to a request that was not executed."""
+        """Answers a request that was not executed."""
         if self.accepts.json is None and self.accepts.stream is not None and isinstance(error, _TOLD_IN_STREAMS):
             errors = count_errors(self._endpoint._chat, format_errors(error))
             await self._stream(lambda form: form.failure(errors))
             return
         status, headers = 400, []
         if isinstance(error, DocumentError):
-            # What is wrong with a document is a result like any other, says the specification, under this media type.
+            # For this media type the specification wants errors in a document to be sent like any other result.
             status = 200 if self.accepts.json == JSON else 400
         elif isinstance(error, PersistedQueryNotFound | Unauthenticated | Forbidden | RetryLater):
             status = error.http_status
@@ -252,7 +252,7 @@ class _Exchange:
         await self.answer(status, {"errors": count_errors(self._endpoint._chat, format_errors(error))}, headers)
 
     async def _stream(self, only: Callable[[StreamFormat], bytes]) -> None:
-        """A stream of one event."""
+        """Answers with a stream of one event."""
         assert self.accepts.stream is not None
         form = FORMATS[self.accepts.stream]
         self.begun = True
@@ -288,7 +288,7 @@ class _Exchange:
             connections.remove(stream)
             if not isinstance(error, RaqcoonError):
                 raise
-            # A stream was asked for: EventSource and its kin cannot see the body of another answer.
+            # The client asked for a stream: EventSource and similar clients cannot read the body of any other answer.
             self.begun = True
             await start_stream(self._send, form, self.cors)
             errors = count_errors(endpoint._chat, format_errors(error))
@@ -296,7 +296,7 @@ class _Exchange:
             return None
         stream.subscriber = subscriber
         if stream.mailbox.ended:
-            subscriber.close()  # It was sent away while it subscribed.
+            subscriber.close()  # The stream was ended while it subscribed.
         return partial(self._run_stream, form, stream, subscriber, context.viewer)
 
     async def _run_stream(
@@ -340,13 +340,14 @@ class OpenStream:
         self.figures = ConnectionFigures("stream")
 
     def expel(self, error: RaqcoonError) -> None:
-        """Ends the subscription with `error`; the response follows."""
+        """Ends the subscription with `error`; then the response ends too."""
         if self.subscriber is not None:
             self.subscriber.close()
         self.mailbox.end(error)
 
     def close(self, code: int, reason: str) -> None:
-        """Ends the response without a word, so that the client comes back and resumes. Codes are for sockets."""
+        """Ends the response without an event, so that the client comes back and resumes. Streams have no close
+        codes."""
         self.mailbox.leave()
 
 
@@ -382,7 +383,7 @@ def _request(parameters: Any) -> GraphQLRequest:
             raise BadUserInput(name, "must be an object")
     return GraphQLRequest(
         parameters.get("query"),
-        # Forms send an empty name for none.
+        # Forms send an empty string when there is no name.
         operation_name or None,
         parameters.get("variables"),
         parameters.get("extensions"),

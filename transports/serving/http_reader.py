@@ -1,8 +1,8 @@
-"""How requests are read from one HTTP connection: one at a time, in bounded pieces, and nothing ahead of its turn.
+"""How requests are read from one HTTP connection: one at a time, in bounded pieces, and none before its turn.
 
-uvicorn 0.54 begins every request that a client has sent ahead: 32 MB of the shortest ones weighed 2.4 GB, and what
-was left of them when the client went was a cycle of references. Here what came behind a request stays bytes, of which
-one read of the transport is held at most, until that request is answered.
+uvicorn 0.54 begins every request that a client has sent in advance: 32 MB of the shortest ones took 2.4 GB, and when
+the client went, a cycle of references was left. Here what follows a request stays bytes until that request is answered;
+at most one read of the transport is held.
 """
 
 import asyncio
@@ -23,22 +23,22 @@ from transports.serving.turns import REQUEST_SECONDS, ROUND_SECONDS, turns_of
 logger = logging.getLogger(__name__)
 
 HEADERS_BYTES_MAX = 64 * 1024
-"""Request line and headers of one request; browsers send below 16 KiB, URLs carry a GET's variables."""
+"""Request line and headers of one request. Browsers send less than 16 KiB; the URL of a GET holds its variables."""
 HEADERS_MAX = 256
-"""Headers of one request. A short one weighs 25 times its bytes, so their number is bounded apart from their length."""
+"""Headers of one request. A short one takes 25 times its length in memory, so their number has a bound of its own."""
 CHUNKING_BYTES_MAX = 16 * 1024
-"""What a chunked body may hold beside its data: extensions of chunks, trailers. 16 bytes a chunk are free, and twice
-the length of the data."""
+"""What a chunked body may hold besides its data: extensions of chunks, trailers. 16 bytes of each chunk are not
+counted, nor twice the length of the data."""
 SLICE_BYTES = 2 * 1024
-"""What is parsed of one connection before the clock is looked at, unless it is a body whose length is known."""
+"""How much of one connection is parsed between two looks at the clock, unless it is a body of known length."""
 DEAF_SECONDS = 0.05
-"""Pause after each read of what a client that was turned away sends on."""
+"""Pause after each read of what a client still sends after it was turned away."""
 _END = b"\r\n\r\n"
-"""Ends the headers of a request, and the trailers of a chunked body."""
+"""What ends the headers of a request, and the trailers of a chunked body."""
 
 
 class HttpReader(HttpToolsProtocol):
-    """The reading half of an `HttpProtocol`, which says what happens to a request that is refused."""
+    """The reading half of an `HttpProtocol`. The derived class says what happens to a request that is refused."""
 
     cycle: Cycle | None  # type: ignore[assignment]
 
@@ -69,10 +69,10 @@ class HttpReader(HttpToolsProtocol):
         """The first line of a request has begun."""
         self._headers_bytes = 0
         self._seen = b""
-        """The last bytes that were parsed, where the end of the headers or of a chunked body may have begun in them."""
+        """The last bytes that were parsed, if the end of the headers or of a chunked body may have begun in them."""
         self._in_body = False
         self._body_left: int | None = None
-        """Bytes of the body to come; None where only the body itself tells its end."""
+        """Bytes of the body that are still to come. None if only the body itself tells where it ends."""
         self._chunking_bytes = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -84,14 +84,15 @@ class HttpReader(HttpToolsProtocol):
             self.cycle = None
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether the connection stays for the answers that it owes (RFC 9112 section 9.6)."""
+        """Whether the connection stays open for answers that the client still has to get (RFC 9112 section 9.6)."""
         self._eof = True
         if self._turned_away or self.parser is None:
             return False
         return self._owes_answer()
 
     def _owes_answer(self) -> bool:
-        """Whether there is an answer to give to a client that will send nothing more; the last one says so."""
+        """Whether a client that will send nothing more still has to get an answer. The last answer closes the
+        connection."""
         cycle = self.cycle
         waits = cycle is not None and not cycle.response_complete and not cycle.more_body
         if cycle is not None and waits:
@@ -107,7 +108,7 @@ class HttpReader(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._turned_away:
             if len(data) > SLICE_BYTES:
-                # It has more to say than the rest of its request. libuv would read 8 MB of that in one step.
+                # It sends more than the rest of its request. libuv would read 8 MB of that in one step.
                 self.flow.pause_reading()
                 self.loop.call_later(DEAF_SECONDS, self.flow.resume_reading)
             return
@@ -123,7 +124,7 @@ class HttpReader(HttpToolsProtocol):
             self.read_on()
 
     def read_on(self, *, rest: bool = False) -> None:
-        """Goes on with what is held, or lets the transport read: what was in the way has been taken."""
+        """Goes on with what is held, or lets the transport read, since what was in the way has been taken."""
         if not self._unread:
             if not self._eof:
                 self.flow.resume_reading()
@@ -132,7 +133,7 @@ class HttpReader(HttpToolsProtocol):
             self._turns.ask(self._taking_turns_as(), self._take_turn, rest=rest)
 
     def _taking_turns_as(self) -> Hashable:
-        """Whose turn a turn of this connection is: its client's."""
+        """The client for whom this connection takes turns."""
         return self.client[0] if self.client else None
 
     def _take_turn(self) -> None:
@@ -144,7 +145,7 @@ class HttpReader(HttpToolsProtocol):
         try:
             self._read(data, start)
         except Exception:
-            # A defect. uvloop closes the transport where it has called this itself.
+            # This is a defect. If uvloop had called `_read`, it would close the transport itself.
             logger.exception("what a client has sent could not be handled; its connection is cut")
             self.transport.abort()
             return
@@ -178,7 +179,7 @@ class HttpReader(HttpToolsProtocol):
             self._feed(data if end - start == size else data[start:end])
             if self._turned_away:
                 return
-            if self.parser is None:  # The connection is a WebSocket's now.
+            if self.parser is None:  # The connection belongs to a WebSocket now.
                 self.flow.resume_reading()
                 if end < size:
                     self.transport.get_protocol().data_received(data[end:])
@@ -186,7 +187,7 @@ class HttpReader(HttpToolsProtocol):
             start = end
 
     def _is_full(self) -> bool:
-        """Whether a request must be answered, or a part of its body be taken, before more is parsed."""
+        """Whether a request must first be answered, or a part of its body be taken, before more is parsed."""
         cycle = self.cycle
         return (
             cycle is not None
@@ -195,7 +196,8 @@ class HttpReader(HttpToolsProtocol):
         )
 
     def _request_end(self, data: bytes, start: int, end: int) -> int:
-        """Behind the first place before `end` at which a request's headers, or a chunked body, may end; else `end`."""
+        """The position after the first place at which a request's headers, or a chunked body, may end; `end` if there
+        is none before it."""
         if not self._begun and data.startswith(b"\r\n", start):
             # Empty lines before a request (RFC 9112 section 2.2).
             return end - len(data[start:end].lstrip(b"\r\n"))
@@ -209,7 +211,7 @@ class HttpReader(HttpToolsProtocol):
 
     def _keep(self, data: bytes, start: int) -> None:
         self._unread, self._unread_from = data, start
-        # A short rest does not stop the reading, so that a client that goes is still noticed.
+        # After a short rest reading goes on, so that it is noticed when the client closes the connection.
         if len(data) - start > SLICE_BYTES:
             self.flow.pause_reading()
         if not self._hold_unread(len(data)):
@@ -228,11 +230,11 @@ class HttpReader(HttpToolsProtocol):
         self._hold_unread(0)
 
     def _feed(self, piece: bytes) -> None:
-        """Parses a piece that ends no later than its request. What is not complete is kept by the parser, out of sight,
-        so it is counted before."""
+        """Parses a piece that ends no later than its request. It is counted before, since the parser keeps what is not
+        complete and does not tell how much that is."""
         if not self._in_body:
             if not self._headers_bytes:
-                # Browsers connect before they have something to ask.
+                # Browsers connect before they have a request, so the time counts from its first byte.
                 self._waiting_since = self.loop.time()
                 self._idle_since = None
             self._headers_bytes += len(piece)
@@ -267,7 +269,7 @@ class HttpReader(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_body:
-            return  # A trailer. Nothing here asks for one, and it must not pass for a header (RFC 9110 section 6.5.1).
+            return  # It is a trailer, which must not be taken for a header (RFC 9110 section 6.5.1).
         name = name.lower()
         if name == b"content-length":
             self._body_left = int(value)
@@ -362,14 +364,14 @@ class HttpReader(HttpToolsProtocol):
     # -- upgrades ------------------------------------------------------------------------------------------------
 
     def _upgrade(self) -> None:
-        """A request asks for another protocol: WebSocket, or one that is not offered and so not taken notice of."""
+        """A request asks for another protocol: a WebSocket, or one that this server does not have and ignores."""
         if self._turned_away:
             return
         if self.scope["method"] == "CONNECT":
             self._turn_away(501, "This server is no proxy.")
         elif self.scope["http_version"] == "1.0" or not self._should_upgrade():
-            # The parser takes what follows for the other protocol, a body too; a new one that does not see the header
-            # does not. Java's HTTP client asks for h2c in every first request, posts too.
+            # This parser takes all that follows, even a body, for the other protocol. A new parser, which does not see
+            # the header, does not. Java's HTTP client asks for h2c in every first request, also in a POST.
             head = self._head_without(b"upgrade")
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -396,12 +398,12 @@ class HttpReader(HttpToolsProtocol):
         if protocol is self:
             return
         if not protocol.handshake_initiated:
-            # The WebSocket's parser has found something that this one lets pass, and would say nothing for ever.
+            # The WebSocket's parser refuses something that this one accepts, and would never answer.
             self.connections.discard(protocol)
             self.connections.add(self)
             self.transport.set_protocol(self)
             self._turn_away(400, "This is no request for a WebSocket.")
             return
-        self.parser = None  # type: ignore[assignment]  # A cycle, which only a collection would find.
-        # What follows is the WebSocket's to count, and this protocol is not told when the connection ends.
+        self.parser = None  # type: ignore[assignment]  # Breaks a cycle of references.
+        # From now on the WebSocket counts what comes, and this protocol is not told when the connection ends.
         self._forget_unread()

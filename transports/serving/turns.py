@@ -1,8 +1,8 @@
-"""Turns for parsing what clients send: what all connections together may take of one round of the event loop.
+"""Turns for parsing what clients send: a bound on how much of one round of the event loop all connections may use.
 
-What a read costs is up to the client. 256 kB of WebSocket fragments of one byte are 37,000 frames, and a thousand
-connections may each have sent a little of that. So each connection parses a slice at a time; once the slices of a round
-have taken `ROUND_SECONDS`, what was read waits, and addresses take turns, however many connections they have.
+The client decides how expensive a read is. 256 kB of WebSocket fragments of one byte are 37,000 frames, and a thousand
+connections may each have sent a little of that. So each connection parses one slice at a time. Once the slices of a
+round have taken `ROUND_SECONDS`, the rest waits. Then addresses take turns, however many connections each has.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from time import perf_counter
 from uvicorn.server import ServerState
 
 ROUND_SECONDS = 0.002
-"""Time for parsing in one round of the event loop, before whoever asks has to wait."""
+"""Time for parsing in one round of the event loop. When it is used up, connections have to wait for a turn."""
 REQUEST_SECONDS = 0.0001
 """What a request that was parsed will cost by and by, at least. It is counted when it begins, so that a thousand do not
 begin in one round."""
@@ -31,22 +31,22 @@ class Turns:
         self._rests: Waiting = {}
         self._next_round: asyncio.Handle | None = None
         self.spent_seconds = 0.0
-        """What this round has cost so far. Whoever parses without asking adds to it by `note`."""
+        """How much time this round has taken so far. Parsing without a turn is added by `note`."""
 
     def has_time(self) -> bool:
         """Whether something may be parsed now, without asking for a turn."""
         return self.spent_seconds < ROUND_SECONDS
 
     def note(self, seconds: float) -> None:
-        """Counts what was done without a turn."""
+        """Counts time that was used without a turn."""
         self.spent_seconds += seconds
         if self._next_round is None:
             self._next_round = self._loop.call_soon(self._take_round)
 
     def ask(self, client: Hashable, work: Callable[[], None], *, rest: bool = False) -> None:
-        """Has `work` called in a turn of that client: soon, and never within this call.
+        """Calls `work` in a turn of that client: soon, but never within this call.
 
-        It must not raise, and does a slice of what there is. For the `rest` it asks again, and waits for all others.
+        `work` must not raise, and handles one slice. For the `rest` it calls `ask` again, and waits for all others.
         """
         (self._rests if rest else self._fresh).setdefault(client, deque()).append(work)
         if self._next_round is None:
@@ -60,7 +60,7 @@ class Turns:
             works = waiting.pop(client)
             work = works.popleft()
             if works:
-                waiting[client] = works  # Behind all others.
+                waiting[client] = works  # At the end, after all others.
             began = perf_counter()
             work()
             self.spent_seconds += perf_counter() - began

@@ -1,15 +1,18 @@
-"""uvicorn's WebSocket protocol, made lean, with a way to write frames in one step and a keepalive that knows slowness.
+"""uvicorn's WebSocket protocol with less memory, with a way to write frames in one step, and with a keepalive that can
+tell a slow client from one that is gone.
 
 What differs from `WebSocketsSansIOProtocol` (uvicorn 0.54), and why:
 
-- `write_frames`, `drained` and `claim`, offered through the ASGI scope's `extensions`: a fan-out to thousands of
-  sockets with the check for room and the write in the same step, or with no check where it is known that there is room.
-- `Keepalive` pings, and cuts who takes nothing. uvicorn's own pings wait behind the buffered bytes and end a slow but
-  reading client with 1011, which graphql-ws clients treat as fatal; its `close()` waits for a buffer that may never
-  drain. Here a cut is an abort: the client sees 1006, reconnects and resumes.
-- The kernel keeps little unsent per socket (`limit_unsent`). Without it a client that does not read holds 4 MB there.
-- Memory: `__slots__` that name uvicorn's attributes too, a queue and a gate of few words, request and response dropped
-  once the handshake is over.
+- `write_frames`, `drained` and `claim`, offered through the ASGI scope's `extensions`. They make a fan-out to thousands
+  of sockets possible: the check for room and the write happen in the same step, or there is no check if it is known
+  that there is room.
+- `Keepalive` sends pings, and cuts clients that take nothing. uvicorn's own pings wait behind the buffered bytes, and
+  end a slow client with 1011 although it reads; graphql-ws clients treat that as fatal. uvicorn's `close()` waits for a
+  buffer that may never drain. Here a cut is an abort: the client sees 1006, reconnects and resumes.
+- The kernel keeps few unsent bytes for each socket (`limit_unsent`). Otherwise a client that does not read makes it
+  hold 4 MB.
+- Memory: `__slots__` that also name uvicorn's attributes, a small queue and gate, and request and response are dropped
+  after the handshake.
 """
 
 import logging
@@ -35,10 +38,10 @@ from transports.wire.sinks import DIRECT
 logger = logging.getLogger(__name__)
 
 FRAGMENTS_MAX = 256
-"""Fragments of a message that are kept apart; then they are joined, so that empty ones weigh nothing."""
+"""Fragments of a message that are kept one by one. Then they are joined, so that empty ones take no memory."""
 PONG_BYTES_MAX = 127
 SLICE_BYTES = 2 * 1024
-"""What is parsed of one connection before the clock is looked at: 340 of the shortest frames."""
+"""How much of one connection is parsed between two looks at the clock: 340 of the shortest frames."""
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -116,7 +119,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.leaving = False
         self.opening: Gate | None = None
         self.heard = True
-        # Connections that came together are pinged apart.
+        # Connections that came together are not pinged together.
         self.beat = randrange(-8, 8)
 
     # -- the direct way out ------------------------------------------------------------------------------------
@@ -124,7 +127,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def write_frames(self, data: bytes) -> bool:
         """Writes complete, unmasked frames in this loop step and returns True, or writes nothing and returns False.
 
-        False: the buffer is above its high-water mark, or the connection is not open (any more). Never raises.
+        False: the buffer is above its high-water mark, or the connection is not open. Never raises.
         """
         if not self._takes_frames():
             return False
@@ -144,27 +147,29 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         )
 
     def claim(self, holder: Holder) -> Callable[[bytes], object] | None:
-        """The bare write, until `holder` is told that it is blocked or releases it; None when it is blocked now."""
+        """A write that need not be asked for. It may be used until `holder` is told that it is blocked, or releases it.
+        None when the connection is blocked now."""
         if not self._takes_frames():
             return None
         self.holders = (*self.holders, holder)
         return self.transport.write
 
     def release(self, holder: Holder) -> None:
-        """Ends the claim of `holder`, which is not told."""
+        """Ends the claim of `holder`, which is not told of it."""
         self.holders = tuple(other for other in self.holders if other is not holder)
 
     def _block(self) -> None:
-        """Ends all claims. Called in the step in which the buffer is full or a close frame is written: a transport that
-        is closed with bytes in its buffer still takes more. What is written to one that was lost is dropped."""
+        """Ends all claims. Called in the step in which the buffer is full or a close frame is written, since a
+        transport that is closed with bytes in its buffer still accepts more. What is written to a lost one is
+        dropped."""
         holders, self.holders = self.holders, ()
         for holder in holders:
             holder.blocked()
 
     async def drained(self) -> None:
-        """Returns once the buffer is below its low-water mark; never on a connection that is gone.
+        """Returns once the buffer is below its low-water mark. It never returns if the connection is gone.
 
-        Where the handshake is not answered yet, it waits for that first.
+        If the handshake is not answered yet, it first waits for that.
         """
         if self.conn.state is State.CONNECTING:
             if self.opening is None:
@@ -183,7 +188,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._block()
-        # uvicorn says 1005, which is a close frame without a code. Where a close frame came, it was told before this.
+        # uvicorn would say 1005, which means a close frame without a code. If there was a close frame, its event is in
+        # the queue before this one.
         self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
         super().connection_lost(exc)
         if self.admission is not None:
@@ -193,12 +199,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.held_bytes = None  # A turn that was asked for may still come.
         scope = getattr(self, "scope", None)
         if scope is not None:
-            scope["extensions"].pop(DIRECT, None)  # Breaks a cycle, so that memory returns without a collection,
-        self.conn.parser.close()  # and another one: a suspended generator that holds its own owner.
+            scope["extensions"].pop(DIRECT, None)  # Breaks a cycle of references, so that memory is freed at once.
+        self.conn.parser.close()  # Breaks another one: a suspended generator that refers to its owner.
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
-        # Frames cannot be shared where each connection compresses its own.
+        # Frames cannot be shared if each connection compresses its own.
         if self.handshake_initiated and not self.close_sent and not self.conn.extensions:
             self.scope["extensions"][DIRECT] = self  # type: ignore[assignment]
 
@@ -217,7 +223,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.close_timer.cancel()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
             if self.unparsed and not self.read_paused:
-                # The application takes nothing more, and uvicorn reads on: nobody else would go on with what is held.
+                # The application takes nothing more, and uvicorn goes on reading. Only a turn goes on with what is
+                # held.
                 self.transport.pause_reading()
                 self._ask_for_turn()
 
@@ -231,7 +238,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         self.heard = True
         if not self.handshake_initiated:
-            super().data_received(data)  # The handshake, which HTTP's protocol hands on whole.
+            super().data_received(data)  # It is the whole handshake, handed on by the HTTP protocol.
         elif self.unparsed:
             self.unparsed += data
             self._count_held()
@@ -256,13 +263,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _ask_for_turn(self, *, rest: bool = False) -> None:
         host = self.client[0] if self.client else None
-        # A trusted proxy's connections are many clients'.
+        # The connections of a trusted proxy belong to many clients, so each takes turns by itself.
         behind_proxy = self.admission is not None and self.admission.trusts(host)
         self.turns.ask(self if behind_proxy else host, self._parse_more, rest=rest)
 
     def _parse_more(self) -> None:
-        """Parses what was read in one piece, slice by slice, for as long as there is time and until the application has
-        something to take."""
+        """Parses what was read, slice by slice, as long as there is time and until there is something for the
+        application."""
         data, start = self.unparsed, 0
         until = perf_counter() + ROUND_SECONDS - self.turns.spent_seconds
         while start < len(data):
@@ -272,7 +279,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             try:
                 super().data_received(piece)
             except Exception:
-                # A defect. uvloop closes the transport where it has called this itself; a callback is only logged.
+                # This is a defect. uvloop closes the transport only if it has called `data_received` itself; an error
+                # in this callback would only be logged.
                 logger.exception("a WebSocket's bytes could not be handled; it is cut")
                 self.abort()
                 return
@@ -289,13 +297,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def send_receive_event_to_app(self) -> None:
         if self.curr_msg_data_type == "text":
-            # uvicorn would find it out, and write a traceback for each.
+            # Checked here, since uvicorn would write a traceback for each such message.
             text = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
             try:
                 text.decode()
             except UnicodeDecodeError:
                 self.frames = []
-                # A close frame behind it, in the same read, has been parsed already: then that is the answer.
+                # If a close frame followed in the same read, it has been parsed already, and is answered instead.
                 if self.conn.state is State.OPEN:
                     self.conn.send_close(1007)
                     self.handle_parser_exception()
@@ -308,12 +316,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.paused_since is None:
             self.transport.write(answer)
         else:
-            # Whoever pings without reading must not fill the buffer. Only the newest ping need be answered
-            # (RFC 6455, section 5.5.3), and that can wait until there is room.
+            # A client that pings without reading must not fill the buffer. Only the newest ping has to be answered
+            # (RFC 6455, section 5.5.3), and this can wait until there is room.
             self.pong_owed = answer[-PONG_BYTES_MAX:]
 
     def handle_pong(self, event: Frame) -> None:
-        """Whatever is heard is a sign of life; see `data_received`."""
+        """Does nothing: any bytes that come are a sign of life; see `data_received`."""
 
     def eof_received(self) -> None:
         self._block()
@@ -355,9 +363,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     def send_away(self) -> None:
-        """Closes with 1012 (service restart), which clients answer by coming again, unless it is closing already.
+        """Closes with 1012 (service restart), unless it is closing already. Clients then connect again.
 
-        A connection that is not accepted yet is closed as soon as it is.
+        A connection that is not accepted yet is closed as soon as it is accepted.
         """
         self.leaving = True
         if self.conn.state is State.OPEN and not self.close_sent and not self.transport.is_closing():
@@ -369,7 +377,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def ping(self) -> None:
-        """Sends a ping; what is heard from now on answers it."""
+        """Sends a ping. Any bytes that come from now on count as its answer."""
         self.heard = False
         self.conn.send_ping(b"")
         self.transport.write(b"".join(self.conn.data_to_send()))

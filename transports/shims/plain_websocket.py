@@ -45,7 +45,7 @@ from transports.wire.sockets import (
 logger = logging.getLogger(__name__)
 
 COHORT = "plain-websocket"
-"""The cohort of all plain subscribers of a channel: they are sent the same bytes."""
+"""The cohort of all plain subscribers of a channel: all get the same bytes."""
 _FIELD_NAMES = {"channelId": "channel_id", "tokenCount": "token_count"}
 
 _PONG = {"type": "websocket.send", "text": '{"type":"pong"}'}
@@ -96,7 +96,7 @@ class PlainWebSocket:
 
 
 class PlainConnection:
-    """One plain socket: one subscription, and posts in the order in which they came."""
+    """One plain socket: one subscription, and posts in the order in which they were sent."""
 
     __slots__ = (
         "__weakref__",
