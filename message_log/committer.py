@@ -1,4 +1,4 @@
-"""Commits batches of posts on a connection of its own, and brings that connection back when it is lost."""
+"""Commits batches of posts on a connection of its own, and replaces that connection when it is lost."""
 
 import logging
 import math
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SETTLE_SECONDS = 4.0
-"""How long the outcome of a commit is inquired after. Past it the posters hear that it is unknown."""
+"""How long it tries to find out the outcome of a commit. After that the posters are told that it is unknown."""
 
-# What is held of a channel has no gaps, so the oldest `batch` messages are a stretch of the key. They go in one
-# statement with one bound: a reader sees the channel's beginning before or after it, and no gap.
+# The messages that a channel holds have no gaps, so the oldest `batch` are a range of the key. One statement with one
+# bound removes them: a reader sees the beginning of the channel either before or after that, but never a gap.
 _OLDEST = (
     select(messages.c.sequence)
     .where(messages.c.channel_id == bindparam("channel_id"))
@@ -67,8 +67,8 @@ _COUNT_NAMES = update(log_info).values(names_taken=log_info.c.names_taken + 1)
 
 @dataclass(slots=True)
 class Committed:
-    """What became of some drafts: `outcomes[i]` answers the i-th, `messages` and `changes` are the new ones in commit
-    order. Those of a batch before whose outcome was unknown come first, once it is known."""
+    """The result of some drafts: `outcomes[i]` answers the i-th, `messages` and `changes` are the new ones in commit
+    order. If the outcome of an earlier batch was unknown and is known now, its messages and changes come first."""
 
     outcomes: list[Outcome]
     messages: list[Message]
@@ -76,10 +76,10 @@ class Committed:
 
 
 class Committer:
-    """The only one who appends to the log in this process. Used by one thread, but for `abort`; `commit` blocks.
+    """The only object that appends to the log in this process. One thread uses it, except for `abort`; `commit` blocks.
 
     Args:
-        scrubbed: whether nothing is left in the log's files of what processes before this one have erased.
+        scrubbed: whether the log's files hold nothing any more of what earlier processes have erased.
     """
 
     def __init__(
@@ -93,18 +93,19 @@ class Committer:
         self._failures = 0
         self._damage = DamageLog()
         self.committed_at = -math.inf
-        """When the database last took a commit, on the monotonic clock. Read by other threads."""
+        """When the database last accepted a commit, on the monotonic clock. Other threads read it."""
         self._unscrubbed = not scrubbed
         self._not_told: list[Batch] = []
-        """Committed without anybody having been told, since it was not sure that the next server would find them."""
+        """Batches that were committed without telling anybody, since it was not certain that the next server would find
+        them."""
         self._lock = Lock()
         self._in_use: DBAPIConnection | None = None
 
     def commit(self, drafts: Sequence[Draft | ChangeDraft]) -> Committed:
-        """Posts and changes what all drafts say in one transaction. Never raises: what goes wrong is an outcome.
+        """Stores the posts and changes of all drafts in one transaction. Never raises: every failure is an outcome.
 
-        When the database refuses what was posted, or is damaged at its place, the batch is halved until the post it
-        refuses stands alone, so the others succeed. Any other failure is `Unavailable` for all of the batch.
+        When the database refuses a post, or is damaged at its place, the batch is halved until the refused post is
+        alone, so the others succeed. Any other failure is `Unavailable` for the whole batch.
         """
         try:
             batch = self._transact(drafts)
@@ -141,7 +142,7 @@ class Committer:
         return committed
 
     def scrub(self) -> bool:
-        """Overwrites what erased messages have left in the files; False while readers are in the way of it."""
+        """Overwrites what erased messages have left in the files. False while readers are in the way."""
         if self._unscrubbed:
             try:
                 with self._driver() as driver:
@@ -166,7 +167,7 @@ class Committer:
         self._note_success()
 
     def remove(self, channel_id: str, before: int, batch: int) -> int:
-        """Removes the oldest messages of a channel whose sequence is below `before`, at most `batch`; says how many.
+        """Removes the oldest messages of a channel with a sequence below `before`, at most `batch`. Returns how many.
 
         Raises:
             Unavailable: the database failed; whether this batch was removed is unknown.
@@ -188,10 +189,11 @@ class Committer:
             raise Unavailable from error
 
     def take_name(self, author: str, channel_id: str, after: int, until: int) -> int:
-        """Takes an author's name from the changes of a channel with `after` < sequence <= `until`; says how many.
+        """Removes an author's name from the changes of a channel with `after` < sequence <= `until`. Returns from how
+        many.
 
         Raises:
-            Unavailable: the database failed; a repeat settles it.
+            Unavailable: the database failed. It may be repeated.
         """
         try:
             with self._driver():
@@ -212,8 +214,8 @@ class Committer:
         return taken
 
     def remove_changes(self, channel_id: str, before: int, batch: int) -> int:
-        """Removes a channel's oldest changes up to the first whose message has a sequence from `before` on, at most
-        `batch`; says how many. So a change goes when its message and those before it have gone, and no gap is made.
+        """Removes a channel's oldest changes, up to the first one whose message has a sequence of `before` or more, at
+        most `batch`. Returns how many. So a change is removed after its message and those before it, without a gap.
 
         Raises:
             Unavailable: the database failed; whether this batch was removed is unknown.
@@ -237,7 +239,7 @@ class Committer:
             raise Unavailable from error
 
     def change(self, work: Callable[[Connection], T]) -> T:
-        """Runs work that may be repeated, once more where the connection was lost.
+        """Runs work that may be repeated. Runs it once more if the connection was lost.
 
         Raises:
             Unavailable: the database failed; whether the work was done is unknown.
@@ -247,7 +249,7 @@ class Committer:
                 with self._driver() as driver:
                     assert self._connection is not None
                     done = work(self._connection)
-                    self._dialect.prove(driver)  # That it was not done in a file which is there no more.
+                    self._dialect.prove(driver)  # The file may have been removed; then the work was lost with it.
                     return done
             except RaqcoonError:
                 raise
@@ -266,7 +268,7 @@ class Committer:
             connection.close()
 
     def abort(self) -> None:
-        """Makes a transaction that hangs fail. For any thread."""
+        """Makes a transaction that hangs fail. Any thread may call it."""
         with self._lock:
             if self._in_use is not None:
                 self._dialect.abort(self._in_use)
@@ -278,7 +280,7 @@ class Committer:
             self._failures = 0
 
     def _note_failure(self, error: Exception) -> None:
-        # Once an outage, not once a batch: posters retry.
+        # Logged once in each outage and not for each batch, since posters retry.
         self.committed_at = -math.inf
         if not self._failures:
             logger.warning("posts cannot be committed: %s", " ".join(str(error).split()))

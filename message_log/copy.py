@@ -1,8 +1,8 @@
-"""Copies a whole log to another database: sequences, ids, idempotency keys, timestamps, totals and epoch stay the same,
+"""Copies a whole log to another database. Sequences, ids, idempotency keys, timestamps, totals and epoch stay the same,
 so every cursor that clients hold stays valid.
 
-It can be run again after an interruption, and then goes on where it stopped; so it can also be run once beside a living
-PostgreSQL server and once more, briefly, when that server is stopped.
+After an interruption it can be run again, and goes on where it stopped. So it can be run once while a PostgreSQL server
+is running, and once more, which takes only a moment, when that server is stopped.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,14 +26,14 @@ from message_log.source import Row, Source, SourceChannel
 from message_log.tables import changes, channels, growing, log_info, messages, revocations, totals
 
 Progress = Callable[[int, int], None]
-"""Told how many messages the target holds now, and how many there are to copy."""
+"""Called with the number of messages that the target holds now, and the number that the source holds."""
 
 _FIXED = ("channel_id", "sequence", "timestamp")
 _COMPARED = ("channel_id", "sequence", "timestamp", "author", "lane", "provider", "token_count", "content")
 
 
 class _Database:
-    """A log's database, held as a server would hold it, on one connection without time limits."""
+    """The database of a log, locked as a server would lock it, on one connection without time limits."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -63,7 +63,7 @@ class _Database:
 
 
 def open_database(url: str) -> _Database:
-    """The log at `url`, migrated and held as a server would hold it.
+    """The log at `url`, migrated and locked as a server would do it.
 
     Raises:
         StartupError: a running server holds it, or it cannot be used.
@@ -72,7 +72,7 @@ def open_database(url: str) -> _Database:
 
 
 class _SqlSource(_Database):
-    """A log of this server as a source. Each channel is read in one snapshot, whoever posts meanwhile."""
+    """A log of this server as a source. Each channel is read in one snapshot, even if clients post meanwhile."""
 
     def count(self) -> int:
         return self.connection.scalar(select(func.count()).select_from(messages)) or 0
@@ -153,12 +153,12 @@ def copy_log(
     batch: int = 1000,
     repairs: Repairs | None = None,
 ) -> int:
-    """Copies a log, or what is missing of it, and returns how many messages were copied.
+    """Copies a log, or the missing part of it, and returns how many messages were copied.
 
-    What could not be asked for at the target is changed on the way; `repairs` then tells what that was.
+    What could not be read through the server at the target is changed on the way; `repairs` tells what was changed.
 
-    The target must be empty or the same log, copied in part, and must not be served meanwhile. A SQLite source must not
-    be served either. Every batch of messages is one transaction.
+    The target must be empty, or a part of the same log that was copied before. No server may use it meanwhile. No
+    server may use a SQLite source either. Every batch of messages is one transaction.
 
     Raises:
         StartupError: a database cannot be used, or the target holds another log; the text is one line.
@@ -221,7 +221,7 @@ class _Copy:
         return copied
 
     def _copy_revocations(self) -> None:
-        # First, so that nobody gets in again where a copy was interrupted and is served all the same.
+        # These are copied first, so that nobody gets access again if a copy is interrupted and is served all the same.
         rows = self._source.revocations()
         with _transaction(self._connection):
             self._connection.execute(delete(revocations))
@@ -244,7 +244,8 @@ class _Copy:
         first = next(rows, None)
         oldest = channel.last_sequence + 1 if first is None else first["sequence"]
         if head and oldest > head + 1:
-            # Retention has removed at the source what follows the target's newest: what is held must have no gap.
+            # Retention has removed at the source what follows the newest message of the target. Since a channel must
+            # have no gap, all of its messages are copied again.
             with _transaction(self._connection):
                 self._connection.execute(delete(messages).where(messages.c.channel_id == channel_id))
         whole = chain(() if first is None else (first,), rows)
@@ -261,10 +262,10 @@ class _Copy:
                 self._connection.execute(insert(totals), counted)
 
     def _copy_changes(self, channel: SourceChannel, channel_id: str) -> None:
-        """Brings over what was done to messages since the last time, and those messages as they stand now.
+        """Copies what was done to messages since the last run, and those messages as they are now.
 
-        A change may have touched what was copied before: an erasure takes the text of earlier ones. So all changes of
-        every message that was touched are written anew. How far the target has come is noted last: a run that is
+        A change may affect what was copied before: an erasure removes the text of earlier changes. So all changes of
+        every message that was changed are written again. How far the target has come is stored last, so a run that is
         interrupted does it again.
         """
         here = channels.c.channel_id == channel_id
@@ -286,7 +287,7 @@ class _Copy:
             self._connection.execute(update(channels).where(here).values(last_change=channel.last_change))
 
     def _take_names(self, channel: SourceChannel, channel_id: str, known: int) -> None:
-        """Takes the names of authors from changes that were copied before, where they were taken at the source."""
+        """Removes the names of authors from changes that were copied before, if they were removed at the source."""
         bare = self._source.nameless_changes(channel.channel_id, known)
         named = select(changes.c.sequence).where(changes.c.channel_id == channel_id, changes.c.author != ERASED_AUTHOR)
         while chunk := list(islice(bare, self._batch)):
@@ -308,14 +309,14 @@ class _Copy:
             self._connection.execute(insert(messages), Repairs().row(row, channel_id))
 
     def _require_same(self, channel: SourceChannel, channel_id: str, head: int) -> None:
-        """Refuses to go on behind a message that the source does not have, or has otherwise."""
+        """Refuses to go on after a message that the source does not have, or has with other content."""
         went_on = head > channel.last_sequence
         if head and not went_on:
             here = select(messages).where(messages.c.channel_id == channel_id, messages.c.sequence == head)
             found = self._connection.execute(here).mappings().first()
             source_row = next(self._source.rows(channel.channel_id, head - 1), None)
             if found is not None and source_row is not None and source_row["sequence"] == head:
-                # One that was edited or erased at the source since the last time is still the same message.
+                # A message that was edited or erased at the source since the last run is still the same message.
                 compared = _COMPARED if found["revision"] == source_row.get("revision", 0) else _FIXED
                 same = Repairs().row(source_row, channel_id)  # It was told of when it was copied.
                 went_on = any(found[name] != same[name] for name in compared)

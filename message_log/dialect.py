@@ -29,7 +29,7 @@ class InDoubt(Exception):
 class NotVouchedFor(Exception):
     """Raised when `batch` was committed, but perhaps into files that the next server will not open.
 
-    A later commit of this process that succeeds says that it was stored after all.
+    If a later commit of this process succeeds, `batch` was stored after all.
     """
 
     def __init__(self, text: str, batch: Batch) -> None:
@@ -38,44 +38,44 @@ class NotVouchedFor(Exception):
 
 
 class Dialect(Protocol):
-    """One kind of database at one address. Everything here blocks: it is called in threads only."""
+    """One kind of database at one address. All methods block, so they are called only in threads."""
 
     exclusive: bool
     """Whether this process alone may append while the log is open."""
 
     location: str
-    """Where the log lies, for people; without credentials."""
+    """Where the log is, for people; without credentials."""
 
     bounds_bytes: bool
     """Whether a bound on bytes should be kept by the database, because a result is always sent whole."""
 
     def claim(self) -> None:
-        """Takes what makes this process the log's only one, if `exclusive`.
+        """If `exclusive`, takes the lock that makes this process the only one that uses the log.
 
         Raises:
-            StartupError: another process has it, or the place cannot be used.
+            StartupError: another process has the lock, or the place cannot be used.
         """
 
     def release(self) -> None:
-        """Lets go of what `claim` took. Idempotent."""
+        """Releases what `claim` took. Idempotent."""
 
     def engine(self, connections: int) -> Engine:
         """Up to `connections` connections, ready for use, in autocommit mode: transactions are begun in SQL."""
 
     def tidy(self, connection: Connection) -> None:
-        """Removes, after the migration and in its transaction, what processes that are long gone have left."""
+        """Removes what processes of long ago have left behind. It runs after the migration, in the same transaction."""
 
     def begin_migration(self, connection: Connection) -> None:
-        """Begins the transaction in which the schema is migrated; only one process at a time gets past it."""
+        """Begins the transaction in which the schema is migrated. Only one process at a time gets past it."""
 
     def is_any(self, column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
         """Whether `column` is one of `values`, as one parameter however many there are."""
 
     def rows(self, connection: Connection, statement: Select[Any], parameters: Mapping[str, Any]) -> Iterable[Any]:
-        """The rows of a statement that reads, whose columns are what the driver makes of them."""
+        """The rows of a statement that reads. The values are as the driver returns them."""
 
     def read_many(self, columns: Sequence[Column[Any]], text: Column[Any]) -> str | None:
-        """A statement that reads on in many channels at once; None where one for each channel costs no round trip.
+        """A statement that reads many channels at once. None if a statement for each channel costs no round trip.
 
         Its parameters: channel ids, the positions in them, and for each channel a limit of rows and one of bytes of
         `text`. `columns` begin with the channel's id and the sequence.
@@ -96,33 +96,33 @@ class Dialect(Protocol):
         """
 
     def scrub(self, driver: DBAPIConnection) -> bool:
-        """Overwrites what erased messages have left in the database's files, where that is ours to do. False: readers
+        """Overwrites what erased messages have left in the database's files, if this server can do that. False: readers
         were in the way, and it has to be tried again."""
 
     def settle(self, driver: DBAPIConnection, commit: int) -> bool:
-        """Whether the transaction of an `InDoubt` was committed. When it was not, it never will be."""
+        """Whether the transaction of an `InDoubt` was committed. If it was not, it never will be."""
 
     def prove(self, driver: DBAPIConnection) -> None:
-        """Commits a change that changes nothing, so that the database shows whether it takes posts. It grows nothing.
+        """Commits something without an effect, which shows whether the database accepts posts. It makes no file grow.
 
         Raises:
-            Exception: it does not take posts now.
+            Exception: it does not accept posts now.
         """
 
     def damaged(self, error: object) -> bool:
-        """Whether a driver's error says that what is stored there is damaged: asking again would not help."""
+        """Whether a driver's error means that the stored data is damaged, so that a repeat would not help."""
 
     def lost(self, driver: DBAPIConnection) -> bool:
-        """Whether a connection that raised an error is gone, so that a new one may do better."""
+        """Whether a connection that raised an error is lost, so that a new one may succeed."""
 
     def blames_post(self, error: Exception) -> bool:
-        """Whether an error comes from what was posted, so that other posts may fare better without it."""
+        """Whether an error comes from the content of a post, so that the other posts may succeed without it."""
 
     def abort(self, driver: DBAPIConnection) -> None:
         """Makes the call that another thread waits for on this connection fail. The connection may be lost by it."""
 
     def identify(self, connection: Connection) -> str:
-        """What tells this log from a copy of it that lies elsewhere. Stays the same after a fail-over."""
+        """What distinguishes this log from a copy of it in another place. It stays the same after a fail-over."""
 
     def hints(self, listener: LogListener, *, epoch: str, identity: str) -> Hints | None:
         """What carries hints between the processes that share this log, or None when there is only one."""

@@ -46,8 +46,8 @@ _SEQUENCE = messages.c.sequence
 
 
 def _end(order: ColumnElement[int]) -> Any:
-    """The first sequence of a range in this order. Two of these are two steps down the key; min() and max() together
-    would make SQLite walk the whole range."""
+    """The first sequence of a range in this order. Two of these are two look-ups in the key, while SQLite would read
+    the whole range for min() and max() together."""
     return select(_SEQUENCE).where(_IN_RANGE).order_by(order).limit(1).scalar_subquery()
 
 
@@ -111,7 +111,7 @@ _TOTALS = select(func.sum(totals.c.messages), func.sum(totals.c.tokens))
 
 
 def _by(name: Column[str]) -> Any:
-    """Messages by a name, the most first."""
+    """Counts of messages by a name, the greatest first."""
     count = func.sum(totals.c.messages)
     return select(name, count).where(name != "").group_by(name).order_by(count.desc(), name).limit(TOTALS_NAMES_MAX)
 
@@ -121,7 +121,7 @@ _BY_PROVIDER, _BY_LANE = _by(totals.c.provider), _by(totals.c.lane)
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What is held of a channel: sequences from `oldest_sequence` to `last_sequence`; nothing if it is above."""
+    """What a channel holds: sequences from `oldest_sequence` to `last_sequence`; nothing if the first is greater."""
 
     channel_id: str
     oldest_sequence: int
@@ -242,7 +242,7 @@ class Queries:
         return next(self._messages(connection, rows), None)
 
     def repeated(self, connection: Connection, draft: Draft) -> tuple[Message, bool] | None:
-        """The message that a draft's idempotency key names, and whether the draft says what was posted under it."""
+        """The message that a draft's idempotency key names, and whether the draft has the content of that post."""
         named = {"channel_id": draft.channel_id, "author": draft.author, "idempotency_key": draft.idempotency_key}
         row = connection.execute(_FIRST_WITH_KEY, named).first()
         if row is None:
@@ -258,13 +258,13 @@ class Queries:
         return [ChannelHead(channel_id, sequence) for channel_id, sequence in rows]
 
     def stretches(self, connection: Connection, after: str, limit: int) -> list[Stretch]:
-        """What is held of the channels whose ids follow `after`, by code point order, at most `limit`."""
+        """What the channels hold whose ids follow `after`, by code point order, at most `limit` channels."""
         rows = connection.execute(_STRETCHES, {"after": after, "limit": limit})
         return [Stretch(channel_id, last + 1 if oldest is None else oldest, last) for channel_id, last, oldest in rows]
 
     def first_since(self, connection: Connection, stretch: Stretch, moment: int, limit: int) -> int:
-        """The first sequence of a stretch, among its oldest `limit`, stamped at `moment` (microseconds) or later;
-        where there is none, the sequence that follows those looked at."""
+        """The first sequence of a stretch, among its oldest `limit`, stamped at `moment` (microseconds) or later. If
+        there is none, the sequence that follows those that were looked at."""
         parameters = {"channel_id": stretch.channel_id, "after": stretch.oldest_sequence - 1, "before": _BEYOND}
         beyond = stretch.oldest_sequence
         for sequence, timestamp in connection.execute(_TIMES, {**parameters, "limit": limit}):
