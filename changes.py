@@ -1,4 +1,4 @@
-"""What was done to a message after it was posted, and the rule by which a change makes a message what it is now.
+"""What was done to a message after it was posted, and the rule by which changes are applied to a message.
 
 Like `messages`, this knows nothing of databases, GraphQL or sockets, and no instance is ever mutated.
 """
@@ -10,11 +10,11 @@ from enum import Enum
 from messages import MESSAGE_OVERHEAD_BYTES, Message, encode_cursor, text_size_bytes
 
 CHANGES = ":changes"
-"""What the epoch of changes has behind that of messages: a cursor of the one log is no cursor of the other."""
+"""The epoch of changes is that of messages with this at its end, so a cursor of one log is not valid for the other."""
 
 
 ERASED_AUTHOR = "erased"
-"""What stands where an author was whose name was taken away."""
+"""Replaces the name of an author that was removed."""
 
 
 def changes_epoch(epoch: str) -> str:
@@ -35,9 +35,9 @@ class MessageChangeKind(Enum):
 class MessageChange:
     """One change. `sequence` counts 1, 2, 3 … among the changes of its channel, without gaps.
 
-    `revision` is the message's after the change. `piece` is what came behind (APPENDED), `content` the whole new
-    content (EDITED); both are None in every change of a message that was erased since. `token_count` is the message's
-    after the change, where an append gave one.
+    `revision` is that of the message after the change. `piece` is what was appended (APPENDED), `content` is the whole
+    new content (EDITED); both are None in all changes of a message that was erased since. `token_count` is that of the
+    message after the change, if an append gave one.
     """
 
     channel_id: str
@@ -53,9 +53,9 @@ class MessageChange:
     """The epoch of the log of changes: see `changes_epoch`."""
     token_count: int | None = None
     edition: int = 0
-    """1 once its text was taken away because its message was erased."""
+    """1 after its text was removed because its message was erased."""
     new_author: str | None = None
-    """What the message's author is called from now on, where an erasure took the name too."""
+    """The name that the message's author has from now on, if an erasure removed the name too."""
 
     @property
     def cursor(self) -> str:
@@ -82,10 +82,10 @@ class MessageChange:
 class ChangeDraft:
     """A change that has passed the input rules and has no sequence yet.
 
-    `by` is who asks, None for anybody: the change then bears the message's author. `others` says that they may do this
-    to what others have posted. `revision` is the message's as the caller has seen it; None is not compared. `text` is
-    the piece or the new content. `complete`: nothing comes behind this piece. `forgets_author`: an erasure that takes
-    the author's name too.
+    `by` is who asks; with None, which is anybody, the change gets the name of the message's author. `others` says that
+    they may change what others have posted. `revision` is that of the message as the caller has seen it; None is not
+    compared. `text` is the piece or the new content. `complete`: nothing follows this piece. `forgets_author`: an
+    erasure that removes the author's name too.
     """
 
     channel_id: str
@@ -102,11 +102,11 @@ class ChangeDraft:
 
 
 def apply_change(message: Message, change: MessageChange) -> Message:
-    """The message after the change, when that is its next one; else the message as it is.
+    """The message after the change, if that is its next one; otherwise the message as it is.
 
-    This is the rule of convergence: a change is applied to a message when its revision is the message's plus one, and
-    passed over when it is not above it. So a message that was read at any moment, and all changes from before that
-    moment on, end in the same message, however often a change comes.
+    This is the rule of convergence. A change is applied to a message if its revision is that of the message plus one,
+    and ignored if it is not greater. So a message that was read at any time, and all changes since any earlier time,
+    result in the same message, however often a change comes.
     """
     if change.revision != message.revision + 1:
         return message

@@ -1,7 +1,7 @@
-"""Lists of channel patterns, as a token's claims carry them: is a channel among those that they name?
+"""Lists of channel patterns, as the claims of a token have them: does one of them match a channel?
 
-Most patterns are plain names or `prefix*`: a set and one `startswith` answer for all of those. What is left is compiled
-into one expression when it is first needed, and lives as long as its list does.
+Most patterns are plain names or `prefix*`: for all of these a set and one `startswith` are enough. The others are
+compiled into one expression when it is first needed, which is kept as long as the list.
 """
 
 import re
@@ -12,10 +12,10 @@ _WILDCARD = re.compile(r"[*?\[]")
 
 
 class ChannelPatterns:
-    """Which channels a list of `fnmatch` patterns names; case matters. Equal lists are equal. Never changes.
+    """The channels that a list of `fnmatch` patterns matches; case matters. Equal lists are equal. It never changes.
 
-    `everything` is True where one of the patterns is `*`: only then a right holds on every channel, by this list's own
-    words and not because of the channels that happen to be there.
+    `everything` is True if one of the patterns is `*`. Only then a right holds for every channel, including those that
+    do not exist yet.
     """
 
     __slots__ = ("_compiled", "_expressions", "_heads", "_names", "_prefixes", "_stretches", "everything", "patterns")
@@ -48,9 +48,9 @@ class ChannelPatterns:
         return channel_id.startswith(self._heads) and self._expression().match(channel_id) is not None
 
     def prepare(self) -> bool:
-        """Compiles what has to be compiled, some 0.15 ms for each pattern that is more than a name or a prefix.
+        """Compiles what has to be compiled: about 0.15 ms for each pattern that is more than a name or a prefix.
 
-        For whoever can do that beside the event loop. Returns whether there was anything to do.
+        A caller can do this in a thread, beside the event loop. Returns whether there was anything to do.
         """
         return self._compiled is None and bool(self._expressions) and self._expression() is not None
 
@@ -61,9 +61,9 @@ class ChannelPatterns:
 
     @property
     def stretches(self) -> tuple[tuple[str, bool], ...]:
-        """Where the channels lie: names, ascending, none inside another's stretch.
+        """The ranges of ids in which the channels are: names, ascending, none within the range of another.
 
-        With True a name stands for all ids that begin with it, with False for itself.
+        With True a name stands for all ids that begin with it, with False only for itself.
         """
         if self._stretches is None:
             starts = {*self._prefixes, *self._heads}
@@ -76,7 +76,7 @@ class ChannelPatterns:
 
     def _expression(self) -> re.Pattern[str]:
         if self._compiled is None:
-            # One alternation: a hundred patterns are tried on a channel in one call.
+            # One expression with alternatives: a hundred patterns are tried in one call.
             self._compiled = re.compile("|".join(translate(pattern) for pattern in self._expressions))
         return self._compiled
 

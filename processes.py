@@ -1,6 +1,6 @@
 """The composition of a server with several processes: a supervisor, its workers, and on SQLite the log's owner.
 
-`server.py` says how one process serves; here stands how many of them are one server. See `workers/`.
+`server.py` says how one process serves; this module makes several of them one server. See `workers/`.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ def supervise(
         listen: makes the listening socket on a port, with SO_REUSEPORT or without.
         serve: what a worker does.
         run: runs a coroutine on a new event loop.
-        announce: says, once, that the server listens: host, port, where the log lies.
+        announce: called once when the server listens, with host, port, and where the log is.
 
     Raises:
         StartupError: the address, the log or a setting cannot be used.
@@ -70,7 +70,7 @@ def supervise(
 
 
 class _Server:
-    """What all processes of a server know: made by the supervisor, and theirs too by being forked."""
+    """What all processes of a server know. The supervisor makes it, and the others have it because they are forked."""
 
     def __init__(
         self,
@@ -101,7 +101,8 @@ class _Server:
         self._addresses = None if rate is None else Buckets(rate, burst_of(rate))
 
     def run(self) -> None:
-        # What stands now is shared by all processes for as long as nobody writes to it, which a collection would.
+        # All processes share the memory of the objects that exist now, as long as nobody writes to it. A garbage
+        # collection would write to it, so it must not look at them.
         gc.collect()
         gc.freeze()
         Supervisor(
@@ -157,7 +158,7 @@ class _Server:
         self._run(self._serve_log(lifeline))
 
     async def _serve_log(self, lifeline: Lifeline) -> None:
-        """The log's owner. On SIGTERM it ends when the last worker has gone, whose posts are its work."""
+        """Runs the log's owner. On SIGTERM it ends after the last worker has ended, since it stores their posts."""
         assert self._owner_listener is not None
         asked_to_end = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked_to_end.set)
