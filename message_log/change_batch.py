@@ -13,11 +13,9 @@ from changes import (
     changes_epoch,
 )
 from errors import BadUserInput, Forbidden, MessageComplete, RevisionConflict
+from message_log.change_rows import Place
 from message_log.protocol import Appended
 from messages import Message, text_size_bytes
-
-Place = tuple[str, int]
-"""(channel_id, sequence): where a message stands."""
 
 Outcome = Appended | Exception
 
@@ -31,7 +29,8 @@ class Held:
     """A message as a transaction finds it, and how much of that its row says.
 
     `stored_revision` and `stored_bytes` are the row's: what followed is in changes. `digest` is None where the message
-    has no idempotency key.
+    has no idempotency key. `covered` is up to where its rows of changes are found (see `change_rows.rows_of`), and
+    `noted_at` when `growing` was last told of it, in microseconds since 1970; both are 0 where that is unknown.
     """
 
     message: Message
@@ -39,6 +38,8 @@ class Held:
     stored_bytes: int
     bytes: int
     digest: str | None
+    covered: int = 0
+    noted_at: int = 0
 
 
 @dataclass(slots=True)
@@ -182,7 +183,7 @@ class ChangePlan:
             size = text_size_bytes(after.content)
         # Where the name goes, the key goes, and nobody asks any more for what was posted under it.
         digest = None if draft.forgets_author else before.digest
-        held = Held(after, before.stored_revision, before.stored_bytes, size, digest)
+        held = replace(before, message=after, bytes=size, digest=digest)
         self._count_tokens(message, after, kind)
         grown_bytes = size - before.stored_bytes
         enough = grown_bytes >= max(before.stored_bytes, ASSEMBLED_BYTES_MIN)

@@ -1,12 +1,13 @@
 """The part of a transaction that changes messages: what it reads, and what it writes, on either database.
 
 Many rows go into each statement as one JSON array, as posts do. Of a message that grows, a transaction writes the
-pieces and one small row; the message itself is written anew now and then (see `change_batch`). So that a piece need not
-read what is there already, the newest of these messages are remembered here, and believed only where the revision that
-the transaction finds is the one remembered.
+pieces (see `change_rows`), and where others write too, one small row; the message itself is written anew now and then
+(see `change_batch`). So that a piece need not read what is there already, the newest of these messages are remembered
+here. Where others write too, they are believed only if the revision that the transaction finds is the one remembered.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -15,11 +16,13 @@ from cachetools import LRUCache
 
 from changes import ERASED_AUTHOR, ChangeDraft, MessageChange, MessageChangeKind, apply_change, changes_epoch
 from message_log.batch import Key, Named, from_microseconds, lived, to_microseconds
-from message_log.change_batch import ChangeBatch, ChangePlan, Held, Place, places_of
-from message_log.change_queries import COLUMNS, KINDS, as_changes
+from message_log.change_batch import ChangeBatch, ChangePlan, Held, places_of
+from message_log.change_rows import COLUMNS, KINDS, SPAN_MAX, WRITTEN, Place, as_changes, marked, rows_of
 from message_log.posted import posted_digest
 from messages import Message, text_size_bytes
 
+TOUCH_SECONDS = 10
+"""How old what `growing` says of a message that grows may be, where it is not noted with every piece."""
 REMEMBERED_BYTES = 16 * 1024 * 1024
 """What is remembered of messages that grow."""
 
@@ -43,12 +46,21 @@ def _json(rows: Iterable[Sequence[object]]) -> str:
 
 
 class Changing:
-    """Changes messages inside transactions of one process. Used by the writer's thread."""
+    """Changes messages inside transactions of one process. Used by the writer's thread.
 
-    def __init__(self, rows: Rows) -> None:
+    Args:
+        counts_changes: see `Dialect`; without, this process alone writes the log.
+    """
+
+    def __init__(self, rows: Rows, *, counts_changes: bool) -> None:
+        self._counts_changes = counts_changes
         places = rows("k", _PLACE)
+        last_change = "last_change"
+        if not counts_changes:
+            newest = "SELECT sequence FROM changes WHERE channel_id = h.channel_id ORDER BY sequence DESC LIMIT 1"
+            last_change = f"max(last_change, coalesce(({newest}), 0))"
         self._heads = (
-            f"SELECT channel_id, last_change FROM channels WHERE channel_id IN (SELECT channel_id FROM {places})"
+            f"SELECT channel_id, {last_change} FROM channels AS h WHERE channel_id IN (SELECT channel_id FROM {places})"
         )
         self._reached = (
             f"SELECT g.channel_id, g.sequence, g.revision FROM {places} "
@@ -60,28 +72,17 @@ class Changing:
             f"FROM {places} JOIN messages AS m ON m.channel_id = k.channel_id AND m.sequence = k.sequence"
         )
         since = rows("k", (*_PLACE, ("revision", "integer")))
-        of_message = "JOIN changes AS c ON c.channel_id = k.channel_id AND c.message_sequence = k.sequence"
+        marks = "JOIN changes AS s ON s.channel_id = k.channel_id AND s.message_sequence = k.sequence"
+        of_message = f"{marks} AND s.revision > k.revision - {SPAN_MAX} JOIN changes AS c ON {marked('s', 'c')}"
         self._since = (
             f"SELECT {_CHANGE_COLUMNS} FROM {since} {of_message} AND c.revision > k.revision ORDER BY c.revision"
         )
-        self._made = f"SELECT {_CHANGE_COLUMNS} FROM {since} {of_message} AND c.revision = k.revision"
-        change_row = rows(
-            "k",
-            (
-                ("channel_id", "text"),
-                ("sequence", "bigint"),
-                ("message_sequence", "bigint"),
-                ("revision", "integer"),
-                ("kind", "smallint"),
-                ("edition", "smallint"),
-                ("timestamp", "bigint"),
-                ("token_count", "integer"),
-                ("author", "text"),
-                ("text", "text"),
-            ),
+        self._made = (
+            f"SELECT {_CHANGE_COLUMNS} FROM {since} {of_message} "
+            "AND c.revision >= k.revision AND c.revision - c.run < k.revision"
         )
-        names = "channel_id, sequence, message_sequence, revision, kind, edition, timestamp, token_count, author, text"
-        self._insert = f"INSERT INTO changes ({names}) SELECT {names} FROM {change_row}"
+        names = ", ".join(name for name, _ in WRITTEN)
+        self._insert = f"INSERT INTO changes ({names}) SELECT {names} FROM {rows('k', WRITTEN)}"
         head = rows("k", (("channel_id", "text"), ("last_change", "bigint")))
         self._raise_heads = (
             f"UPDATE channels SET last_change = k.last_change FROM {head} WHERE channels.channel_id = k.channel_id"
@@ -135,9 +136,11 @@ class Changing:
         )
         blank = rows("k", (*_PLACE, ("name", "text")))
         self._blank = (
-            f"UPDATE changes SET text = CASE WHEN kind = {KINDS.index(MessageChangeKind.ERASED)} THEN text END, "
-            f"edition = 1, author = CASE WHEN author = k.name THEN '{ERASED_AUTHOR}' ELSE author END FROM {blank} "
-            "WHERE changes.channel_id = k.channel_id AND changes.message_sequence = k.sequence"
+            f"UPDATE changes SET text = CASE WHEN changes.kind = {KINDS.index(MessageChangeKind.ERASED)} "
+            "THEN changes.text END, "
+            "edition = 1, cuts = NULL, "
+            f"author = CASE WHEN changes.author = k.name THEN '{ERASED_AUTHOR}' ELSE changes.author END "
+            f"FROM {blank} {marks} AND s.revision > 0 WHERE {marked('s', 'changes')}"
         )
         tokens = rows("k", (("channel_id", "text"), ("provider", "text"), ("lane", "text"), ("tokens", "bigint")))
         self._add_tokens = (
@@ -146,6 +149,10 @@ class Changing:
         )
         self._may_grow = f"UPDATE messages SET complete = 0 FROM {places} WHERE {at_place}"
         self._remembered: LRUCache[Place, Held] = LRUCache(REMEMBERED_BYTES, getsizeof=lambda held: held.bytes + 1024)
+
+    def forget(self) -> None:
+        """Lets go of what is remembered: what follows is read again."""
+        self._remembered.clear()
 
     def run(
         self, execute: Execute, drafts: Sequence[ChangeDraft], timestamp: datetime, epoch: str
@@ -160,7 +167,7 @@ class Changing:
         plan = ChangePlan(held, self._earlier(execute, drafts, held, epoch), heads, timestamp=timestamp, epoch=epoch)
         batch = plan.run(drafts)
         if batch.changes:
-            self._write(execute, batch, to_microseconds(timestamp))
+            self._write(execute, batch, plan.held, to_microseconds(timestamp))
 
         def remember() -> None:
             for place in places:
@@ -206,8 +213,11 @@ class Changing:
         }
         held = {}
         for place in places:
-            known = self._remembered.get(place)
-            if known is not None and reached.get(place) == known.message.revision:
+            known, found = self._remembered.get(place), reached.get(place)
+            if known is None or found is None:
+                continue
+            # Where nobody else writes, it is enough that the message is still there.
+            if found == known.message.revision or not self._counts_changes:
                 held[place] = known
         missing = [place for place in places if place not in held]
         rows = self._rows(execute, self._messages, missing)
@@ -224,9 +234,7 @@ class Changing:
         self._apply(execute, standing, epoch)
         for place, message in standing.items():
             before = held[place]
-            held[place] = Held(
-                message, before.stored_revision, before.stored_bytes, text_size_bytes(message.content), before.digest
-            )
+            held[place] = replace(before, message=message, bytes=text_size_bytes(message.content))
         return held
 
     def _apply(self, execute: Execute, standing: dict[Place, Message], epoch: str) -> None:
@@ -253,32 +261,25 @@ class Changing:
     def _rows(execute: Execute, statement: str, parameters: Sequence[Sequence[object]]) -> list[Any]:
         return execute(statement, _json(parameters)).fetchall() if parameters else []
 
-    def _write(self, execute: Execute, batch: ChangeBatch, microseconds: int) -> None:
+    def _write(self, execute: Execute, batch: ChangeBatch, held: dict[Place, Held], microseconds: int) -> None:
         if batch.blanked:
             execute(self._blank, _json((*place, name) for place, name in batch.blanked.items()))
-        execute(
-            self._insert,
-            _json(
-                (
-                    change.channel_id,
-                    change.sequence,
-                    change.message_sequence,
-                    change.revision,
-                    KINDS.index(change.kind),
-                    change.edition,
-                    microseconds,
-                    change.token_count,
-                    change.author,
-                    change.new_author or change.piece or change.content,
-                )
-                for change in batch.changes
-            ),
-        )
-        execute(self._raise_heads, _json(batch.heads.items()))
+        covered = {place: each.covered for place, each in held.items()}
+        execute(self._insert, _json(rows_of(batch.changes, covered)))
+        for place, each in held.items():
+            each.covered = covered[place]
+        if self._counts_changes:
+            execute(self._raise_heads, _json(batch.heads.items()))
         if batch.rows:
             execute(self._rewrite, _json(_row(held) for held in batch.rows.values()))
-        if batch.grown:
-            execute(self._grow, _json((*place, revision, microseconds) for place, revision in batch.grown.items()))
+        grown = batch.grown
+        if not self._counts_changes:
+            oldest = microseconds - TOUCH_SECONDS * 1_000_000
+            grown = {place: revision for place, revision in grown.items() if held[place].noted_at <= oldest}
+        if grown:
+            execute(self._grow, _json((*place, revision, microseconds) for place, revision in grown.items()))
+            for place in grown:
+                held[place].noted_at = microseconds
         if batch.settled:
             execute(self._settle, _json(batch.settled))
         if batch.tokens:

@@ -19,7 +19,7 @@ from errors import LogDamaged, RaqcoonError, Unavailable
 from message_log.batch import Batch, Outcome
 from message_log.damage import DamageLog
 from message_log.dialect import Dialect, InDoubt, NotVouchedFor
-from message_log.tables import changes, growing, log_info, messages
+from message_log.tables import changes, channels, growing, log_info, messages
 from messages import Draft, Message
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,13 @@ _OLDEST_CHANGES = (
 )
 _REMOVE_CHANGES = delete(changes).where(
     changes.c.channel_id == bindparam("channel_id"), changes.c.sequence < bindparam("stop")
+)
+# Whoever removes holds the channel as whoever appends does: a piece is stored before its message goes, or is refused.
+_HOLD_CHANNEL = select(channels.c.last_change).where(channels.c.channel_id == bindparam("channel_id")).with_for_update()
+_COUNT_CHANGES = (
+    update(channels)
+    .where(channels.c.channel_id == bindparam("in_channel"), channels.c.last_change < bindparam("removed"))
+    .values(last_change=bindparam("removed"))
 )
 _TAKE_NAME = (
     update(changes)
@@ -147,6 +154,10 @@ class Committer:
             try:
                 with self._driver() as driver:
                     self._unscrubbed = not self._dialect.scrub(driver)
+                if not self._unscrubbed and self._dialect.exclusive:
+                    # Connections keep pages that they have read, and statements what they were given last.
+                    self.close()
+                    self._engine.dispose()
             except Exception as error:
                 logger.warning("what was erased cannot be overwritten yet: %s", " ".join(str(error).split()))
         return not self._unscrubbed
@@ -180,8 +191,9 @@ class Committer:
                 if oldest is None or oldest >= before:
                     return 0
                 stop = min(before, oldest + batch)
-                removed = connection.execute(_REMOVE, {"channel_id": channel_id, "stop": stop}).rowcount
-                connection.execute(_REMOVE_GROWING, {"channel_id": channel_id, "stop": stop})
+                with self._holding(connection, channel_id):
+                    removed = connection.execute(_REMOVE, {"channel_id": channel_id, "stop": stop}).rowcount
+                    connection.execute(_REMOVE_GROWING, {"channel_id": channel_id, "stop": stop})
                 return removed
         except SQLAlchemyError as error:
             self.close()
@@ -200,11 +212,10 @@ class Committer:
                 connection = self._connection
                 assert connection is not None
                 given = {"in_channel": channel_id, "after": after, "until": until, "name": author}
-                connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
-                taken = connection.execute(_TAKE_NAME, given).rowcount
-                if taken:
-                    connection.execute(_COUNT_NAMES)
-                connection.exec_driver_sql("COMMIT")
+                with self._transaction(connection):
+                    taken = connection.execute(_TAKE_NAME, given).rowcount
+                    if taken:
+                        connection.execute(_COUNT_NAMES)
         except SQLAlchemyError as error:
             self.close()
             self._note_failure(error)
@@ -232,7 +243,9 @@ class Committer:
                     stop = sequence + 1
                 if stop is None:
                     return 0
-                return connection.execute(_REMOVE_CHANGES, {"channel_id": channel_id, "stop": stop}).rowcount
+                with self._holding(connection, channel_id):
+                    connection.execute(_COUNT_CHANGES, {"in_channel": channel_id, "removed": stop - 1})
+                    return connection.execute(_REMOVE_CHANGES, {"channel_id": channel_id, "stop": stop}).rowcount
         except SQLAlchemyError as error:
             self.close()
             self._note_failure(error)
@@ -327,6 +340,19 @@ class Committer:
         finally:
             with self._lock:
                 self._in_use = None
+
+    @contextmanager
+    def _holding(self, connection: Connection, channel_id: str) -> Iterator[None]:
+        with self._transaction(connection):
+            connection.execute(_HOLD_CHANNEL, {"channel_id": channel_id})
+            yield
+
+    @contextmanager
+    def _transaction(self, connection: Connection) -> Iterator[None]:
+        """A transaction that writes. One that fails ends with the connection, which the caller then closes."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
+        yield
+        connection.exec_driver_sql("COMMIT")
 
     @staticmethod
     def _raw(connection: Connection) -> DBAPIConnection:

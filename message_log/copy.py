@@ -17,6 +17,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from changes import ERASED_AUTHOR
 from errors import StartupError
+from message_log.change_queries import last_change
+from message_log.change_rows import of_message
 from message_log.database_url import dialect_of
 from message_log.dialect import Dialect
 from message_log.earlier import EarlierLog, is_earlier_log
@@ -82,13 +84,11 @@ class _SqlSource(_Database):
         snapshot = "BEGIN" if self._dialect.exclusive else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
         for channel_id in ids:
             self.connection.exec_driver_sql(snapshot)
-            heads = select(channels.c.last_sequence, channels.c.last_change).where(channels.c.channel_id == channel_id)
-            last, last_change = self.connection.execute(heads).one()
+            heads = select(channels.c.last_sequence, last_change(self._dialect))
+            last, changed = self.connection.execute(heads.where(channels.c.channel_id == channel_id)).one()
             grow = self.connection.execute(select(growing).where(growing.c.channel_id == channel_id)).mappings()
             counted = self.connection.execute(select(totals).where(totals.c.channel_id == channel_id)).mappings()
-            yield SourceChannel(
-                channel_id, last, [dict(row) for row in counted], last_change, [dict(row) for row in grow]
-            )
+            yield SourceChannel(channel_id, last, [dict(row) for row in counted], changed, [dict(row) for row in grow])
             self.connection.exec_driver_sql("COMMIT")
 
     def revocations(self) -> list[Row]:
@@ -135,9 +135,9 @@ class _SqlSource(_Database):
     def changed(self, channel_id: str, message_sequence: int) -> tuple[Row | None, list[Row]]:
         here = messages.c.channel_id == channel_id, messages.c.sequence == message_sequence
         row = self.connection.execute(select(messages).where(*here)).mappings().first()
-        there = changes.c.channel_id == channel_id, changes.c.message_sequence == message_sequence
-        made = self.connection.execute(select(changes).where(*there)).mappings()
-        return None if row is None else dict(row), [dict(change) for change in made]
+        made = self.connection.execute(of_message(changes.c, channel_id, message_sequence, 0)).mappings()
+        each = {change["sequence"]: dict(change) for change in made}
+        return None if row is None else dict(row), list(each.values())
 
     def oldest_change(self, channel_id: str) -> int:
         here = changes.c.channel_id == channel_id
@@ -299,7 +299,8 @@ class _Copy:
 
     def _copy_changed(self, channel: SourceChannel, channel_id: str, sequence: int) -> None:
         row, made = self._source.changed(channel.channel_id, sequence)
-        there = changes.c.channel_id == channel_id, changes.c.message_sequence == sequence
+        known = of_message((changes.c.sequence,), channel_id, sequence, 0).correlate(None)
+        there = changes.c.channel_id == channel_id, changes.c.sequence.in_(known)
         self._connection.execute(delete(changes).where(*there))
         if made:
             self._connection.execute(insert(changes), _moved(made, channel_id))

@@ -49,6 +49,9 @@ class Dialect(Protocol):
     bounds_bytes: bool
     """Whether a bound on bytes should be kept by the database, because a result is always sent whole."""
 
+    counts_changes: bool
+    """Whether every change is counted in `channels` and `growing`. If not, the newest rows of `changes` say more."""
+
     def claim(self) -> None:
         """If `exclusive`, takes the lock that makes this process the only one that uses the log.
 

@@ -129,6 +129,7 @@ class PostgresqlDialect:
 
     exclusive = False
     bounds_bytes = True
+    counts_changes = True
 
     def __init__(self, url: str, notify_url: str | None = None) -> None:
         address = PostgresqlAddress(url)
@@ -140,7 +141,7 @@ class PostgresqlDialect:
         self._pooled = False
         self._writer_id = uuid.uuid4().hex
         self._commits = 0
-        self._changing = Changing(_rows)
+        self._changing = Changing(_rows, counts_changes=self.counts_changes)
 
     def claim(self) -> None:
         """Does nothing: several servers may use the database."""

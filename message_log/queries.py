@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, bindparam, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Integer, Select, bindparam, func, select, tuple_
 
 from changes import apply_change, changes_epoch
 from message_log.batch import from_microseconds, lived, to_microseconds
-from message_log.change_queries import COLUMNS as CHANGE_COLUMNS
-from message_log.change_queries import as_changes
+from message_log.change_rows import COLUMNS as CHANGE_COLUMNS
+from message_log.change_rows import as_changes, of_message
 from message_log.dialect import Dialect
 from message_log.posted import posted_digest, same_post
 from message_log.protocol import LOOK_AT_MAX, TOTALS_NAMES_MAX, HistoryPage, StoredPage
@@ -53,15 +53,9 @@ def _end(order: ColumnElement[int]) -> Any:
 
 _LAST_SEQUENCE = select(channels.c.last_sequence).where(channels.c.channel_id == bindparam("channel_id"))
 _MESSAGE = select(*_COLUMNS).where(_IN_CHANNEL, messages.c.sequence == bindparam("sequence"))
-_SINCE = (
-    select(*CHANGE_COLUMNS)
-    .where(
-        changes.c.channel_id == bindparam("channel_id"),
-        changes.c.message_sequence == bindparam("sequence"),
-        changes.c.revision > bindparam("revision"),
-    )
-    .order_by(changes.c.revision)
-)
+_SINCE = of_message(
+    CHANGE_COLUMNS, bindparam("channel_id"), bindparam("sequence"), bindparam("revision", type_=Integer)
+).order_by(changes.c.revision)
 _FIRST_WITH_KEY = select(*_COLUMNS, messages.c.posted_digest).where(
     _IN_CHANNEL, messages.c.author == bindparam("author"), messages.c.idempotency_key == bindparam("idempotency_key")
 )

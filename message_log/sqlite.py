@@ -146,6 +146,8 @@ class SqliteDialect:
     creates = True
     """Whether the file is made if it does not exist."""
     bounds_bytes = False
+    counts_changes = False
+    """Each table that a commit touches is a page that it writes, and for one piece they would be most of them."""
 
     def __init__(self, url: URL) -> None:
         name = url.database
@@ -166,7 +168,7 @@ class SqliteDialect:
         """Last sequences as this process committed them. Only the writer's thread uses it."""
         self._prepared: sqlite3.Connection | None = None
         """The connection that has the view of `_POSTING`."""
-        self._changing = Changing(_rows)
+        self._changing = Changing(_rows, counts_changes=self.counts_changes)
 
     def claim(self) -> None:
         try:
@@ -253,6 +255,7 @@ class SqliteDialect:
                 batch = self._append_in_steps(connection, drafts, posts, changes, timestamp, epoch)
         except BaseException:
             self._heads.clear()
+            self._changing.forget()
             raise
         try:
             self._files.check()

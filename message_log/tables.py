@@ -32,6 +32,8 @@ channels = Table(
     metadata,
     Column("channel_id", _text(), primary_key=True),
     Column("last_sequence", BigInteger, nullable=False),
+    # Where one process alone writes the log (SQLite), it is raised only when the newest change is removed: the newest
+    # row of `changes` may be above it.
     Column("last_change", BigInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
@@ -71,6 +73,9 @@ Index(
 # What was done to messages: a log of each channel, as `messages` is. `text` is the piece or the new content, null where
 # there is none and once the message was erased (`edition` is 1 then).
 #
+# `run` is how many changes a row holds, `cuts` where its text is cut, `span` for how many sequences it is a mark: see
+# `change_rows`.
+#
 # A row of a message that grows (`complete` is 0) is not written with every piece: it stands as it was at its
 # `revision`, and what followed are changes of higher revisions, which whoever reads it applies.
 changes = Table(
@@ -86,11 +91,23 @@ changes = Table(
     Column("token_count", Integer),
     Column("author", _text(), nullable=False),
     Column("text", _text()),
+    Column("run", Integer, nullable=False, server_default="1"),
+    Column("cuts", _text()),
+    Column("span", Integer, nullable=False, server_default="1"),
     sqlite_with_rowid=False,
 )
-Index("changes_by_message", changes.c.channel_id, changes.c.message_sequence, changes.c.revision, unique=True)
+Index(
+    "changes_by_message",
+    changes.c.channel_id,
+    changes.c.message_sequence,
+    changes.c.revision,
+    unique=True,
+    sqlite_where=changes.c.span > 0,
+    postgresql_where=changes.c.span > 0,
+)
 
-# One small row for each message that may still grow: how far it has come, and when it was last touched.
+# One small row for each message that may still grow: how far it has come, and when it was last touched. Where one
+# process alone writes the log (SQLite), what is written here may be behind by what `changes` says.
 growing = Table(
     "growing",
     metadata,

@@ -23,6 +23,7 @@ import orjson
 import server
 from changes import ChangeDraft
 from delivery.hub import Hub
+from delivery.hubs import Hubs
 from delivery.inflow import Inflow
 from message_log import hints, postgresql, wire
 from message_log.batch import Batch
@@ -35,6 +36,9 @@ from messages import Draft, Message
 
 COMMIT_SECONDS = 0.05
 """How long after its delivery the buggy node commits: a fault must be able to fall between the two."""
+
+LATE_SECONDS = 3.0
+"""How long after a change the buggy node thinks of the message: somebody must come in between."""
 
 
 def hints_lost() -> None:
@@ -129,6 +133,20 @@ def piece_again() -> None:
     ChangePlan._append = whatever_came  # type: ignore[method-assign]
 
 
+def changes_come_first() -> None:
+    """A change is handed on at once, and what is kept of its message is made what it is now seconds later."""
+    restate, reached = Hubs._restate, Hubs._reached
+
+    def later(do: Callable[..., None]) -> Callable[..., None]:
+        def call(self: Hubs, *given: Any) -> None:
+            asyncio.get_running_loop().call_later(LATE_SECONDS, do, self, *given)
+
+        return call
+
+    Hubs._restate = later(restate)  # type: ignore[method-assign]
+    Hubs._reached = later(reached)  # type: ignore[method-assign]
+
+
 def pages_kept() -> None:
     """A page that was read once is shown again, whatever was done to its messages since."""
     read, kept = SqlMessageLog.page, dict[str, Any]()
@@ -153,6 +171,7 @@ BUGS = {
         foreign_hint_trusted,
         revocations_unwatched,
         piece_again,
+        changes_come_first,
         pages_kept,
     )
 }

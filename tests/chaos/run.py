@@ -11,7 +11,7 @@ import psycopg
 
 from changes import apply_change
 from message_log.batch import from_microseconds, lived
-from message_log.change_queries import COLUMNS, as_changes
+from message_log.change_rows import COLUMNS, as_changes
 from messages import Message, encode_cursor
 from tests.chaos.authors import Author
 from tests.chaos.follower import Follower

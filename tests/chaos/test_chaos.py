@@ -58,6 +58,7 @@ async def test_revoked_subscriber_hears_nothing_after_a_second(postgres: Postgre
         (("foreign_hint_trusted",), ("hints foreign",), 2, {"not in log", "disagree"}),
         (("revocations_unwatched",), ("revoke",), 4, {"heard on"}),
         (("piece_again",), (), 0, {"change repeat"}),
+        (("changes_come_first",), (), 0, {"differs"}),
         (("pages_kept",), (), 0, {"differs"}),
     ],
     ids=[
@@ -68,6 +69,7 @@ async def test_revoked_subscriber_hears_nothing_after_a_second(postgres: Postgre
         "foreign hint trusted",
         "revocations unwatched",
         "change applied twice",
+        "change before its message",
         "stale page after an edit",
     ],
 )

@@ -1,6 +1,7 @@
 """What only a PostgreSQL log meets: lost connections, unknown commits, locks of others, and several servers."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from errors import StartupError, Unavailable
+from errors import BadUserInput, StartupError, Unavailable
 from message_log.batch import Batch
 from message_log.dialect import InDoubt
 from message_log.postgresql import PostgresqlDialect
@@ -19,6 +20,7 @@ from message_log.sql import SqlMessageLog
 from message_log.writer import WriterLimits
 from messages import Draft
 from tests.message_log.recorder import Recorder, append, everything, post
+from tests.message_log.test_log_changes import grow, piece
 from tests.server_process import free_port
 
 
@@ -345,3 +347,41 @@ async def test_server_that_stops_taking_writes_is_left_for_the_one_that_takes_th
         cast(psycopg.Connection[Any], driver).execute("SET default_transaction_read_only = on")
     assert [message.sequence for message in await post(log, "second")] == [2]
     await log.close()
+
+
+async def test_message_that_another_node_removes_goes_before_a_piece_or_after_it(
+    postgres_url: str, admin: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a piece would be acknowledged for a message that is gone."""
+    first, second = SqlMessageLog(postgres_url), SqlMessageLog(postgres_url)
+    for log in (first, second):
+        await log.open(Recorder())
+    await grow(first, " was")
+    changing = cast(PostgresqlDialect, first._dialect)._changing
+    find, loop = changing._held, asyncio.get_running_loop()
+    found, go_on = asyncio.Event(), threading.Event()
+
+    def find_and_wait(*given: Any) -> Any:
+        held = find(*given)
+        loop.call_soon_threadsafe(found.set)
+        go_on.wait(5)
+        return held
+
+    monkeypatch.setattr(changing, "_held", find_and_wait)
+    appending = asyncio.create_task(first.change(piece(1, " dark")))
+    await found.wait()
+    removing = asyncio.create_task(second.remove_before("general", 10))
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with asyncio.timeout(5):
+        while not removing.done() and not await (await admin.execute(waiting)).fetchall():
+            await asyncio.sleep(0.01)
+    assert not removing.done(), "the message was removed under the piece"
+    go_on.set()
+    assert (await appending).created
+    assert await removing == 1
+    for table in ("messages", "changes", "growing"):
+        assert await (await admin.execute(f"SELECT * FROM {table}")).fetchall() == []
+    with pytest.raises(BadUserInput):
+        await first.change(piece(2, " and"))
+    for log in (first, second):
+        await log.close()
