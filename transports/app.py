@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resolvers.chat import Chat
 from schema.operations import Operations
+from schema.turns import Turns
 from transports.gate.addresses import TrustedProxies
 from transports.gate.connections import Connections
 from transports.gate.limits import Limits
@@ -156,8 +157,9 @@ def build_app(
     authenticate = admitting(chat, authenticate)
     chat.hubs.on_revoked = connections.revoked
     pages = Pages(installed_playground()) if pages is None else pages
+    turns = Turns()
     rest, rest_post = build_rest(
-        chat, body_bytes_max=limits.body_bytes, authenticate=authenticate, open_to_all=open_to_all
+        chat, body_bytes_max=limits.body_bytes, turns=turns, authenticate=authenticate, open_to_all=open_to_all
     )
     return App(
         chat,
@@ -169,6 +171,7 @@ def build_app(
             operations,
             origins=origins,
             limits=limits,
+            turns=turns,
             connections=connections,
             authenticate=authenticate,
             playground=pages.playground,
@@ -180,9 +183,10 @@ def build_app(
             authenticate=authenticate,
             allow=origins.allow,
             limits=limits,
+            turns=turns,
         ),
         plain_socket=PlainWebSocket(
-            chat, connections=connections, authenticate=authenticate, allow=origins.allow, limits=limits
+            chat, connections=connections, authenticate=authenticate, allow=origins.allow, limits=limits, turns=turns
         ),
         rest=rest,
         rest_post=rest_post,

@@ -140,11 +140,21 @@ async def test_what_all_connections_hold_unfinished_is_bounded(start_server: Sta
         await server.post("x" * 30_000)
 
 
+def graphql_post(values: bytes) -> bytes:
+    body = b'{"query":"{ __typename }","variables":{"l":[' + values[:-1] + b"]}}"
+    return (
+        b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+
+
 ATTACKS_ON_THE_LOOP = {
     "requests ahead": SHORTEST * 10_000,
     "chunks of one byte": CHUNKED + b"1\r\na\r\n" * 40_000,
     "empty lines": b"\r\n" * 30_000,
     "short headers": b"GET /healthz HTTP/1.1\r\n" + b"x:\r\n" * 16_000,
+    "many values": graphql_post(b'"x",' * 250_000),
+    "many lists": graphql_post(b"[]," * 340_000),
 }
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from errors import BadUserInput, Unavailable
+from message_log.protocol import TOTALS_NAMES_MAX
 from message_log.sql import SqlMessageLog
 from message_log.writer import WriterLimits
 from messages import ChannelHead, Draft, Totals
@@ -265,6 +266,15 @@ async def test_channels_are_listed_by_code_point(log: SqlMessageLog) -> None:
     assert listed == [ChannelHead(name, 1) for name in sorted(names)]
     assert await log.channels(after=sorted(names)[4], limit=3) == listed[5:8]
     assert await log.channels(after="\U0010ffff", limit=3) == []
+
+
+async def test_totals_name_the_lanes_and_providers_with_the_most_messages(log: SqlMessageLog) -> None:
+    names = [f"n{number:04}" for number in range(TOTALS_NAMES_MAX + 1)]
+    often = names[1:]
+    await append(log, *(Draft("general", "ada", "x", name, name) for name in (*names, *often)))
+    totals = await log.totals()
+    assert totals.messages == len(names) + len(often)
+    assert totals.messages_by_lane == totals.messages_by_provider == dict.fromkeys(often, 2)
 
 
 async def test_totals_count_by_provider_and_lane(log: SqlMessageLog) -> None:

@@ -1,7 +1,9 @@
 """Queries by their plans answer what graphql-core answers, whatever is selected: data, errors, the order of names."""
 
 import asyncio
+import itertools
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -19,6 +21,7 @@ from schema.context import Context
 from schema.contract import schema
 from schema.documents import Prepared
 from schema.operations import Operations, _formatted
+from schema.reading import EXPENSIVE_SECONDS
 from tests.fakes import MemoryLog, fill, memory_chat
 from tests.standstill import STANDSTILL_SECONDS_MAX, watching
 
@@ -231,6 +234,33 @@ async def test_no_query_keeps_the_loop_for_longer_than_a_standstill(chat: Chat, 
             await operations.run(prepared, None, Context(chat))
         longest.append(watch.longest_seconds)
     assert min(longest) < STANDSTILL_SECONDS_MAX
+
+
+async def test_document_that_took_long_takes_turns_from_then_on(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = Operations()
+    await fill(chat, "c", 1)
+    step_seconds = 0.0
+    now = itertools.count()
+    monkeypatch.setattr("schema.pace.time", SimpleNamespace(perf_counter=lambda: next(now) * step_seconds))
+    turns = operations._reading._turns
+    take, taken = turns.turn, []
+    monkeypatch.setattr(turns, "turn", lambda client: taken.append(client) or take(client))
+    page = '{ channel(id: "c") { messages(last: 1) { edges { cursor } } } }'
+    cheap, costly = operations.prepare(page, None), operations.prepare(f"query Costly {page}", None)
+    for _ in range(2):
+        await operations.run(cheap, None, Context(chat))
+    step_seconds = 2 * EXPENSIVE_SECONDS
+    context = Context(chat, address="192.0.2.1")
+    await operations.run(costly, None, context)
+    assert not taken
+    await operations.run(costly, None, context)
+    assert taken == [context.client]
+    # One that is cheap after all, and those that always were, wait for nobody.
+    step_seconds = 0.0
+    await operations.run(costly, None, context)
+    await operations.run(costly, None, context)
+    await operations.run(cheap, None, context)
+    assert len(taken) == 2
 
 
 async def test_pages_that_find_nothing_are_counted(chat: Chat) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from transports.wire.json_codec import decode_json, encode_json
+from transports.wire.json_codec import CONTAINERS_MAX, decode_json, encode_json
 
 
 def nested(levels: int) -> Any:
@@ -48,6 +48,29 @@ def test_number_beyond_a_double_is_decoded() -> None:
 def test_text_that_is_not_json_is_refused(text: str | bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 (whichever decoder refuses it)
         decode_json(text)
+
+
+IN_STRINGS = [
+    '"' + "[{" * CONTAINERS_MAX + '"',
+    r'"\\"' + ',"' + "[" * CONTAINERS_MAX + '"',
+    r'"\"' + "[" * CONTAINERS_MAX + '"',
+    r'"\\\"' + "[" * CONTAINERS_MAX + '"',
+    ",".join(['"["'] * CONTAINERS_MAX + ['""', '"{"']),
+    '"é' + "[" * CONTAINERS_MAX + '"',
+]
+
+
+@pytest.mark.parametrize("strings", IN_STRINGS)
+def test_lists_and_objects_are_counted_and_brackets_in_strings_are_not(strings: str) -> None:
+    for containers in ("[]", "{}"):
+        fits = f"[{strings},{','.join([containers] * (CONTAINERS_MAX - 1))}]"
+        over = fits[:-1] + ",[]]"
+        for form in (str, str.encode):
+            assert decode_json(form(fits)) == json.loads(fits)
+            with pytest.raises(ValueError, match="lists and objects"):
+                decode_json(form(over))
+            with pytest.raises(ValueError, match="lists and objects"):
+                decode_json(form(over[:-1]))  # Not even JSON, and found out before it is read.
 
 
 @pytest.mark.parametrize("levels", [10, 254, 255, 800])

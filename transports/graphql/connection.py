@@ -19,10 +19,13 @@ from delivery.subscriber import Subscriber
 from errors import Forbidden, RaqcoonError, RetryLater, TooManySubscriptions, Unauthenticated
 from messages import Viewer
 from resolvers.chat import Chat
+from resolvers.fair_queue import Client
 from schema.context import Context
 from schema.documents import Prepared
 from schema.errors import count_errors, format_errors
 from schema.operations import Operations
+from schema.turns import Turns
+from transports.gate.heavy_json import is_heavy
 from transports.gate.limits import Limits
 from transports.graphql import protocol
 from transports.graphql.frames import CloseCode, SubscribePayload
@@ -51,6 +54,7 @@ class SocketSetup:
     authenticate: sockets.Authenticate
     make_sink: MakeSink
     limits: Limits
+    turns: Turns
 
 
 class SocketConnection:
@@ -102,7 +106,7 @@ class SocketConnection:
                     if event["type"] != "websocket.receive":
                         self._note_close(event.get("code", 1006))
                         return False
-                    action = self._decide(event)
+                    action = await self._decide(event)
                     if isinstance(action, Authenticate):
                         refused = await self._authenticate(action.connection_params)
                         break
@@ -131,16 +135,21 @@ class SocketConnection:
         self._viewer = viewer
         return None
 
-    def _decide(self, event: Message) -> protocol.Action | None:
+    async def _decide(self, event: Message) -> protocol.Action | None:
         text = event.get("text")
-        return self._protocol.receive_binary() if text is None else self._protocol.receive_text(text)
+        if text is None:
+            return self._protocol.receive_binary()
+        if not is_heavy(text):
+            return self._protocol.receive_text(text)
+        async with self._setup.turns.turn(self._client()):
+            return self._protocol.receive_text(text)
 
     async def _take(self, event: Message) -> bool:
         """Handles one ASGI event to its end; False when it was the last."""
         if event["type"] != "websocket.receive":
             self._note_close(event.get("code", 1006))
             return False
-        action = self._decide(event)
+        action = await self._decide(event)
         match action:
             case Start(operation, payload):
                 await self._start(operation, payload)
@@ -228,6 +237,10 @@ class SocketConnection:
         return Context(
             chat=self._setup.chat, viewer=self._viewer, address=client_address(self._scope), connection=id(self)
         )
+
+    def _client(self) -> Client:
+        """Who waits, where clients take turns; before the ack an address is all that is known."""
+        return Client(client_address(self._scope), id(self)) if self._viewer is None else self._context().client
 
     @property
     def viewer(self) -> Viewer | None:

@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from resolvers.chat import Chat
 from schema.operations import Operations
+from schema.turns import Turns
 from transports.gate.connections import Connections
 from transports.gate.limits import Limits
 from transports.graphql.connection import MakeSink, SocketConnection, SocketSetup
@@ -36,6 +37,7 @@ class GraphQLWebSocket:
         make_sink: the subscriber's side of a socket.
         limits: past `init_timeout_seconds` without an ack a socket is closed with 4408, past `subscriptions` a further
             one ends with an error frame, past `operations` at once the socket is not read.
+        turns: in which JSON that takes long is read.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class GraphQLWebSocket:
         allow: Allow = everywhere,
         make_sink: MakeSink = default_make_sink,
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        turns: Turns | None = None,
     ) -> None:
-        self.setup = SocketSetup(operations, chat, authenticate, make_sink, limits)
+        turns = Turns() if turns is None else turns
+        self.setup = SocketSetup(operations, chat, authenticate, make_sink, limits, turns)
         self.connections = Connections() if connections is None else connections
         self.allow = allow
         self._told_of: TTLCache[str | None, bool] = TTLCache(TOLD_ADDRESSES_MAX, TOLD_EVERY_SECONDS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from transports.wire.json_codec import decode_json, encode_json
+from transports.wire.json_codec import TooManyContainers, decode_json, encode_json
 
 SUBPROTOCOL = "graphql-transport-ws"
 REASON_BYTES_MAX = 123
@@ -89,6 +89,8 @@ def parse_frame(text: str, decode: Callable[[str], Any] = decode_json) -> Client
     """
     try:
         frame = decode(text)
+    except TooManyContainers as error:
+        raise MalformedFrame(f"Message {error}") from None
     except ValueError:
         raise MalformedFrame("Message is not valid JSON") from None
     if not isinstance(frame, dict):

@@ -7,8 +7,7 @@ urql cannot read; and it takes about five times as long for a post.
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,10 +23,13 @@ from errors import (
 )
 from messages import Viewer
 from resolvers.chat import Chat
+from resolvers.fair_queue import Client
 from schema.context import Context
 from schema.errors import count_errors, format_errors
 from schema.operations import Operations, Prepared
+from schema.turns import Turns
 from transports.gate.connections import Connections
+from transports.gate.heavy_json import HEAVY_QUERY_BYTES, is_heavy
 from transports.gate.limits import Limits
 from transports.gate.origins import Origins, cors_headers, preflight_headers
 from transports.graphql.event_streams import (
@@ -40,6 +42,7 @@ from transports.graphql.event_streams import (
     start_stream,
 )
 from transports.graphql.mailbox import Mailbox
+from transports.graphql.requests import GraphQLRequest, names_query, read_body_json, read_query_string
 from transports.sight.logs import ConnectionFigures
 from transports.wire.http_exchange import (
     Disconnected,
@@ -66,13 +69,6 @@ _TOLD_IN_STREAMS = (BadUserInput, DocumentError, PersistedQueryNotFound)
 """These errors of an operation are told in the stream that was asked for (graphql-sse, "Validation")."""
 
 
-class GraphQLRequest(NamedTuple):
-    query: str | None
-    operation_name: str | None
-    variables: dict[str, Any] | None
-    extensions: dict[str, Any] | None
-
-
 class GraphQLHTTP:
     """The endpoint.
 
@@ -81,6 +77,7 @@ class GraphQLHTTP:
         operations: what runs them.
         origins: which browser origins are served.
         limits: of bodies, variables and nesting.
+        turns: in which JSON that takes long is read.
         connections: where open streams are registered, with the sockets; its limits hold for both.
         authenticate: who the client is, by the request's headers.
         playground: answers browsers that open the endpoint as a page.
@@ -95,6 +92,7 @@ class GraphQLHTTP:
         *,
         origins: Origins,
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        turns: Turns | None = None,
         connections: Connections | None = None,
         authenticate: Authenticate = anyone,
         playground: ASGIApp | None = None,
@@ -105,6 +103,7 @@ class GraphQLHTTP:
         self._operations = operations
         self._origins = origins
         self._limits = limits
+        self._turns = Turns() if turns is None else turns
         self._connections = Connections() if connections is None else connections
         self._authenticate = authenticate
         self._playground = playground
@@ -128,14 +127,18 @@ class GraphQLHTTP:
             if method == "POST":
                 # The body is read only after the client was authenticated.
                 viewer = await self._authenticate(None, scope)
-                stream = await exchange.run(await exchange.read_post(), viewer, may_change=True)
+                context = exchange.context(viewer)
+                stream = await exchange.run(await exchange.read_post(context.client), context, may_change=True)
             elif method == "GET" or method == "HEAD":
                 query = scope["query_string"]
-                if self._playground is not None and exchange.accepts.html and not _names_query(query):
+                if self._playground is not None and exchange.accepts.html and not names_query(query):
                     await self._playground(scope, receive, send)
                 elif method == "GET":
                     viewer = await self._authenticate(None, scope)
-                    stream = await exchange.run(read_query_string(query, self._limits), viewer, may_change=False)
+                    context = exchange.context(viewer)
+                    stream = await exchange.run(
+                        await exchange.read_get(query, context.client), context, may_change=False
+                    )
                 else:
                     raise Refused(405, "Operations are sent by POST or GET.", [(b"allow", b"GET, POST, OPTIONS")])
             elif method == "OPTIONS":
@@ -184,25 +187,29 @@ class _Exchange:
         self.cors: Headers = []
         self.begun = False
 
-    async def read_post(self) -> GraphQLRequest:
+    def context(self, viewer: Viewer) -> Context:
+        return Context(self._endpoint._chat, viewer, client_address(self._scope), self._scope.get("client"))
+
+    async def read_get(self, query_string: bytes, client: Client) -> GraphQLRequest:
+        if len(query_string) <= HEAVY_QUERY_BYTES:
+            return read_query_string(query_string, self._endpoint._limits)
+        async with self._endpoint._turns.turn(client):
+            return read_query_string(query_string, self._endpoint._limits)
+
+    async def read_post(self, client: Client) -> GraphQLRequest:
         media_type, charset = content_type(self._headers.get(b"content-type", b""))
         if media_type != JSON or charset not in ("utf-8", "utf8"):
             raise Refused(415, "The body must be application/json in UTF-8.", [(b"accept-post", b"application/json")])
         body = await read_body(self._receive, self._headers, self._endpoint._limits.body_bytes)
-        try:
-            parameters = self._endpoint._limits.decode_json(body)
-        except ValueError:
-            raise Refused(400, "The body is not valid JSON.") from None
-        if isinstance(parameters, list):
-            raise Refused(400, "Batches are not run: send each operation in a request of its own.")
-        return _request(parameters)
+        if not is_heavy(body):
+            return read_body_json(body, self._endpoint._limits)
+        async with self._endpoint._turns.turn(client):
+            return read_body_json(body, self._endpoint._limits)
 
-    async def run(self, request: GraphQLRequest, viewer: Viewer, *, may_change: bool) -> "Stream | None":
+    async def run(self, request: GraphQLRequest, context: Context, *, may_change: bool) -> "Stream | None":
         """Answers, or returns what goes on as a stream: the caller runs it once nothing holds the request any more,
         whose document and variables may be a megabyte for as long as the stream lives."""
         endpoint = self._endpoint
-        context = Context(endpoint._chat, viewer, client_address(self._scope), self._scope.get("client"))
-        endpoint._limits.check_variables(request.variables)
         prepared = await endpoint._operations.prepare_in_turn(
             request.query, request.operation_name, request.extensions, client=context.client
         )
@@ -349,42 +356,3 @@ class OpenStream:
         """Ends the response without an event, so that the client comes back and resumes. Streams have no close
         codes."""
         self.mailbox.leave()
-
-
-def read_query_string(query_string: bytes, limits: Limits) -> GraphQLRequest:
-    """The request of a GET.
-
-    Raises:
-        Refused: a parameter is not what it has to be.
-    """
-    parameters: dict[str, Any] = dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
-    for name in ("variables", "extensions"):
-        if name in parameters:
-            try:
-                parameters[name] = limits.decode_json(parameters[name] or "null")
-            except ValueError:
-                raise Refused(400, f"{name} is not valid JSON.") from None
-    return _request(parameters)
-
-
-def _names_query(query_string: bytes) -> bool:
-    return any(name in ("query", "extensions") for name, _ in parse_qsl(query_string.decode("latin-1")))
-
-
-def _request(parameters: Any) -> GraphQLRequest:
-    if not isinstance(parameters, dict):
-        raise Refused(400, "The body must be a JSON object.")
-    operation_name = parameters.get("operationName")
-    if operation_name is not None and not isinstance(operation_name, str):
-        raise BadUserInput("operationName", "must be a string")
-    for name in ("variables", "extensions"):
-        value = parameters.get(name)
-        if value is not None and not isinstance(value, dict):
-            raise BadUserInput(name, "must be an object")
-    return GraphQLRequest(
-        parameters.get("query"),
-        # Forms send an empty string when there is no name.
-        operation_name or None,
-        parameters.get("variables"),
-        parameters.get("extensions"),
-    )

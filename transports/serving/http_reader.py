@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from transports.serving.held_bytes import HeldBytes
 from transports.serving.http_cycle import Cycle, ExpectingCycle
-from transports.serving.turns import REQUEST_SECONDS, ROUND_SECONDS, turns_of
+from transports.serving.turns import BODY_BYTE_SECONDS, REQUEST_SECONDS, ROUND_SECONDS, URL_BYTE_SECONDS, turns_of
 
 logger = logging.getLogger(__name__)
 
@@ -290,6 +290,7 @@ class HttpReader(HttpToolsProtocol):
                 self._turn_away(505, "The version of HTTP must be 1.1 or 1.0.")
                 return
             scope["http_version"] = version
+        self._turns.note(REQUEST_SECONDS + len(self.url) * URL_BYTE_SECONDS)
         if parser.should_upgrade():
             return  # `_upgrade` follows.
         self._in_body = True
@@ -315,7 +316,6 @@ class HttpReader(HttpToolsProtocol):
         )
         cycle.connection = self
         self.cycle = cycle
-        self._turns.note(REQUEST_SECONDS)
         self._start_asgi_task(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
@@ -345,6 +345,7 @@ class HttpReader(HttpToolsProtocol):
                     cycle.keep_alive = False  # A trailer says so, and the parser takes nothing more.
                 cycle.half_closed = self._eof
                 cycle.message_event.set()
+                self._turns.note(self._body_held * BODY_BYTE_SECONDS)
             else:
                 self._idle_since = self.loop.time()
         self._waiting_since = None

@@ -17,6 +17,11 @@ ROUND_SECONDS = 0.002
 REQUEST_SECONDS = 0.0001
 """What a request that was parsed will cost by and by, at least. It is counted when it begins, so that a thousand do not
 begin in one round."""
+BODY_BYTE_SECONDS = 20e-9
+"""What a byte of a body or WebSocket message costs whoever reads it, at least where it is most expensive. It is counted
+when the last byte has come, so that of those of a megabyte one is read in each round."""
+URL_BYTE_SECONDS = 250e-9
+"""What a byte of a URL costs: it may hold nothing but short parameters."""
 _NAME = "raqcoon_turns"
 
 Waiting = dict[Hashable, deque[Callable[[], None]]]

@@ -32,7 +32,7 @@ from transports.gate.admission import Admission
 from transports.serving.held_bytes import FREE_BYTES, HeldBytes
 from transports.serving.lean_waiting import Gate, Inbox
 from transports.serving.socket_options import limit_unsent
-from transports.serving.turns import ROUND_SECONDS, turns_of
+from transports.serving.turns import BODY_BYTE_SECONDS, ROUND_SECONDS, turns_of
 from transports.wire.sinks import DIRECT
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         "default_headers",
         "disconnected",
         "frames",
+        "handled",
         "handshake_complete",
         "handshake_initiated",
         "heard",
@@ -85,6 +86,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         "pong_owed",
         "pong_timer",
         "queue",
+        "queued",
         "read_paused",
         "request",
         "response",
@@ -112,6 +114,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.turns = turns_of(kwargs["server_state"])
         self.held_bytes: HeldBytes | None = None
         self.held = 0
+        self.queued = self.handled = 0  # Bytes of the message that the application takes next, or works on.
         self.paused_since = None
         self.pong_owed: bytes | None = None
         self.unparsed = b""
@@ -229,7 +232,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 self._ask_for_turn()
 
     async def receive(self) -> Any:
+        self.handled = 0
+        if self.held:
+            self._count_held()
         event = await super().receive()
+        self.handled, self.queued = self.queued, 0
         if self.unparsed and not self.read_paused:
             self.transport.pause_reading()
             self._ask_for_turn()
@@ -254,8 +261,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._count_held()  # A thousand connections may be read before the first of them has its turn.
 
     def _count_held(self) -> None:
-        """Counts what came of a message that is not complete; cuts the connection where everybody's is too much."""
+        """Counts what came of a message that is not complete, and messages that the application has not done with; cuts
+        the connection where everybody's is too much."""
         held = len(self.conn.reader.buffer) + len(self.unparsed) + sum(map(len, self.frames))
+        held += self.queued + self.handled
         if (held > FREE_BYTES or self.held) and self.held_bytes is not None:
             before, self.held = self.held, held
             if not self.held_bytes.change(before, held):
@@ -309,6 +318,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                     self.handle_parser_exception()
                 return
             self.frames = [text]
+        self.queued = sum(map(len, self.frames))
+        self.turns.note(self.queued * BODY_BYTE_SECONDS)
         super().send_receive_event_to_app()
 
     def handle_ping(self) -> None:

@@ -19,15 +19,18 @@ from delivery.subscriber import Subscriber
 from errors import BadUserInput, Forbidden, InternalError, RaqcoonError, RetryLater, Unauthenticated
 from messages import ANYONE, Viewer
 from resolvers.chat import Chat
+from resolvers.fair_queue import Client
 from resolvers.post_message import post_message
 from resolvers.rights import may_only_post
 from resolvers.subscribe import subscribe
+from schema.turns import Turns
 from transports.gate.connections import Connections
+from transports.gate.heavy_json import is_heavy
 from transports.gate.limits import Limits
 from transports.graphql.frames import CloseCode
 from transports.shims.items import encode_change_frame, encode_message_frame
 from transports.sight.logs import ConnectionFigures, request_id_headers
-from transports.wire.json_codec import encode_json
+from transports.wire.json_codec import TooManyContainers, encode_json
 from transports.wire.sinks import make_plain_sink as default_make_plain_sink
 from transports.wire.sockets import (
     PLAIN_PREFIX,
@@ -66,6 +69,7 @@ class PlainWebSocket:
         allow: Allow = everywhere,
         make_sink: MakePlainSink = default_make_plain_sink,
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        turns: Turns | None = None,
     ) -> None:
         self.chat = chat
         self.connections = Connections() if connections is None else connections
@@ -73,6 +77,7 @@ class PlainWebSocket:
         self.allow = allow
         self.make_sink = make_sink
         self.limits = limits
+        self.turns = Turns() if turns is None else turns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
@@ -245,7 +250,13 @@ class PlainConnection:
         if text is None:
             raise BadUserInput("frame", "must be text")
         try:
-            frame = self._endpoint.limits.decode_json(text)
+            if is_heavy(text):
+                async with self._endpoint.turns.turn(self._client()):
+                    frame = self._endpoint.limits.decode_json(text)
+            else:
+                frame = self._endpoint.limits.decode_json(text)
+        except TooManyContainers as error:
+            raise BadUserInput("frame", str(error)) from None
         except ValueError:
             raise BadUserInput("frame", "must be valid JSON") from None
         if not isinstance(frame, dict):
@@ -270,6 +281,9 @@ class PlainConnection:
             address=client_address(self._scope),
         )
         self.figures.posts += 1
+
+    def _client(self) -> Client:
+        return Client((client_address(self._scope), self._viewer.author), id(self))
 
     async def _send_if_open(self, event: Message) -> None:
         if self._opening is not None:

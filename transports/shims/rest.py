@@ -37,7 +37,10 @@ from messages import (
 from resolvers import history, input_rules
 from resolvers.change_message import append_to_message, complete_message, edit_message, erase_message
 from resolvers.chat import Chat
+from resolvers.fair_queue import Client
 from resolvers.post_message import post_message
+from schema.turns import Turns
+from transports.gate.heavy_json import is_heavy
 from transports.shims.items import message_item
 from transports.shims.listing import Listed, Listing
 from transports.shims.openapi import CHANNEL_ID, NAME, described, or_null, refusals
@@ -52,7 +55,7 @@ from transports.wire.http_exchange import (
     respond,
     retry_after,
 )
-from transports.wire.json_codec import decode_json
+from transports.wire.json_codec import TooManyContainers, check_containers, decode_json
 from transports.wire.media_types import JSON, content_type
 from transports.wire.sockets import Authenticate, anyone, client_address
 
@@ -203,9 +206,10 @@ Change = Callable[[Chat, Viewer, str, Any, str | None], Awaitable[Message]]
 class RestPost:
     """`POST /api/messages` as a bare ASGI application."""
 
-    def __init__(self, chat: Chat, *, body_bytes_max: int, authenticate: Authenticate) -> None:
+    def __init__(self, chat: Chat, *, body_bytes_max: int, turns: Turns, authenticate: Authenticate) -> None:
         self._chat = chat
         self._body_bytes_max = body_bytes_max
+        self._turns = turns
         self._authenticate = authenticate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -216,7 +220,7 @@ class RestPost:
         except Refused as refused:
             status, body, headers = refused.status, encode_body({"detail": str(refused)}), refused.headers
         except ValidationError as error:
-            status, body, headers = 422, _validation_detail(error.errors(include_url=False), "body"), []
+            status, body, headers = 422, _validation_detail(_problems(error), "body"), []
         except RaqcoonError as error:
             self._chat.refusals[error.code] += 1
             status, body, headers = error_answer(error, "body")
@@ -224,6 +228,14 @@ class RestPost:
             logger.exception("A post failed")
             status, body, headers = error_answer(InternalError(), "body")
         await respond(send, status, _JSON, body, headers)
+
+    async def _read(self, adapter: TypeAdapter[T], scope: Scope, receive: Receive, viewer: Viewer) -> T:
+        """What is in the body. Raises as `_validated`."""
+        body = await self._body(scope, receive)
+        if not is_heavy(body):
+            return _validated(adapter, body)
+        async with self._turns.turn(Client((client_address(scope), viewer.author), scope.get("client"))):
+            return _validated(adapter, body)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         headers = request_headers(scope)
@@ -234,7 +246,7 @@ class RestPost:
 
     async def _post(self, scope: Scope, receive: Receive) -> tuple[int, bytes, Headers]:
         viewer = await self._authenticate(None, scope)
-        post = _validated(_POST, await self._body(scope, receive))
+        post = await self._read(_POST, scope, receive, viewer)
         message = await post_message(
             self._chat,
             viewer,
@@ -255,13 +267,15 @@ class RestChange(RestPost):
     """A call that changes the message whose id is in the path, answered like a post."""
 
     def __init__(self, post: RestPost, body: TypeAdapter[Any] | None, change: Change) -> None:
-        super().__init__(post._chat, body_bytes_max=post._body_bytes_max, authenticate=post._authenticate)
+        super().__init__(
+            post._chat, body_bytes_max=post._body_bytes_max, turns=post._turns, authenticate=post._authenticate
+        )
         self._adapter = body
         self._change = change
 
     async def _post(self, scope: Scope, receive: Receive) -> tuple[int, bytes, Headers]:
         viewer = await self._authenticate(None, scope)
-        body = None if self._adapter is None else _validated(self._adapter, await self._body(scope, receive))
+        body = None if self._adapter is None else await self._read(self._adapter, scope, receive, viewer)
         message = await self._change(
             self._chat, viewer, scope["path_params"]["message_id"], body, client_address(scope)
         )
@@ -300,17 +314,27 @@ def _validated(adapter: TypeAdapter[T], body: bytes) -> T:
 
     Raises:
         pydantic.ValidationError: it is none.
+        BadUserInput: it has more lists and objects than any JSON may have.
     """
+    try:
+        check_containers(body)
+    except TooManyContainers as error:
+        raise BadUserInput("body", str(error)) from None
     try:
         return adapter.validate_json(body)
     except ValidationError as error:
-        if error.errors(include_url=False)[0]["type"] != "json_invalid":
+        if _problems(error)[0]["type"] != "json_invalid":
             raise
         try:
             value = decode_json(body)
         except ValueError:
             raise error from None
         return adapter.validate_python(value)
+
+
+def _problems(error: ValidationError) -> Any:
+    """What is wrong, without what was sent: making Python of that takes longer than all the rest."""
+    return error.errors(include_url=False, include_context=False, include_input=False)
 
 
 def _is_json(media_type: str) -> bool:
@@ -371,6 +395,7 @@ def build_rest(
     chat: Chat,
     *,
     body_bytes_max: int = 1024 * 1024,
+    turns: Turns | None = None,
     authenticate: Authenticate = anyone,
     open_to_all: bool = True,
 ) -> tuple[FastAPI, RestPost]:
@@ -378,7 +403,8 @@ def build_rest(
 
     `open_to_all` says in the description that no token is needed.
     """
-    post = RestPost(chat, body_bytes_max=body_bytes_max, authenticate=authenticate)
+    turns = Turns() if turns is None else turns
+    post = RestPost(chat, body_bytes_max=body_bytes_max, turns=turns, authenticate=authenticate)
 
     async def viewer(request: Request) -> Viewer:
         return await authenticate(None, request.scope)
