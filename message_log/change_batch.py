@@ -1,4 +1,4 @@
-"""What a batch of changes becomes: pure decisions, made inside the transaction between its reads and its writes."""
+"""What becomes of a batch of changes: pure decisions, made inside the transaction between its reads and its writes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,17 +20,18 @@ from messages import Message, text_size_bytes
 Outcome = Appended | Exception
 
 ASSEMBLED_BYTES_MIN = 4096
-"""A message that grows is written out anew when as much has come behind it as is written, and this much at least: so
-all that is written of it is about twice its size."""
+"""A message that grows is written again when it has doubled since it was written last, and by this much at least. So
+all that is written for it is about twice its size."""
 
 
 @dataclass(slots=True)
 class Held:
-    """A message as a transaction finds it, and how much of that its row says.
+    """A message as a transaction finds it, and how much of it is in its row.
 
-    `stored_revision` and `stored_bytes` are the row's: what followed is in changes. `digest` is None where the message
-    has no idempotency key. `covered` is up to where its rows of changes are found (see `change_rows.rows_of`), and
-    `noted_at` when `growing` was last told of it, in microseconds since 1970; both are 0 where that is unknown.
+    `stored_revision` and `stored_bytes` are those of the row: what was added later is in changes. `digest` is None if
+    the message has no idempotency key. `covered` says up to where its rows of changes are found (see
+    `change_rows.rows_of`). `noted_at` is when its row in `growing` was last written, in microseconds since 1970. Both
+    are 0 if that is unknown.
     """
 
     message: Message
@@ -44,12 +45,12 @@ class Held:
 
 @dataclass(slots=True)
 class ChangeBatch:
-    """What one transaction writes of changes, and what it answers. `outcomes[i]` answers the i-th draft.
+    """The changes that one transaction writes, and its answers. `outcomes[i]` answers the i-th draft.
 
-    `rows` are the messages to be written anew, by place; `grown` those that may still grow, with the revision that they
-    have reached; `settled` those that grow no more. `blanked` are places whose changes lose their text, with
-    the name that is to be taken from them or None. `heads` are the channels' new last changes; `tokens` is to be added
-    to the totals of (channel, provider, lane).
+    `rows` are the messages to be written again, by place. `grown` are those that may still grow, with the revision that
+    they have reached; `settled` are those that cannot grow any more. `blanked` are places whose changes lose their
+    text, with the name that is to be removed from them, or None. `heads` are the new last changes of the channels.
+    `tokens` is to be added to the totals of (channel, provider, lane).
     """
 
     outcomes: list[Outcome]
@@ -72,12 +73,12 @@ def places_of(drafts: Iterable[ChangeDraft]) -> list[Place]:
 
 
 class ChangePlan:
-    """Decides over drafts in the order in which they came; each sees what those before it have made.
+    """Decides about drafts in the order in which they came. Each one sees what those before it have done.
 
     Args:
-        held: the messages of the drafts, as locked by this transaction. Those that are not there are not held.
-        made: changes that a repeated append may have made, by place and revision.
-        heads: last changes as locked; a channel that is not there has none.
+        held: the messages of the drafts, as locked by this transaction. A message that is missing is not held.
+        made: changes that may be the earlier result of an append that is repeated, by place and revision.
+        heads: last changes as locked; a channel that is missing has none.
         timestamp: when the log accepts the batch.
         epoch: the log's (that of the messages).
     """
@@ -181,14 +182,14 @@ class ChangePlan:
             size = before.bytes + change.text_bytes
         else:
             size = text_size_bytes(after.content)
-        # Where the name goes, the key goes, and nobody asks any more for what was posted under it.
+        # When the name is removed, the key is removed too, so nobody can ask for what was posted under it.
         digest = None if draft.forgets_author else before.digest
         held = replace(before, message=after, bytes=size, digest=digest)
         self._count_tokens(message, after, kind)
         grown_bytes = size - before.stored_bytes
         enough = grown_bytes >= max(before.stored_bytes, ASSEMBLED_BYTES_MIN)
         if kind is not MessageChangeKind.APPENDED or enough or place in batch.rows:
-            # Written once a batch, as it stands at its end.
+            # Written once for each batch, as it is at the end of the batch.
             held.stored_revision, held.stored_bytes = after.revision, size
             batch.rows[place] = held
         if not after.complete:
@@ -204,7 +205,7 @@ class ChangePlan:
         return Appended(after, created=True)
 
     def _count_tokens(self, before: Message, after: Message, kind: MessageChangeKind) -> None:
-        """Totals tell what was posted: an erasure takes nothing away from them."""
+        """Totals say what was posted: an erasure does not reduce them."""
         added = (after.token_count or 0) - (before.token_count or 0)
         if added and kind is MessageChangeKind.APPENDED:
             group = (after.channel_id, after.provider or "", after.lane or "")

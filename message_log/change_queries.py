@@ -1,4 +1,4 @@
-"""What the log of changes is asked. See `queries`: the same rules hold for these statements."""
+"""The queries on the log of changes. See `queries`: the same rules hold for these statements."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ _GROWING_SINCE = select(growing.c.channel_id, growing.c.sequence, growing.c.revi
 
 
 def last_change(dialect: Dialect) -> ColumnElement[int]:
-    """The sequence of the newest change of a row of `channels`, 0 where there never was one."""
+    """The sequence of the newest change of a row of `channels`; 0 if there never was one."""
     if dialect.counts_changes:
         return channels.c.last_change
     newest = (
@@ -44,7 +44,7 @@ def last_change(dialect: Dialect) -> ColumnElement[int]:
 
 
 class ChangeQueries:
-    """The questions for one database and epoch (that of the messages)."""
+    """The queries for one database and epoch (that of the messages)."""
 
     def __init__(self, dialect: Dialect, epoch: str) -> None:
         self._dialect = dialect
@@ -119,7 +119,7 @@ class ChangeQueries:
 
 
 class _Stretch:
-    """Changes behind a position, at most `limit`, up to the one with which their texts exceed `max_bytes`. A row may
+    """Changes after a position, at most `limit`, up to the one with which their texts exceed `max_bytes`. A row may
     hold a few more at either end."""
 
     def __init__(self, after: int, limit: int, max_bytes: int) -> None:

@@ -1,9 +1,9 @@
 """The part of a transaction that changes messages: what it reads, and what it writes, on either database.
 
-Many rows go into each statement as one JSON array, as posts do. Of a message that grows, a transaction writes the
-pieces (see `change_rows`), and where others write too, one small row; the message itself is written anew now and then
-(see `change_batch`). So that a piece need not read what is there already, the newest of these messages are remembered
-here. Where others write too, they are believed only if the revision that the transaction finds is the one remembered.
+Each statement gets many rows as one JSON array, as for posts. Of a message that grows, a transaction writes the pieces
+(see `change_rows`), and one small row if other processes write too. The message itself is written again only now and
+then (see `change_batch`). The newest of these messages are remembered here, so that a piece need not read what is there
+already. If other processes write too, a remembered message is used only if the transaction finds the same revision.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,9 +22,9 @@ from message_log.posted import posted_digest
 from messages import Message, text_size_bytes
 
 TOUCH_SECONDS = 10
-"""How old what `growing` says of a message that grows may be, where it is not noted with every piece."""
+"""How old the row in `growing` of a message that grows may be, if it is not written with every piece."""
 REMEMBERED_BYTES = 16 * 1024 * 1024
-"""What is remembered of messages that grow."""
+"""Memory for the messages that grow and are remembered."""
 
 Rows = Callable[[str, tuple[tuple[str, str], ...]], str]
 """Writes a table expression: (its name, columns with their types) for one parameter, a JSON array of arrays."""
@@ -49,7 +49,7 @@ class Changing:
     """Changes messages inside transactions of one process. Used by the writer's thread.
 
     Args:
-        counts_changes: see `Dialect`; without, this process alone writes the log.
+        counts_changes: see `Dialect`. If it is False, no other process writes the log.
     """
 
     def __init__(self, rows: Rows, *, counts_changes: bool) -> None:
@@ -129,7 +129,7 @@ class Changing:
             )
         )
         at_place = "messages.channel_id = k.channel_id AND messages.sequence = k.sequence"
-        # A key names its message together with the author: where the name goes, it goes too.
+        # An idempotency key belongs to an author: when the name is removed, the key is removed too.
         self._rewrite = (
             f"UPDATE messages SET {set_columns}, idempotency_key = CASE WHEN k.author = messages.author "
             f"THEN messages.idempotency_key END FROM {row} WHERE {at_place}"
@@ -151,7 +151,7 @@ class Changing:
         self._remembered: LRUCache[Place, Held] = LRUCache(REMEMBERED_BYTES, getsizeof=lambda held: held.bytes + 1024)
 
     def forget(self) -> None:
-        """Lets go of what is remembered: what follows is read again."""
+        """Forgets what is remembered: messages are read again."""
         self._remembered.clear()
 
     def run(
@@ -159,7 +159,7 @@ class Changing:
     ) -> tuple[ChangeBatch, Callable[[], None]]:
         """Reads and writes what `drafts` change, in a transaction that holds their channels.
 
-        Returns the batch, and what is to be called once the transaction is committed.
+        Returns the batch, and a function that has to be called when the transaction is committed.
         """
         places = places_of(drafts)
         heads = dict(execute(self._heads, _json(places)).fetchall())
@@ -186,7 +186,7 @@ class Changing:
         execute(self._grow, _json((m.channel_id, m.sequence, m.revision, touched_at) for m in messages))
 
     def earlier(self, execute: Execute, statement: str, keys: str, epoch: str) -> dict[Key, Named]:
-        """The messages that `statement` finds under idempotency keys, as they stand, with their digests."""
+        """The messages that `statement` finds under idempotency keys, as they are now, with their digests."""
         return self.named(execute, execute(statement, keys).fetchall(), epoch)
 
     def named(self, execute: Execute, rows: Iterable[Any], epoch: str) -> dict[Key, Named]:
@@ -216,7 +216,7 @@ class Changing:
             known, found = self._remembered.get(place), reached.get(place)
             if known is None or found is None:
                 continue
-            # Where nobody else writes, it is enough that the message is still there.
+            # If nobody else writes, it is enough that the message still exists.
             if found == known.message.revision or not self._counts_changes:
                 held[place] = known
         missing = [place for place in places if place not in held]
