@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -273,9 +273,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages_module, "PAGE_ENTRIES", 8)
 
 
-def run_machine(schedules: int) -> None:
+def run_machine(schedules: int, *, shrink: bool = True) -> None:
+    """`shrink`: look for the shortest schedule that fails, which takes much longer than to find the first one."""
     Convergence.TestCase.settings = settings(
         max_examples=schedules,
+        phases=list(Phase) if shrink else [Phase.generate],
         stateful_step_count=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -309,7 +311,7 @@ def test_messages_that_are_not_stated_anew_are_noticed(monkeypatch: pytest.Monke
     monkeypatch.setattr(Hubs, "start", broken)
     monkeypatch.setattr(HeldMessages, "_keep", lambda self, id_, change: None)  # nor does the client keep what is early
     with pytest.raises((AssertionError, ExceptionGroup)):
-        run_machine(300)
+        run_machine(300, shrink=False)
 
 
 @pytest.mark.timeout(200)
@@ -323,4 +325,4 @@ def test_client_that_applies_a_change_twice_is_noticed(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(HeldMessages, "take_change", careless)
     with pytest.raises((AssertionError, ExceptionGroup)):
-        run_machine(300)
+        run_machine(300, shrink=False)
