@@ -2,6 +2,7 @@
 are of the same class, and no hub knows which of the two it is."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -52,6 +53,7 @@ class Hubs:
         self._known: LRUCache[str, int] = LRUCache(KNOWN_CHANNELS)
         """By channel, the newest change that everything kept of the channel already includes."""
         self._names_taken: int | None = None
+        self._collection: asyncio.TimerHandle | None = None
         results = CacheBudget(RESULTS_BYTES, RESULTS_OF_COHORT_BYTES)
         tails = CacheBudget(TAILS_BYTES, TAIL_BYTES)
         self.messages = Hub(
@@ -83,6 +85,8 @@ class Hubs:
 
     async def stop(self) -> None:
         """Ends every subscription and waits until no task of a hub is left."""
+        if self._collection is not None:
+            self._collection.cancel()
         if self._sweep is not None:
             self._sweep.cancel()
             await asyncio.gather(self._sweep, return_exceptions=True)
@@ -152,6 +156,16 @@ class Hubs:
             self.messages.restate(channel_id, place, partial(_changed, change), take_back=erases)
             if erases:
                 self.changes.restate(channel_id, None, partial(_erased, change), take_back=True)
+                if self._collection is None:
+                    loop = asyncio.get_running_loop()
+                    self._collection = loop.call_later(self._sweep_interval_seconds, self._collect)
+
+    def _collect(self) -> None:
+        """Frees operations that are over, with their variables and results. graphql-core's executor refers to itself,
+        so they wait for the collector, and it runs seldom where little happens. The oldest generation is left alone:
+        collecting it takes long, and such objects do not get there."""
+        self._collection = None
+        gc.collect(1)
 
     def _reached(self, channel_id: str, sequence: int) -> None:
         """A channel has changes up to `sequence`. Those that are new are not known here."""

@@ -115,12 +115,15 @@ class Readers:
             raise Unavailable from error
 
     def _attempt(self, query: Callable[[Connection], T], read: _Read) -> T:
+        pool = self._engine.pool
         with self._engine.connect() as connection:
             read.begin(connection)
             try:
                 answer = query(connection)
             finally:
                 read.end()
+                if self._engine.pool is not pool:
+                    connection.invalidate()  # Something was erased meanwhile, and this one may keep pages of before.
         if self._failing:
             self._failing = False
             logger.warning("reads succeed again")

@@ -76,6 +76,34 @@ async def test_erased_text_goes_once_readers_let_go(tmp_path: Path, recorder: Re
     await log.close()
 
 
+async def test_connection_on_which_was_read_meanwhile_is_closed(tmp_path: Path, recorder: Recorder) -> None:
+    """It keeps pages in memory that hold what was erased."""
+    log = SqlMessageLog(f"sqlite:///{tmp_path}/log.db")
+    await log.open(recorder)
+    await post(log, SECRET)
+    reading, read = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(connection: Connection) -> sqlite3.Connection:
+        connection.scalar(text("SELECT content FROM messages"))
+        loop.call_soon_threadsafe(reading.set)
+        asyncio.run_coroutine_threadsafe(read.wait(), loop).result()
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        return driver
+
+    assert log._parts is not None
+    holding = asyncio.create_task(log._parts.readers.run(hold))
+    await reading.wait()
+    await log.change(erase(1))
+    assert await log.scrub()
+    read.set()
+    driver = await holding
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        driver.execute("SELECT 1")
+    await log.close()
+
+
 async def test_erased_when_killed_before_it_was_overwritten_is_gone_after_the_next_start(
     tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
