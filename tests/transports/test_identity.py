@@ -365,9 +365,11 @@ async def test_refused_tokens_write_no_line_of_their_own_and_only_some_each_minu
     header = base64.urlsafe_b64encode(forged.encode()).decode().rstrip("=")
     with caplog.at_level("INFO"):
         for _ in range(50):
-            await refused(identity, f"{header}.e30.x")
+            await refused(identity, f"{header}.e30.eHg")
         lines = [record.getMessage() for record in caplog.records]
-        assert 0 < len(lines) <= 10
+        assert len(lines) == 10
+        # What is wrong is told with what the client has sent, on one line.
+        assert all("x\\n2026-01-01 ERROR the end" in line for line in lines)
         assert not any(character in line for line in lines for character in "\n\r\u2028\x1b")
         now[0] += 60
         await refused(identity, "x")

@@ -1,15 +1,18 @@
 """A socket while it opens and while it closes, and what of it is counted."""
 
 import asyncio
+from collections import Counter
 from functools import partial
 from typing import Any
 
 import pytest
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from tests.transports.live_server import Closed, RawSocket, Refused, frame, serve, until
 from transports.serving.held_bytes import HeldBytes
 from transports.serving.http_protocol import HttpProtocol
 from transports.serving.keepalive import Keepalive
+from transports.serving.turns import ROUND_SECONDS
 from transports.serving.websocket_protocol import WebSocketProtocol
 from transports.wire.sinks import DIRECT
 
@@ -114,3 +117,37 @@ class Closing:
 
     def is_closing(self) -> bool:
         return True
+
+
+async def test_what_was_read_in_one_piece_is_parsed_for_as_long_as_a_round_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, round_, slices = 0.0, 0, Counter[int]()
+    parse = WebSocketsSansIOProtocol.data_received
+
+    def slow(self: Any, data: bytes) -> None:
+        nonlocal now
+        now += ROUND_SECONDS / 4
+        if self.handshake_initiated:
+            slices[round_] += 1
+        parse(self, data)
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", slow)
+    for module in ("turns", "websocket_protocol"):
+        monkeypatch.setattr(f"transports.serving.{module}.perf_counter", lambda: now)
+
+    async def count() -> None:
+        nonlocal round_
+        while True:
+            await asyncio.sleep(0)
+            round_ += 1
+
+    counting = asyncio.create_task(count())
+    fragment = frame("a")
+    async with serve(accept_and_wait) as port:
+        opened = await RawSocket.open(port, "/")
+        opened.writer.write(b"\x01" + fragment[1:] + (b"\x00" + fragment[1:]) * 20_000 + b"\x80" + fragment[1:])
+        await until(lambda: slices.total() > 65)
+        opened.writer.transport.abort()
+    counting.cancel()
+    assert max(slices.values()) <= 5
