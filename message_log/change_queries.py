@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, literal_column, select
 
 from changes import MessageChange, changes_epoch
 from message_log.change_rows import COLUMNS, as_changes, of_message
@@ -23,8 +23,7 @@ _OLDEST = (
 ).scalar_subquery()
 # Every row is looked at: there is one for each message that grows just now. One whose message is gone may be left where
 # a file was changed by hand. It must not take the place of others.
-_GROWING_SINCE = select(growing.c.channel_id, growing.c.sequence, growing.c.revision).where(
-    growing.c.touched_at < bindparam("moment"),
+_GROWING = select(growing.c.channel_id, growing.c.sequence, growing.c.revision).where(
     exists().where(messages.c.channel_id == growing.c.channel_id, messages.c.sequence == growing.c.sequence),
 )
 
@@ -95,9 +94,15 @@ class ChangeQueries:
     def oldest_sequence(self, connection: Connection, channel_id: str) -> int:
         return int(connection.scalar(self._oldest_sequence, {"channel_id": channel_id}))
 
-    def growing_since(self, connection: Connection, moment: int, limit: int) -> list[tuple[str, int, int]]:
+    def growing_since(self, connection: Connection, moment: int, now: int, limit: int) -> list[tuple[str, int, int]]:
+        """`moment` and `now` are by this process's clock, in microseconds."""
+        if self._dialect.clock is not None:
+            # Every piece is noted there. What the changes say is the time of the nodes, whose clocks may differ.
+            before: ColumnElement[int] = literal_column(self._dialect.clock) - (now - moment)
+            rows = connection.execute(_GROWING.where(growing.c.touched_at < before).limit(limit)).all()
+            return [(channel_id, sequence, revision) for channel_id, sequence, revision in rows]
         left = []
-        for channel_id, sequence, noted in connection.execute(_GROWING_SINCE, {"moment": moment}).all():
+        for channel_id, sequence, noted in connection.execute(_GROWING.where(growing.c.touched_at < moment)).all():
             since = of_message((changes.c.revision, changes.c.timestamp), channel_id, sequence, noted)
             newest = max(connection.execute(since).all(), default=(noted, moment - 1))
             if newest[1] < moment:

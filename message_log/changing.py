@@ -52,7 +52,7 @@ class Changing:
         counts_changes: see `Dialect`. If it is False, no other process writes the log.
     """
 
-    def __init__(self, rows: Rows, *, counts_changes: bool) -> None:
+    def __init__(self, rows: Rows, *, counts_changes: bool, clock: str | None = None) -> None:
         self._counts_changes = counts_changes
         places = rows("k", _PLACE)
         last_change = "last_change"
@@ -90,7 +90,7 @@ class Changing:
         growth = rows("k", (*_PLACE, ("revision", "integer"), ("touched_at", "bigint")))
         self._grow = (
             "INSERT INTO growing (channel_id, sequence, revision, touched_at) "
-            f"SELECT channel_id, sequence, revision, touched_at FROM {growth} WHERE true "
+            f"SELECT channel_id, sequence, revision, {clock or 'touched_at'} FROM {growth} WHERE true "
             "ON CONFLICT (channel_id, sequence) DO UPDATE SET revision = excluded.revision, "
             "touched_at = excluded.touched_at"
         )

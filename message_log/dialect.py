@@ -49,6 +49,9 @@ class Dialect(Protocol):
     bounds_bytes: bool
     """Whether a bound on bytes should be kept by the database, because a result is always sent whole."""
 
+    clock: str | None
+    """The database's clock in microseconds since 1970, as SQL; None where the one process that writes is its clock."""
+
     counts_changes: bool
     """Whether every change is counted in `channels` and `growing`. If not, the newest rows of `changes` say more."""
 

@@ -129,6 +129,7 @@ class PostgresqlDialect:
 
     exclusive = False
     bounds_bytes = True
+    clock: str | None = _NOW
     counts_changes = True
 
     def __init__(self, url: str, notify_url: str | None = None) -> None:
@@ -141,7 +142,7 @@ class PostgresqlDialect:
         self._pooled = False
         self._writer_id = uuid.uuid4().hex
         self._commits = 0
-        self._changing = Changing(_rows, counts_changes=self.counts_changes)
+        self._changing = Changing(_rows, counts_changes=self.counts_changes, clock=self.clock)
 
     def claim(self) -> None:
         """Does nothing: several servers may use the database."""

@@ -265,7 +265,11 @@ class MessageLog(Protocol):
         """
 
     async def growing_since(self, moment: datetime, *, limit: int) -> list[tuple[str, int, int]]:
-        """Messages that may grow and were last touched before `moment`: channel, sequence and revision."""
+        """Messages that may grow and were last touched before `moment`: channel, sequence and revision.
+
+        `moment` is by this process's clock. Where several processes write, whose clocks may differ, it counts how long
+        ago that is, by the database's clock.
+        """
 
     async def posted_by(
         self, author: str, *, after: tuple[str, int] | None, limit: int

@@ -1,7 +1,7 @@
 """What a message log over SQL answers without writing: each answer is one query in a reader's thread."""
 
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -111,8 +111,11 @@ class SqlReads:
         return await self._ask(lambda queries, connection: queries.names_taken(connection))
 
     async def growing_since(self, moment: datetime, *, limit: int) -> list[tuple[str, int, int]]:
+        now = datetime.now(UTC)
         return await self._ask_changes(
-            lambda queries, connection: queries.growing_since(connection, to_microseconds(moment), limit)
+            lambda queries, connection: queries.growing_since(
+                connection, to_microseconds(moment), to_microseconds(now), limit
+            )
         )
 
     async def channels(self, *, after: str | None = None, limit: int) -> list[ChannelHead]:

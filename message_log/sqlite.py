@@ -143,6 +143,7 @@ class SqliteDialect:
     """
 
     exclusive = True
+    clock: str | None = None
     creates = True
     """Whether the file is made if it does not exist."""
     bounds_bytes = False

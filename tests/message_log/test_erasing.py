@@ -8,16 +8,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, text, update
 
 from changes import ChangeDraft, MessageChangeKind
 from message_log.growth import MESSAGES_PER_READ, Growth, GrowthPolicy
 from message_log.sql import SqlMessageLog
 from message_log.sqlite import SqliteDialect
+from message_log.tables import changes, growing
 from messages import Draft
 from resolvers.erasing import erase_author
 from tests.message_log.conftest import NewLog
 from tests.message_log.recorder import Recorder, append, everything, post
+from tests.message_log.served_log import ServedLog
 from tests.message_log.test_log_changes import all_changes, edit, erase, grow, piece
 
 SECRET = "corn-flower-blue"
@@ -207,18 +209,29 @@ async def test_erase_author_that_is_cut_goes_on_when_run_again(log: SqlMessageLo
     assert {(m.author, m.content) for m in await everything(log)} == {("erased", "")}
 
 
+async def make_earlier(log: SqlMessageLog, seconds: float) -> None:
+    """Makes the log believe that so much more time has passed since the last piece."""
+    parts = (log._log if isinstance(log, ServedLog) else log)._open_parts()
+    microseconds = int(seconds * 1e6)
+
+    def work(connection: Connection) -> None:
+        connection.execute(update(growing).values(touched_at=growing.c.touched_at - microseconds))
+        connection.execute(update(changes).values(timestamp=changes.c.timestamp - microseconds))
+
+    await parts.writer.run(lambda: parts.committer.change(work))
+
+
 async def test_message_that_was_left_is_completed(new_log: NewLog, recorder: Recorder) -> None:
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-    log = new_log(now=lambda: moment)
+    log = new_log()
     await log.open(recorder)
     await grow(log, " was")
-    growth = Growth(log, GrowthPolicy(growing_timeout_seconds=600), now=lambda: moment)
-    moment += timedelta(seconds=599)
+    growth = Growth(log, GrowthPolicy(growing_timeout_seconds=600))
+    await make_earlier(log, 540)
     assert await growth.run_once() == 0
     await log.change(piece(1, " dark"))
-    moment += timedelta(seconds=599)
+    await make_earlier(log, 540)
     assert await growth.run_once() == 0
-    moment += timedelta(seconds=2)
+    await make_earlier(log, 60)
     assert await growth.run_once() == 1
     assert await growth.run_once() == 0
     (message,) = await everything(log)

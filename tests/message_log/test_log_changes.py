@@ -265,6 +265,22 @@ async def test_messages_that_nobody_has_touched_are_found(log: SqlMessageLog) ->
     assert await log.growing_since(soon, limit=10) == [("general", 2, 0)]
 
 
+@pytest.mark.parametrize("off_by", [timedelta(days=-1), timedelta(days=1)])
+async def test_clock_of_a_node_that_is_wrong_completes_nothing(
+    off_by: timedelta, postgres_url: str, recorder: Recorder
+) -> None:
+    wrong = SqlMessageLog(postgres_url, now=lambda: datetime.now(UTC) + off_by)
+    await wrong.open(recorder)
+    await grow(wrong, " was")
+    await wrong.close()
+    right = SqlMessageLog(postgres_url)
+    await right.open(recorder)
+    now = datetime.now(UTC)
+    assert await right.growing_since(now - timedelta(minutes=10), limit=10) == []
+    assert await right.growing_since(now + timedelta(minutes=10), limit=10) == [("general", 1, 1)]
+    await right.close()
+
+
 async def test_retention_takes_changes_with_their_messages(log: SqlMessageLog) -> None:
     for number in range(6):
         await grow(log, f"{number}", "!")
