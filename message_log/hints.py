@@ -133,9 +133,33 @@ class Hints:
         for channel in (self.notify_channel, EARLIER_NOTIFY_CHANNEL):
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         self._listener.missed()  # Hints may have been sent before this process listened.
-        async for notification in connection.notifies():
-            if notification.pid != self._own_pid:
-                self._hear(notification.channel, notification.payload)
+        await self._hear_all(connection)
+
+    async def _hear_all(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Hears what is said until the connection is lost. The socket is read in the callback that says it is readable:
+        `notifies` of psycopg takes several steps of a task for each arrival, a tenth of a busy node's time.
+        """
+        loop = asyncio.get_running_loop()
+        lost: asyncio.Future[None] = loop.create_future()
+        driver = connection.pgconn
+
+        def read() -> None:
+            try:
+                driver.consume_input()
+                while (notification := driver.notifies()) is not None:
+                    if notification.be_pid != self._own_pid:
+                        self._hear(notification.relname.decode(), notification.extra.decode())
+            except Exception as error:
+                if not lost.done():
+                    lost.set_exception(error)
+
+        descriptor = driver.socket
+        loop.add_reader(descriptor, read)
+        try:
+            read()  # What came before somebody listened for it.
+            await lost
+        finally:
+            loop.remove_reader(descriptor)
 
     def _hear(self, channel: str, payload: str) -> None:
         try:
