@@ -18,6 +18,7 @@ from errors import StartupError
 from message_log.growth import Growth, GrowthPolicy
 from message_log.retention import Retention, RetentionPolicy
 from message_log.sql import SqlMessageLog
+from message_log.writer import WriterLimits
 from resolvers.post_rate import burst_of
 from settings import Settings
 from transports.sight import sums
@@ -33,6 +34,10 @@ from workers.place import OWNER, Place
 from workers.supervisor import Supervisor
 
 logger = logging.getLogger("raqcoon")
+
+GATHER_SECONDS = 0.002
+"""How long the log's owner waits, at most, for posts that are likely to come. Every commit wakes the owner and all
+workers, which costs more than the commit itself when they share cores."""
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -162,7 +167,7 @@ class _Server:
         assert self._owner_listener is not None
         asked_to_end = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked_to_end.set)
-        log = SqlMessageLog(self._settings.database_url)
+        log = SqlMessageLog(self._settings.database_url, limits=WriterLimits(gather_seconds=GATHER_SECONDS))
         owner = LogOwner(log)
         await log.open(owner)
         retention = Retention(log, self._settings.part(RetentionPolicy))

@@ -38,6 +38,8 @@ class WriterLimits:
         backlog_messages: posts that wait or are being committed; further ones are refused.
         backlog_bytes: the same in bytes of content.
         timeout_seconds: how long a post waits for its outcome.
+        gather_seconds: how long a commit waits, at most, until there are as many posts as there were a moment ago. A
+            poster that has just been answered often posts again at once.
     """
 
     batch_messages: int = 512
@@ -45,6 +47,7 @@ class WriterLimits:
     backlog_messages: int = 8192
     backlog_bytes: int = 64 * 1024 * 1024
     timeout_seconds: float = 5.0
+    gather_seconds: float = 0.0
 
 
 class Poster(Protocol):
@@ -119,6 +122,9 @@ class Writer:
         self._stopped = False
         self._pipelined: set[tuple[str, int]] = set()
         """The messages of the newest batch in which there were several pieces for one message."""
+        self._likely_posts = 1
+        """How many posts there were when the last commit ended: those in it, and those that waited. Used by the thread
+        alone."""
         self._commit_seconds = 0.0
         """How long the last commit took."""
         self._thread = Thread(target=self._run, name="raqcoon-writer", daemon=True)
@@ -235,6 +241,7 @@ class Writer:
             posts, jobs = self._take()
             if posts and not self._serve(posts):
                 return
+            self._likely_posts = len(posts) + self._queue.qsize()
             for job in jobs:
                 job.run()
 
@@ -263,6 +270,13 @@ class Writer:
         except RuntimeError:  # The loop was closed meanwhile: nobody is left to be told.
             return False
         return True
+
+    def _wait_seconds(self, posts: list[_Post], began_at: float) -> float:
+        """How long a batch may still wait for more posts. It does not wait if this is 0 or less."""
+        for_pieces = self._pieces_wait_seconds(posts, began_at)
+        if for_pieces > 0 or len(posts) >= self._likely_posts:
+            return for_pieces
+        return began_at + self._limits.gather_seconds - time.monotonic()
 
     def _pieces_wait_seconds(self, posts: list[_Post], began_at: float) -> float:
         """How long a batch may wait for more. It waits if it has only pieces, and several of them are for one message,
@@ -299,7 +313,7 @@ class Writer:
             try:
                 item = self._queue.get_nowait()
             except Empty:
-                wait_seconds = self._pieces_wait_seconds(posts, began_at) if not jobs else 0.0
+                wait_seconds = self._wait_seconds(posts, began_at) if not jobs else 0.0
                 if wait_seconds <= 0:
                     break
                 try:

@@ -63,6 +63,37 @@ async def test_posts_that_wait_share_the_next_commit_within_its_bounds() -> None
     await writer.stop()
 
 
+async def test_commit_waits_for_as_many_posts_as_there_were_a_moment_ago() -> None:
+    gate = Gate()
+    writer = Writer(gate.commit, gate.abort, nobody, WriterLimits(gather_seconds=10))
+    futures = [writer.post(draft("first"), 1)]
+    await entered(gate)
+    futures += [writer.post(draft(content), 1) for content in "ab"]
+    await asyncio.sleep(0)  # The thread is handed what one step of the loop has posted, at its end.
+    gate.open.set()
+    await futures[0]
+    futures.append(writer.post(draft("again"), 1))
+    async with asyncio.timeout(5):
+        await asyncio.gather(*futures)
+    assert gate.batches == [["first"], ["a", "b", "again"]]
+    await writer.stop()
+
+
+async def test_commit_that_has_waited_in_vain_is_followed_by_one_that_does_not_wait() -> None:
+    gate = Gate()
+    writer = Writer(gate.commit, gate.abort, nobody, WriterLimits(gather_seconds=0.5))
+    futures = [writer.post(draft("first"), 1)]
+    await entered(gate)
+    futures.append(writer.post(draft("waits in vain, for two"), 1))
+    await asyncio.sleep(0)
+    gate.open.set()
+    await asyncio.gather(*futures)
+    began_at = time.monotonic()
+    await writer.post(draft("goes at once"), 1)
+    assert time.monotonic() - began_at < 0.4
+    await writer.stop()
+
+
 async def test_cancelled_post_that_waits_is_not_tried() -> None:
     gate = Gate()
     writer = Writer(gate.commit, gate.abort, nobody, WriterLimits())
