@@ -213,3 +213,32 @@ def storm(runs: dict[str, list[float]], clients: int, path: Path) -> Path:
         )
         canvas.text(left + 20 + 120 * place, top + height + 45, label, colour=colour, weight=600)
     return canvas.write(path)
+
+
+def scale(lines: dict[str, list[tuple[int, float]]], path: Path) -> Path:
+    """What is left of one worker's rate with more of them on one core; one line a kind of load."""
+    left, top, width, height = 70, 80, WIDTH - 260, 260
+    most = max(at for line in lines.values() for at, _ in line)
+    canvas = _Canvas(
+        "What is left of one core when it is split among workers",
+        "rate with so many workers, divided by that of one; all processes of the server on one core",
+        top + height + 50,
+    )
+
+    def across(at: int) -> float:
+        return left + width * log10(at) / log10(max(2, most))
+
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = top + height * (1 - share / 1.1)
+        canvas.line([(left, y), (left + width, y)], "#e2e8f0")
+        canvas.text(left - 8, y + 4, f"{share:g}", size=11, anchor="end", colour="#64748b")
+    for at in sorted({at for line in lines.values() for at, _ in line}):
+        canvas.text(across(at), top + height + 22, f"{at} worker{'s' * (at > 1)}", size=11, anchor="middle")
+    for (label, line), colour in zip(lines.items(), COLOURS, strict=False):
+        points = [(across(at), top + height * (1 - share / 1.1)) for at, share in line]
+        canvas.line(points, colour, 2)
+        for x, y in points:
+            canvas.dot(x, y, colour)
+        x, y = points[-1]
+        canvas.text(x + 12, y + 4, label, colour=colour, weight=600)
+    return canvas.write(path)
