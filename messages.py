@@ -7,9 +7,10 @@ every subscriber of its channel.
 import base64
 import binascii
 import re
+import string
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -19,6 +20,9 @@ from patterns import EVERY_CHANNEL, ChannelPatterns
 
 _CURSOR = struct.Struct(">8s8sQ")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_ALPHABET = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_"
+_LAST_TWO = [(high + low).encode() for high in _ALPHABET for low in _ALPHABET]
+"""Twelve bits in base 64."""
 MESSAGE_OVERHEAD_BYTES = 400
 """What a `Message` costs beside its content: the object, its author, lane and provider, its place in a list."""
 SEQUENCE_MAX = 2**53 - 1
@@ -55,6 +59,16 @@ def encode_cursor(epoch: str, channel_id: str, sequence: int) -> str:
     start, shared = _cursor_start(epoch, channel_id)
     end = binascii.b2a_base64(shared + sequence.to_bytes(8, "big"), newline=False)
     return start + end.translate(_URL_SAFE).decode("ascii")
+
+
+def encode_cursors(epoch: str, channel_id: str, sequences: Sequence[int]) -> list[bytes]:
+    """`encode_cursor` for many positions of one channel, in ASCII. Neighbours differ in the last two characters."""
+    if not sequences:
+        return []
+    starts: dict[int, bytes] = {}
+    for high in {sequence >> 12 for sequence in sequences}:
+        starts[high] = encode_cursor(epoch, channel_id, high << 12)[:-2].encode()
+    return [starts[sequence >> 12] + _LAST_TWO[sequence & 4095] for sequence in sequences]
 
 
 def decode_cursor(cursor: str, epoch: str, channel_id: str) -> int:

@@ -5,17 +5,23 @@
 Pages of 50 and 200 messages with eight fields, cursors and page info. Cold: every request asks for another stretch.
 Warm: all ask for the newest one. CPU is the server process's user and system time, its threads included, divided by
 the requests; the load runs on another core. RAQCOON reads its SQLite log, the peers their memory. `--tree` measures
-another working tree of this repository beside this one. Prints a Markdown table and writes `results/pages.json`.
+another working tree of this repository beside this one. The longest step is how long the event loop is kept from
+everybody else at most, while one connection asks for page after page. Prints Markdown tables and writes
+`results/pages.json`.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
+import signal
 import statistics
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.machine import LOAD_CORE, describe, pinned, process_cpu_seconds
@@ -24,6 +30,8 @@ from benchmarks.servers import NODE_PEERS, ROOT, Server, install_node_peers, nod
 
 HELD = 4_000
 CONNECTIONS = 8
+STEP_PAGES = 100
+"""Pages in which the longest step is looked for."""
 RESULTS = Path(__file__).parent / "results" / "pages.json"
 QUERY = """query Page($last: Int!, $before: %s) { channel(id: "general") { messages(last: $last, before: $before) {
   edges { cursor node { id sequence author content lane provider tokenCount timestamp } }
@@ -36,6 +44,8 @@ class Measured:
 
     server: str
     milliseconds: dict[str, float]
+    longest_steps: dict[str, float]
+    """Milliseconds of CPU; empty where there is no looking in."""
 
 
 def servers(tree: Path | None) -> Iterator[tuple[Server, str]]:
@@ -160,7 +170,43 @@ async def measure(server: Server, cursor_type: str, rounds: int, requests_each: 
                     spent = process_cpu_seconds(it.pid) - began
                     found.setdefault(f"{size} {how}", []).append(1000 * spent / requests_each)
         # The first round warms the server up.
-        return Measured(server.label, {name: statistics.median(values[1:]) for name, values in found.items()})
+        return Measured(server.label, {name: statistics.median(values[1:]) for name, values in found.items()}, {})
+
+
+async def measure_steps(server: Server, tree: Path, rounds: int) -> dict[str, float]:
+    """The longest step of the loop for pages of each kind, each the median of the rounds."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "steps"
+        command = [sys.executable, "-m", "benchmarks.watched", str(tree / "server.py"), str(file)]
+        with running(replace(server, key=f"{server.key}-steps", command=lambda _: command)) as it:
+            await fill(it.port)
+            choose = random.Random(1)
+            positions = await cursors(it.port)
+            found: dict[str, list[float]] = {}
+            client = await Client.open(it.port)
+            for _ in range(rounds + 1):
+                for size in (50, 200):
+                    for how in ("cold", "warm"):
+                        longest_step(it.pid, file)
+                        for before in choose.sample(positions, STEP_PAGES):
+                            variables = {"last": size, "before": before if how == "cold" else None}
+                            await client.ask(post("/graphql", {"query": QUERY % "Cursor", "variables": variables}))
+                        found.setdefault(f"{size} {how}", []).append(longest_step(it.pid, file))
+            client.close()
+            return {name: statistics.median(values[1:]) for name, values in found.items()}
+
+
+def longest_step(pid: int, file: Path) -> float:
+    """In milliseconds, since it was asked the last time."""
+    os.kill(pid, signal.SIGUSR1)
+    deadline = time.monotonic() + 10
+    while not file.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the server's watch does not answer")
+        time.sleep(0.005)
+    found = float(file.read_text())
+    file.unlink()
+    return found
 
 
 def render(measured: list[Measured]) -> str:
@@ -168,6 +214,16 @@ def render(measured: list[Measured]) -> str:
     lines = [f"| CPU, ms a page | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     lines += [
         f"| {each.server} | {' | '.join(f'{each.milliseconds[name]:.2f}' for name in columns)} |" for each in measured
+    ]
+    lines += [
+        "",
+        f"| longest step of the loop, ms | {' | '.join(columns)} |",
+        "|---|" + "---:|" * len(columns),
+    ]
+    lines += [
+        f"| {each.server} | {' | '.join(f'{each.longest_steps[name]:.2f}' for name in columns)} |"
+        for each in measured
+        if each.longest_steps
     ]
     return "\n".join(lines)
 
@@ -178,14 +234,21 @@ def main() -> int:
     parser.add_argument("--tree", type=Path, help="another working tree, measured as `before`")
     parser.add_argument("--quick", action="store_true", help="one short round, this server only")
     options = parser.parse_args()
-    chosen = list(servers(options.tree))[:1] if options.quick else list(servers(options.tree))
+    chosen = list(servers(None))[:1] if options.quick else list(servers(options.tree))
     rounds, requests_each = (1, 400) if options.quick else (options.rounds, 150)
     with pinned(LOAD_CORE):
         measured = [asyncio.run(measure(server, of_type, rounds, requests_each)) for server, of_type in chosen]
+        for place, tree in enumerate([ROOT, options.tree] if options.tree else [ROOT]):
+            steps = asyncio.run(measure_steps(chosen[place][0], tree, rounds))
+            measured[place] = replace(measured[place], longest_steps=steps)
     table = render(measured)
     print(table)
     if not options.quick:
-        result = {"machine": describe(), "pages": {each.server: each.milliseconds for each in measured}}
+        result = {
+            "machine": describe(),
+            "pages": {each.server: each.milliseconds for each in measured},
+            "longest_steps": {each.server: each.longest_steps for each in measured if each.longest_steps},
+        }
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
         RESULTS.with_suffix(".md").write_text(f"# Pages\n\n{table}\n")
     return 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from changes import ChangeDraft, MessageChange
 from errors import BadUserInput, IdempotencyConflict
@@ -15,38 +15,6 @@ Key = tuple[str, str, str]
 
 Outcome = Appended | Exception
 """What the poster of a draft is told."""
-
-_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def to_microseconds(moment: datetime) -> int:
-    """Whole microseconds since 1970 of an aware datetime; exact, which `timestamp()` is not."""
-    return (moment - _UNIX_EPOCH) // _MICROSECOND
-
-
-def from_microseconds(microseconds: int) -> datetime:
-    """The inverse of `to_microseconds`, in UTC."""
-    seconds, rest = divmod(microseconds, 1_000_000)  # What `timedelta` is made of: it need not find out.
-    return _UNIX_EPOCH + timedelta(0, seconds, rest)
-
-
-LIFE_AS_POSTED = (0, True, None, None)
-
-
-def lived(
-    revision: int, complete: int, edited_at: int | None, erased_at: int | None
-) -> tuple[int, bool, datetime | None, datetime | None]:
-    """The columns of a message's life as `Message` has them."""
-    if not revision:
-        return LIFE_AS_POSTED if complete else (0, False, None, None)
-    return (
-        revision,
-        bool(complete),
-        None if edited_at is None else from_microseconds(edited_at),
-        None if erased_at is None else from_microseconds(erased_at),
-    )
-
 
 Named = tuple[Message, str | None]
 """A message under an idempotency key as it stands now, and the digest of it as it was posted (see `posted`)."""

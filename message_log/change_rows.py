@@ -16,8 +16,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, literal_column, select
 
 from changes import MessageChange, MessageChangeKind
-from message_log.batch import from_microseconds, to_microseconds
 from message_log.tables import changes
+from message_rows import from_microseconds, to_microseconds
 
 KINDS = (
     MessageChangeKind.APPENDED,

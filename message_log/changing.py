@@ -15,10 +15,11 @@ import orjson
 from cachetools import LRUCache
 
 from changes import ERASED_AUTHOR, ChangeDraft, MessageChange, MessageChangeKind, apply_change, changes_epoch
-from message_log.batch import Key, Named, from_microseconds, lived, to_microseconds
+from message_log.batch import Key, Named
 from message_log.change_batch import ChangeBatch, ChangePlan, Held, places_of
 from message_log.change_rows import COLUMNS, KINDS, SPAN_MAX, WRITTEN, Place, as_changes, marked, rows_of
 from message_log.posted import posted_digest
+from message_rows import from_microseconds, lived, to_microseconds
 from messages import Message, text_size_bytes
 
 TOUCH_SECONDS = 10

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from errors import StartupError
-from message_log.batch import from_microseconds, to_microseconds
 from message_log.source import Row, SourceChannel
+from message_rows import from_microseconds, to_microseconds
 from messages import TOKEN_COUNT_MAX
 
 _COLUMNS = "id, channel_id, author, content, timestamp, lane, provider, token_count"

@@ -45,12 +45,13 @@ from sqlalchemy.exc import DBAPIError
 
 from changes import ChangeDraft
 from errors import StartupError
-from message_log.batch import Batch, Key, Named, keys_of, merged, plan, split, to_microseconds
+from message_log.batch import Batch, Key, Named, keys_of, merged, plan, split
 from message_log.changing import Changing
 from message_log.dialect import InDoubt
 from message_log.hints import Hints
 from message_log.postgresql_address import PostgresqlAddress
 from message_log.protocol import LogListener
+from message_rows import to_microseconds
 from messages import Draft
 
 logger = logging.getLogger(__name__)

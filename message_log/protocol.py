@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Protocol
 
 from changes import ChangeDraft, MessageChange
+from message_rows import MessageRows
 from messages import ChannelHead, Draft, Message, MessageFilter, Revocation, Totals
 
 
@@ -165,7 +166,7 @@ class HistoryPage:
     messages that were compared with a filter.
     """
 
-    messages: list[Message]
+    messages: MessageRows
     stopped_at: int | None
     exhausted: bool
     looked_at: int = 0
@@ -181,14 +182,13 @@ LOOK_AT_MAX = 10_000
 class StoredPage:
     """A page of history, and the channel's ends around it, read together.
 
-    `head` was read before `found`. `bounds` are the oldest sequence that the channel holds, and its head; they were
-    read after `found`, so that it is noticed when retention has removed something in between. They are None if the page
-    needs neither.
+    `head` was read before `found`. `oldest` is the oldest sequence that the channel holds. It was read after `found`,
+    so that it is noticed when retention has removed something in between. It is None if the page does not need it.
     """
 
     head: int
     found: HistoryPage
-    bounds: tuple[int, int] | None = None
+    oldest: int | None = None
 
 
 class MessageLog(Protocol):
@@ -336,7 +336,7 @@ class MessageLog(Protocol):
         """`history`, and the oldest and newest sequence of the channel, read together by one reader. With `limit` 0 no
         message is looked at.
 
-        The bounds are read if there is an `after` or `before`, or if `limit` is 0.
+        The oldest one is read if there is an `after` or `before`, or if `limit` is 0.
         """
 
     async def oldest_sequence(self, channel_id: str) -> int:

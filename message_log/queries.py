@@ -12,34 +12,19 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Integer, Select, bindparam, func, select, tuple_
 
 from changes import apply_change, changes_epoch
-from message_log.batch import from_microseconds, lived, to_microseconds
 from message_log.change_rows import COLUMNS as CHANGE_COLUMNS
 from message_log.change_rows import as_changes, of_message
 from message_log.dialect import Dialect
 from message_log.posted import posted_digest, same_post
 from message_log.protocol import LOOK_AT_MAX, TOTALS_NAMES_MAX, HistoryPage, StoredPage
 from message_log.tables import changes, channels, log_info, messages, totals
+from message_rows import COMPLETE, NOTHING, ROW, SEQUENCE, MessageRows, Row, message_of, row_of, to_microseconds
 from messages import ChannelHead, Draft, Message, MessageFilter, Totals
 
 _BEYOND = 2**63 - 1
 _FETCH_ROWS = 64
 
-_COLUMNS = (
-    messages.c.channel_id,
-    messages.c.sequence,
-    messages.c.author,
-    messages.c.content,
-    messages.c.lane,
-    messages.c.provider,
-    messages.c.token_count,
-    messages.c.timestamp,
-    messages.c.revision,
-    messages.c.complete,
-    messages.c.edited_at,
-    messages.c.erased_at,
-)
-_AS_POSTED = [0, 1, None, None]
-"""The columns of a message's life while nothing was done to it."""
+_COLUMNS = tuple(messages.c[name] for name in ROW)
 _IN_CHANNEL = messages.c.channel_id == bindparam("channel_id")
 _IN_RANGE = _IN_CHANNEL & (messages.c.sequence > bindparam("after")) & (messages.c.sequence < bindparam("before"))
 _SEQUENCE = messages.c.sequence
@@ -185,12 +170,11 @@ class Queries:
         range_ = {"channel_id": channel_id, "after": after, "before": _BEYOND if before is None else before}
         if filter is not None and filter != MessageFilter():
             return self._filtered(connection, statement, range_, limit, backwards, filter, look_at_max)
-        rows = self._dialect.rows(connection, statement, {**range_, "limit": limit + 1})
-        found = list(self._messages(connection, rows))
+        found = list(self._dialect.rows(connection, statement, {**range_, "limit": limit + 1}))
         exhausted = len(found) <= limit
         del found[limit:]
-        stopped_at = found[-1].sequence if found else None
-        return HistoryPage(found[::-1] if backwards else found, stopped_at, exhausted)
+        stopped_at = found[-1][SEQUENCE] if found else None
+        return HistoryPage(self._as_rows(connection, found, backwards), stopped_at, exhausted)
 
     def page(
         self,
@@ -204,13 +188,12 @@ class Queries:
         look_at_max: int,
     ) -> StoredPage:
         head = self.last_sequence(connection, channel_id)
-        found = HistoryPage([], None, False)
+        found = HistoryPage(NOTHING, None, False)
         if limit:
             found = self.history(connection, channel_id, after or 0, before, limit, backwards, filter, look_at_max)
         if after is None and before is None and limit:
             return StoredPage(head, found)
-        head_after = self.last_sequence(connection, channel_id)
-        return StoredPage(head, found, (self.oldest_sequence(connection, channel_id), head_after))
+        return StoredPage(head, found, self.oldest_sequence(connection, channel_id))
 
     def oldest_sequence(self, connection: Connection, channel_id: str) -> int:
         [(sequence,)] = self._dialect.rows(connection, _OLDEST_SEQUENCE, {"channel_id": channel_id})
@@ -244,7 +227,7 @@ class Queries:
         *columns, digest = row
         if not row.complete:
             digest = digest or posted_digest(row.content, row.lane, row.provider, row.token_count)
-        message = next(self._messages(connection, [columns]))
+        message = next(self._messages(connection, [tuple(columns)]))
         return message, same_post(draft, message, digest)
 
     def channels(self, connection: Connection, after: str | None, limit: int) -> list[ChannelHead]:
@@ -305,9 +288,9 @@ class Queries:
     ) -> HistoryPage:
         first, last = connection.execute(_RANGE_ENDS, range_).one()
         if first is None:
-            return HistoryPage([], None, True)
+            return HistoryPage(NOTHING, None, True)
         if limit < 1:
-            return HistoryPage([], None, False)
+            return HistoryPage(NOTHING, None, False)
         # What is held of a channel has no gaps: a stretch of sequences is a stretch of messages.
         if backwards:
             stop = max(first, last - look_at_max + 1)
@@ -322,11 +305,11 @@ class Queries:
         ):
             if wanted is not None:
                 statement = statement.where(column.in_(sorted(wanted)))
-        found = list(self._messages(connection, connection.execute(statement, {**stretch, "limit": limit})))
-        stopped_at = found[-1].sequence if len(found) == limit else stop
+        found: list[Row] = [tuple(row) for row in connection.execute(statement, {**stretch, "limit": limit})]
+        stopped_at = found[-1][SEQUENCE] if len(found) == limit else stop
         exhausted = stopped_at <= first if backwards else stopped_at >= last
         looked_at = last - stopped_at + 1 if backwards else stopped_at - first + 1
-        return HistoryPage(found[::-1] if backwards else found, stopped_at, exhausted, looked_at)
+        return HistoryPage(self._as_rows(connection, found, backwards), stopped_at, exhausted, looked_at)
 
     def _bounded_read(self) -> Select[Any]:
         """`_FORWARDS`, ended by the database after the message with which the contents exceed `max_bytes`."""
@@ -339,25 +322,18 @@ class Queries:
             .order_by(stretch.c.sequence)
         )
 
-    def _messages(self, connection: Connection, rows: Iterable[Any]) -> Iterator[Message]:
-        epoch = self._epoch
-        for channel_id, sequence, author, content, lane, provider, token_count, timestamp, *life in rows:
-            accepted_at = from_microseconds(timestamp)
-            if life == _AS_POSTED:  # Nearly all are.
-                yield Message(channel_id, sequence, author, content, lane, provider, token_count, accepted_at, epoch)
-                continue
-            message = Message(
-                channel_id,
-                sequence,
-                author,
-                content,
-                lane,
-                provider,
-                token_count,
-                accepted_at,
-                epoch,
-                *lived(*life),
-            )
+    def _as_rows(self, connection: Connection, rows: list[Row], backwards: bool) -> MessageRows:
+        """Rows in the order in which they were read, as messages in ascending sequence."""
+        if backwards:
+            rows.reverse()
+        for place, row in enumerate(rows):
+            if not row[COMPLETE]:
+                rows[place] = row_of(self._grown(connection, message_of(row, self._epoch)))
+        return MessageRows.of_rows(rows, self._epoch)
+
+    def _messages(self, connection: Connection, rows: Iterable[Row]) -> Iterator[Message]:
+        for row in rows:
+            message = message_of(row, self._epoch)
             yield message if message.complete else self._grown(connection, message)
 
     def _grown(self, connection: Connection, message: Message) -> Message:

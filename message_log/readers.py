@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from errors import LogDamaged, Unavailable
 from message_log.damage import DamageLog
 from message_log.dialect import Dialect
+from message_log.reader_threads import ReaderThreads
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Readers:
     ) -> None:
         self._dialect = dialect
         self._engine = engine
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="raqcoon-reader")
+        self._threads = ReaderThreads(threads)
         self._waiting_max = waiting_max
         self._timeout_seconds = timeout_seconds
         self._waiting = 0
@@ -77,10 +78,13 @@ class Readers:
             raise Unavailable(f"{self._waiting} reads are waiting already.", retry_after_ms=250)
         loop = asyncio.get_running_loop()
         read = _Read()
+        answer = self._threads.run(partial(self._query, query, read))
+        deadline = loop.call_later(
+            self._timeout_seconds if timeout_seconds is None else timeout_seconds, _expire, answer
+        )
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._timeout_seconds if timeout_seconds is None else timeout_seconds):
-                return await loop.run_in_executor(self._executor, self._query, query, read)
+            return await answer
         except TimeoutError:
             read.give_up(self._dialect)
             raise Unavailable("The message log did not answer in time.") from None
@@ -90,12 +94,13 @@ class Readers:
             loop.call_later(self._timeout_seconds, read.give_up, self._dialect)
             raise
         finally:
+            deadline.cancel()
             self._waiting -= 1
 
     async def stop(self) -> None:
         """Lets queries under way finish and ends the threads. Idempotent."""
         self._closed = True
-        await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+        await asyncio.get_running_loop().run_in_executor(None, self._threads.stop)
 
     def _query(self, query: Callable[[Connection], T], read: _Read) -> T:
         try:
@@ -128,3 +133,9 @@ class Readers:
             self._failing = False
             logger.warning("reads succeed again")
         return answer
+
+
+def _expire(answer: "asyncio.Future[T]") -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
+        answer.exception()  # Nobody may be left who takes it.

@@ -16,8 +16,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from changes import ChangeDraft
 from errors import BadUserInput
-from message_log.batch import from_microseconds, to_microseconds
 from message_log.tables import log_info, revocations
+from message_rows import from_microseconds, to_microseconds
 from messages import Draft, Revocation
 
 REVOCATIONS_MAX = 10_000

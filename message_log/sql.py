@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from changes import ChangeDraft
 from errors import LogDamaged, StartupError, Unavailable
 from message_log import revocations
-from message_log.batch import to_microseconds
 from message_log.change_queries import ChangeQueries
 from message_log.committer import Committer
 from message_log.database_url import dialect_of
@@ -32,6 +31,7 @@ from message_log.sql_reads import SqlReads
 from message_log.tables import log_info
 from message_log.taking_turns import TakingTurns
 from message_log.writer import Poster, Writer, WriterLimits
+from message_rows import to_microseconds
 from messages import Draft, Revocation
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from errors import IdempotencyConflict
-from message_log.batch import to_microseconds
 from message_log.change_queries import ChangeQueries
 from message_log.protocol import LOOK_AT_MAX, HistoryPage, StoredPage
 from message_log.queries import Queries, Stretch
+from message_rows import to_microseconds
 from messages import ChannelHead, Draft, Message, MessageFilter, Totals
 
 T = TypeVar("T")

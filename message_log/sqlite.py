@@ -30,11 +30,12 @@ from sqlalchemy.exc import DBAPIError
 
 from changes import ChangeDraft
 from errors import StartupError
-from message_log.batch import Batch, keys_of, merged, plan, split, to_microseconds
+from message_log.batch import Batch, keys_of, merged, plan, split
 from message_log.changing import Changing
 from message_log.dialect import NotVouchedFor
 from message_log.protocol import LogListener
 from message_log.sqlite_files import FileGone, SqliteFiles
+from message_rows import to_microseconds
 from messages import Draft
 
 logger = logging.getLogger(__name__)

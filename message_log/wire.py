@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from changes import MessageChange, MessageChangeKind, changes_epoch
-from message_log.batch import from_microseconds, to_microseconds
+from message_rows import from_microseconds, to_microseconds
 from messages import SEQUENCE_MAX, Message
 
 VERSION = 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from errors import BadUserInput, CursorExpired, CursorInvalid
 from message_log.protocol import LOOK_AT_MAX, StoredPage
+from message_rows import NOTHING, MessageRows
 from messages import ChannelHead, Message, MessageFilter, Totals, Viewer, encode_cursor, parse_message_id
 from resolvers import input_rules
 from resolvers.budget import Budget
@@ -33,7 +34,7 @@ class MessagePage:
     `last_sequence` is the channel's head as it was before the page was read.
     """
 
-    messages: list[Message]
+    messages: MessageRows
     has_next: bool
     has_previous: bool
     start_cursor: str | None
@@ -116,10 +117,15 @@ async def messages_page(
         for position, argument in ((low, "after"), (high, "before")):
             if position:
                 raise CursorInvalid("is past the channel's newest message", argument)
-        return MessagePage([], False, False, None, after)
+        return MessagePage(NOTHING, False, False, None, after)
     backwards = last is not None
     looks = LOOK_AT_MAX if filter is None or budget is None else budget.take_looks()
     keeps = chat.log.exclusive and filter is None
+    if keeps and (known := chat.recent_pages.find(channel_id, (low, high, limit, backwards))) is not None:
+        # Read while this one waited for its turn.
+        return _page(
+            chat.log.epoch, channel_id, known.stored, known, low, high, limit, backwards, after=after, before=before
+        )
     token = chat.recent_pages.begin(channel_id) if keeps else None
     stored, recent = None, None
     try:
@@ -183,8 +189,8 @@ def _page(
     """The answer to whoever asked for a page, made of what was read."""
     found = stored.found
     more, held_before, held_after = not found.exhausted, False, False
-    if stored.bounds is not None:
-        oldest, head = stored.bounds
+    if stored.oldest is not None:
+        oldest, head = stored.oldest, stored.head
         for position, argument in ((low, "after"), (high, "before")):
             if position is not None and position > head:
                 raise CursorInvalid("is past the channel's newest message", argument)
@@ -195,8 +201,8 @@ def _page(
             more = max(oldest, (low or 0) + 1) <= min(head, (high or head + 1) - 1)
         held_before = low is not None and oldest <= low
         held_after = high is not None and high <= head
-    start = found.messages[0].cursor if found.messages else None
-    end = found.messages[-1].cursor if found.messages else None
+    start = found.messages.cursor(0) if found.messages else None
+    end = found.messages.cursor(-1) if found.messages else None
     stopped = None if found.stopped_at is None else encode_cursor(epoch, channel_id, found.stopped_at)
     if backwards:
         has_next, has_previous, start = held_after, more or held_before, before if stopped is None else stopped

@@ -68,7 +68,7 @@ class RecentPages:
         reading.discard(token)
         if not reading:
             del self._reading[channel_id]
-        if stored is None or sum(len(message.content) for message in stored.found.messages) > PAGE_BYTES_MAX:
+        if stored is None or stored.found.messages.characters > PAGE_BYTES_MAX:
             return None
         page = self._pages[channel_id, asked] = RecentPage(stored, self._clock())
         self._pages.move_to_end((channel_id, asked))

@@ -4,7 +4,7 @@ A value that is plainly of its type is written as it is. What is not goes throug
 that refuses is left to graphql-core, which says what is wrong.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -13,12 +13,16 @@ from graphql import GraphQLObjectType, get_named_type
 from graphql.execution import Executor
 from graphql.execution.collect_fields import FieldDetailsList
 
+from message_rows import CONTENT, MessageRows
 from messages import Message
+from schema.row_json import OddValue, RowJson
 from schema.selection import Leaf, MessageSelection, leaves_below
 
 INT_MAX = 2**31 - 1
 CHUNK_MESSAGES = 64
-"""Messages that are written in one step of the loop."""
+"""Messages that are looked at one by one in one step of the loop."""
+CHUNK_ROWS = 256
+"""Messages that are written column by column in one step."""
 CHUNK_BYTES = 128 * 1024
 """About the most that is written in one step, unless a single message is longer."""
 _NAME_BYTES = 24
@@ -49,6 +53,16 @@ class _Values:
         ]
         self._plain_types: set[tuple[type, ...]] = set()
         self.contents = attributes.count("content")
+
+    def parts(self) -> list[bytes | str]:
+        """What the JSON of a message is made of, for `RowJson`."""
+        found: list[bytes | str] = []
+        for leaf in self._selection.leaves:
+            name = orjson.dumps(leaf.name) + b":"
+            found.append((b"," if found else b"{") + name)
+            constant = self._constants.get(leaf.name)
+            found.append(leaf.attribute if constant is None else orjson.dumps(constant))
+        return [*found, b"}"]
 
     def __call__(self, message: Message) -> dict[str, Any]:
         values = self._read(message)
@@ -85,21 +99,48 @@ class _Values:
         return found
 
 
+class _Typename:
+    """`__typename` of an edge."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def parts(self) -> list[bytes | str]:
+        return [orjson.dumps(self._name)]
+
+    def __call__(self, message: Message) -> str:
+        return self._name
+
+
+class _Position:
+    """`cursor` of an edge."""
+
+    def parts(self) -> list[bytes | str]:
+        return ["cursor"]
+
+    def __call__(self, message: Message) -> str:
+        return message.cursor
+
+
+_Member = _Values | _Typename | _Position
+
+
 class MessageJson:
     """Makes the JSON of messages.
 
     `contents` is how often it repeats a message's content, `overhead_bytes` about how long the rest is.
     """
 
-    __slots__ = ("_members", "_values", "contents", "overhead_bytes")
+    __slots__ = ("_members", "_rows", "_values", "contents", "overhead_bytes")
 
-    def __init__(self, values: _Values | None, members: tuple[tuple[str, Callable[[Message], Any]], ...] = ()) -> None:
+    def __init__(self, values: _Values | None, members: "tuple[tuple[str, _Member], ...]" = ()) -> None:
         self._values = values
         self._members = members
         parts = [values] if values is not None else [make for _, make in members if isinstance(make, _Values)]
         self.contents = sum(part.contents for part in parts)
         names = [name for part in parts for name in part._names] + [name for name, _ in members]
         self.overhead_bytes = sum(len(name) + _NAME_BYTES for name in names)
+        self._rows = RowJson(self._parts())
 
     def value(self, message: Message) -> dict[str, Any]:
         """What the selection makes of a message, for `orjson`. Raises NotPlain."""
@@ -114,20 +155,39 @@ class MessageJson:
         except TypeError:
             raise NotPlain from None
 
+    def encode_rows(self, messages: MessageRows) -> Iterator[bytes]:
+        """The same for rows, in parts that take a step of the loop each. Raises NotPlain."""
+        for part in stretches(messages, CHUNK_ROWS):
+            try:
+                yield self._rows.encode(part)
+            except OddValue:
+                for chunk in stretches(part, CHUNK_MESSAGES):
+                    yield self.encode(chunk)
 
-def chunks(messages: Sequence[Message]) -> list[Sequence[Message]]:
-    """Messages in stretches that are short enough for one step of the loop each."""
-    if len(messages) <= CHUNK_MESSAGES and sum(len(message.content) for message in messages) <= CHUNK_BYTES:
-        return [messages]
-    found = []
+    def _parts(self) -> Sequence[bytes | str]:
+        """What the JSON of a message is made of, for `RowJson`."""
+        if self._values is not None:
+            return self._values.parts()
+        found: list[bytes | str] = []
+        for name, make in self._members:
+            found.append((b"," if found else b"{") + orjson.dumps(name) + b":")
+            found += make.parts()
+        return [*found, b"}"]
+
+
+def stretches(messages: MessageRows, count_max: int) -> Iterator[MessageRows]:
+    """Messages in stretches of so many at most, that are not too long either; at least one message each."""
+    if len(messages) <= count_max and messages.characters <= CHUNK_BYTES:
+        if messages:
+            yield messages
+        return
     start = size = 0
-    for index, message in enumerate(messages):
-        if index > start and (index - start == CHUNK_MESSAGES or size + len(message.content) > CHUNK_BYTES):
-            found.append(messages[start:index])
+    for index, content in enumerate(messages.columns[CONTENT]):
+        if index > start and (index - start == count_max or size + len(content) > CHUNK_BYTES):
+            yield messages[start:index]
             start, size = index, 0
-        size += len(message.content)
-    found.append(messages[start:])
-    return found
+        size += len(content)
+    yield messages[start:]
 
 
 def message_json(executor: Executor[Any], of_type: GraphQLObjectType, details: FieldDetailsList) -> MessageJson | None:
@@ -135,13 +195,13 @@ def message_json(executor: Executor[Any], of_type: GraphQLObjectType, details: F
     if of_type.name == "Message":
         leaves = leaves_below(executor, of_type, details)
         return None if leaves is None else MessageJson(_Values(leaves))
-    members: list[tuple[str, Callable[[Message], Any]]] = []
+    members: list[tuple[str, _Member]] = []
     for name, inner in executor.collect_subfields(of_type, details).grouped_field_set.items():
         field_name = inner[0].node.name.value
         if field_name == "__typename":
-            members.append((name, lambda _: of_type.name))
+            members.append((name, _Typename(of_type.name)))
         elif field_name == "cursor":
-            members.append((name, attrgetter("cursor")))
+            members.append((name, _Position()))
         elif field_name == "node":
             node_type = get_named_type(of_type.fields["node"].type)
             assert isinstance(node_type, GraphQLObjectType)

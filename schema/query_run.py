@@ -16,7 +16,6 @@ from messages import ChannelHead, encode_cursor
 from resolvers import history, input_rules
 from resolvers.history import MessagePage
 from schema.context import Context
-from schema.message_json import chunks
 from schema.pace import Pace
 from schema.query_plan import Kind, QueryPlan, Step, Values
 
@@ -266,15 +265,15 @@ class QueryRun:
             return Fragment(made)
         expected = len(page.messages) * json.overhead_bytes
         if json.contents:
-            expected += json.contents * sum(message.text_bytes for message in page.messages)
+            expected += json.contents * page.messages.characters
         try:
             self._context.hold("messages", expected)
             parts = []
             size = 0
-            for chunk in chunks(page.messages):
-                parts.append(json.encode(chunk))
-                size += len(parts[-1])
-                if size > expected:  # What had to be escaped.
+            for part in json.encode_rows(page.messages):
+                parts.append(part)
+                size += len(part)
+                if size > expected:  # What is no ASCII, and what had to be escaped.
                     self._context.hold("messages", size - expected)
                     expected = size
                 await self.pace.breathe()

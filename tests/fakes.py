@@ -13,6 +13,7 @@ from errors import Forbidden, IdempotencyConflict, Unavailable
 from message_log.change_batch import ChangePlan, Held
 from message_log.protocol import LOOK_AT_MAX, Appended, Commit, HistoryPage, LogListener, StoredPage
 from message_log.revocations import RevocationSet
+from message_rows import NOTHING, MessageRows
 from messages import ANYONE, ChannelHead, Draft, Message, MessageFilter, Revocation, Totals, Viewer
 from patterns import NO_CHANNEL, ChannelPatterns
 from resolvers.chat import Chat
@@ -186,7 +187,9 @@ class MemoryLog:
         if backwards:
             found.reverse()
         constrained = filter is not None and filter != MessageFilter()
-        return HistoryPage(found, stopped_at, looked_at == len(candidates), looked_at if constrained else 0)
+        return HistoryPage(
+            MessageRows.of(found), stopped_at, looked_at == len(candidates), looked_at if constrained else 0
+        )
 
     async def page(
         self,
@@ -201,7 +204,7 @@ class MemoryLog:
     ) -> StoredPage:
         self.pages += 1
         head = await self.last_sequence(channel_id)
-        found = HistoryPage([], None, False)
+        found = HistoryPage(NOTHING, None, False)
         if limit:
             found = await self.history(
                 channel_id,
@@ -214,8 +217,7 @@ class MemoryLog:
             )
         if after is None and before is None and limit:
             return StoredPage(head, found)
-        bounds = await self.oldest_sequence(channel_id), await self.last_sequence(channel_id)
-        return StoredPage(head, found, bounds)
+        return StoredPage(head, found, await self.oldest_sequence(channel_id))
 
     async def oldest_sequence(self, channel_id: str) -> int:
         await self._answer()

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"messages", "changes", "errors", "patterns"}
+LEAVES = {"messages", "message_rows", "changes", "errors", "patterns"}
 MAY_IMPORT = {
     "settings": set(),
     "patterns": set(),
     "messages": {"patterns"},
+    "message_rows": {"messages"},
     "changes": {"messages"},
     "errors": set(),
     "message_log": LEAVES,

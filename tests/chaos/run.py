@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 
 from changes import apply_change
-from message_log.batch import from_microseconds, lived
 from message_log.change_rows import COLUMNS, as_changes
+from message_rows import from_microseconds, lived
 from messages import Message, encode_cursor
 from tests.chaos.authors import Author
 from tests.chaos.follower import Follower

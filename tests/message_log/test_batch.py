@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import IdempotencyConflict
-from message_log.batch import from_microseconds, key_of, plan, to_microseconds
+from message_log.batch import key_of, plan
 from message_log.protocol import Appended
+from message_rows import from_microseconds, to_microseconds
 from messages import Draft, Message
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

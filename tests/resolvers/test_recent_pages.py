@@ -39,6 +39,14 @@ async def test_page_that_was_just_read_is_shared_until_a_commit_touches_its_chan
         assert reads(chat) == 3
 
 
+async def test_page_that_was_read_while_somebody_waited_for_his_turn_is_shared_with_him() -> None:
+    async with memory_chat() as chat:
+        await fill(chat, "c", 3)
+        pages = [await history.messages_page(chat, ANYONE, "c", last=2) for _ in range(2)]
+        assert pages[0] == pages[1]
+        assert reads(chat) == 1
+
+
 async def test_page_that_was_being_read_during_a_commit_is_not_kept() -> None:
     async with memory_chat() as chat:
         await fill(chat, "c", 3)

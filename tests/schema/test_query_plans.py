@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from errors import RaqcoonError
 from messages import ANYONE, Viewer
 from patterns import ChannelPatterns
+from resolvers.change_message import append_to_message, edit_message, erase_message
 from resolvers.chat import Chat
 from resolvers.post_message import post_message
 from schema.context import Context
@@ -26,6 +27,7 @@ from tests.fakes import MemoryLog, fill, memory_chat
 from tests.standstill import STANDSTILL_SECONDS_MAX, watching
 
 MESSAGE = ["id", "channelId", "sequence", "cursor", "author", "content", "lane", "provider", "tokenCount", "timestamp"]
+MESSAGE += ["revision", "complete", "editedAt", "erasedAt"]
 PAGE_INFO = ["hasNextPage", "hasPreviousPage", "startCursor", "endCursor", "__typename"]
 
 
@@ -112,7 +114,7 @@ def queries(draw: st.DrawFn) -> str:
     for number in range(draw(st.integers(1, 3))):
         kind = draw(st.integers(0, 4))
         if kind <= 1:
-            id_ = draw(st.sampled_from(['"c"', "$id", '"nobody"', "7"]))
+            id_ = draw(st.sampled_from(['"c"', "$id", '"nobody"', "7", '"100%d\\"c"']))
             roots.append(f"r{number}: channel(id: {id_}) {draw(channels())}")
         elif kind == 2:
             id_ = draw(st.sampled_from(['"c:3"', '"c:99"', '"junk"', '"b:1"']))
@@ -142,6 +144,11 @@ def test_generated_queries_are_answered_as_graphql_core_answers_them() -> None:
             await fill(chat, "c", 4, lane="l", token_count=5)
             await fill(chat, "c", 3, author="bob", provider='quo"te\u2028 \x01')
             await fill(chat, "b", 1)
+            await fill(chat, '100%d"c', 3, lane="%b")
+            await edit_message(chat, ANYONE, message_id="c:2", content="edited, 100 %")
+            await erase_message(chat, ANYONE, message_id="c:4")
+            await post_message(chat, ANYONE, channel_id="c", author="ann", content="it gr", complete=False)
+            await append_to_message(chat, ANYONE, message_id="c:8", revision=0, piece="ows")
             if variables["after"] == "a cursor":
                 message = await chat.log.message("c", 3)
                 assert message is not None
