@@ -74,10 +74,12 @@ MILLIONS = Metric("million deliveries", lambda r: r["deliveries"] / 1e6, "more",
 PING_P99 = Metric("ping p99 ms", lambda r: r["ping_probe_ms"]["p99"], "less", 1)
 POST_P99 = Metric("post p99 ms", lambda r: r["post_probe_ms"]["p99"], "less", 1)
 CPU_PER_POST = Metric("CPU ms/post", lambda r: r["server_cpu_seconds"] * 1e3 / max(1, r["posts"]), "less", 2)
+POST_CPU = Metric("CPU µs/post", lambda r: r["server_cpu_seconds"] * 1e6 / max(1, r["posts"]), "less")
 POSTS = Metric("posts/s", lambda r: r["posts_per_second"])
 ANSWER_P50 = Metric("answer p50 ms", lambda r: r["post_ms"]["p50"], "less", 2)
 ANSWER_P99 = Metric("answer p99 ms", lambda r: r["post_ms"]["p99"], "less", 2)
 
+_POSTING = (POSTS, POST_CPU, ANSWER_P50, ANSWER_P99, LOAD)
 _RATE = (DELIVERIES, CPU, P50, P99, LOAD)
 _WHOLE = (*_RATE, MEMORY, SET_UP, SET_UP_CPU)
 _ALL = (
@@ -189,6 +191,14 @@ FANOUT: tuple[Scenario, ...] = (
         (Target(12, ("strawberry",)),),
     ),
     Scenario(
+        "many-posters",
+        "200 channels of 25 subscribers, 16 publishers",
+        Load(5000, channels=200, publishers=16),
+        ("raqcoon", "broadcast", "bun", "floor"),
+        (*_RATE, CPU_PER_POST),
+        (Target(1, ("broadcast",)),),
+    ),
+    Scenario(
         "sse",
         "1,000 SSE subscribers, 4 publishers",
         Load(1000),
@@ -221,39 +231,58 @@ POSTING: tuple[Scenario, ...] = (
         "postMessage over HTTP: 16 publishers, 1 subscriber",
         Load(1, publishers=16),
         ("raqcoon", "strawberry", "strawberry-tuned", "ariadne", *NODE_GRAPHQL),
-        (POSTS, ANSWER_P50, ANSWER_P99, LOAD),
-        (Target(8, ("strawberry",)), Target(1, ("mercurius", "mercurius-jit"))),
+        _POSTING,
+        (
+            Target(8, ("strawberry",)),
+            Target(0.7, ("mercurius", "mercurius-jit")),
+            Target(1, ("mercurius", "mercurius-jit")),
+            Target(120, metric=_POSTING.index(POST_CPU)),
+        ),
     ),
     Scenario(
         "one",
         "postMessage over HTTP: 1 publisher, 1 subscriber",
         Load(1, publishers=1),
         ("raqcoon", "strawberry-tuned", "mercurius-jit"),
-        (POSTS, ANSWER_P50, ANSWER_P99, LOAD),
-        (),
+        _POSTING,
+        (Target(300, metric=_POSTING.index(POST_CPU)),),
     ),
     Scenario(
         "four",
         "postMessage over HTTP: 4 publishers, 1 subscriber",
         Load(1, publishers=4),
         ("raqcoon", "strawberry-tuned", "mercurius-jit"),
-        (POSTS, ANSWER_P50, ANSWER_P99, LOAD),
-        (),
+        _POSTING,
+        (Target(200, metric=_POSTING.index(POST_CPU)),),
     ),
     Scenario(
         "socket",
         "postMessage over graphql-transport-ws: 16 publishers, a socket each, 1 subscriber",
         Load(1, publishers=16, post_by_socket=True),
         ("raqcoon", "strawberry", "strawberry-tuned"),
-        (POSTS, ANSWER_P50, ANSWER_P99, LOAD),
+        _POSTING,
         (),
+    ),
+    Scenario(
+        "socket-four",
+        "postMessage over graphql-transport-ws: 4 publishers, a socket each, 1 subscriber",
+        Load(1, publishers=4, post_by_socket=True),
+        ("raqcoon", "strawberry-tuned"),
+        _POSTING,
+    ),
+    Scenario(
+        "socket-one",
+        "postMessage over graphql-transport-ws: 1 publisher, 1 subscriber",
+        Load(1, publishers=1, post_by_socket=True),
+        ("raqcoon", "strawberry-tuned"),
+        _POSTING,
     ),
     Scenario(
         "rest",
         "POST /api/messages: 16 publishers, 1 subscriber",
         Load(1, publishers=16),
         ("raqcoon-plain", "connection-manager", "broadcast", "bun", "floor"),
-        (POSTS, ANSWER_P50, ANSWER_P99, LOAD),
+        _POSTING,
         (Target(0.5, ("connection-manager",), subject="raqcoon-plain"),),
     ),
 )
