@@ -21,8 +21,9 @@ from transports.gate.origins import Origins, cors_headers, preflight_headers
 from transports.graphql.endpoint import GraphQLWebSocket
 from transports.graphql.http import GraphQLHTTP, OpenStream
 from transports.pages.pages import Pages, installed_playground
+from transports.shims.calls import MESSAGES_PATH
 from transports.shims.plain_websocket import PlainWebSocket
-from transports.shims.rest import POST_PATH, build_rest
+from transports.shims.rest import build_rest
 from transports.sight.logs import REQUEST_ID, REQUEST_ID_HEADER, request_id
 from transports.sight.metrics import Metrics, Others
 from transports.wire.http_exchange import encode_body, respond
@@ -91,7 +92,7 @@ class App:
         path = scope["path"]
         if path == GRAPHQL_PATH:
             return self._graphql_http
-        if path == POST_PATH and scope["method"] == "POST":
+        if path == MESSAGES_PATH and scope["method"] == "POST":
             return self._rest_post
         if path.startswith("/api/") or path == "/openapi.json":
             return self._rest

@@ -9,8 +9,8 @@ import pytest
 import resolvers.post_message
 import schema.contract
 import schema.posting
+import transports.shims.calls
 import transports.shims.plain_websocket
-import transports.shims.rest
 from messages import Message
 from schema.operations import Operations
 from tests.fakes import MemoryLog, memory_chat
@@ -105,7 +105,7 @@ async def test_every_post_comes_in_by_the_one_way(monkeypatch: pytest.MonkeyPatc
         calls.append(arguments)
         return await real(chat, viewer, **arguments)
 
-    for module in (schema.contract, schema.posting, transports.shims.rest, transports.shims.plain_websocket):
+    for module in (schema.contract, schema.posting, transports.shims.calls, transports.shims.plain_websocket):
         monkeypatch.setattr(module, "post_message", counted)
     mutation = 'mutation { postMessage(channelId: "c", author: "a", content: "x") { id } }'
     async with memory_chat() as chat, serve(build_app(chat, Operations())) as port:

@@ -16,7 +16,7 @@ from transports.app import build_app
 from transports.gate.heavy_json import HEAVY_BYTES, HEAVY_SEPARATORS, is_heavy
 from transports.serving.held_bytes import HeldBytes
 from transports.serving.http_protocol import HttpProtocol
-from transports.shims import rest
+from transports.shims import calls
 from transports.wire import json_codec
 from transports.wire.json_codec import CONTAINERS_MAX
 
@@ -159,7 +159,7 @@ async def test_one_heavy_text_is_read_in_a_round_of_the_loop(name: str, monkeypa
             check(text)
 
         monkeypatch.setattr(json_codec, "check_containers", noted)
-        monkeypatch.setattr(rest, "check_containers", noted)
+        monkeypatch.setattr(calls, "check_containers", noted)
         said = await asyncio.gather(*(WAYS[name](app, VALUES) for _ in range(CLIENTS)))
         assert len(rounds.noted) == CLIENTS
         assert len(set(rounds.noted)) == CLIENTS, rounds.noted
@@ -201,10 +201,10 @@ async def test_one_long_request_begins_in_a_round_of_the_loop(way: str) -> None:
             await send({"type": "http.response.body", "body": b""})
 
         sent = {
-            "body": b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(LONG), LONG),
-            "chunked body": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
-            % (len(LONG), LONG),
-            "URL": b"GET /?%b HTTP/1.1\r\n\r\n" % LONG[:60_000],
+            "body": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(LONG), LONG),
+            "chunked body": b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"%x\r\n%b\r\n0\r\n\r\n" % (len(LONG), LONG),
+            "URL": b"GET /?%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % LONG[:60_000],
             "WebSocket message": frame(LONG, opcode=1),
         }[way]
         async with serve(app) as port:

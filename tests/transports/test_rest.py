@@ -13,7 +13,7 @@ from resolvers.chat import Chat
 from tests.fakes import MemoryLog, fill, viewer_of_patterns
 from tests.transports.http_client import in_process, over_a_socket
 from transports.gate.limits import Limits
-from transports.shims import rest
+from transports.shims import calls, rest
 
 GOOD = {"channel_id": "c", "author": "ann", "content": "hello"}
 JSON = {"content-type": "application/json"}
@@ -215,7 +215,7 @@ async def test_failure_nobody_foresaw_is_masked(client: httpx.AsyncClient, monke
     async def fail(*_args: Any, **_kwargs: Any) -> None:
         raise RuntimeError("/secret.py")
 
-    monkeypatch.setattr(rest, "post_message", fail)
+    monkeypatch.setattr(calls, "post_message", fail)
     response = await client.post("/api/messages", json=GOOD)
     assert response.status_code == 500
     assert response.json() == {"detail": "Internal server error.", "code": "INTERNAL_SERVER_ERROR"}
