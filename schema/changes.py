@@ -46,7 +46,10 @@ MessageChangeKind = strawberry.enum(
 )
 class MessageChange:
     cursor: Cursor = strawberry.field(description="The position of this change; pass it as `after` of `changes`.")
-    sequence: int = strawberry.field(description="Its number among the channel's changes: 1, 2, 3 … without gaps.")
+    sequence: int = strawberry.field(
+        description="Its number among the channel's changes: 1, 2, 3 … without gaps. It goes up to 2^53 - 1, as a "
+        "message's does."
+    )
     channel_id: strawberry.ID = strawberry.field(description="The channel of the message.")
     message_id: strawberry.ID = strawberry.field(description="The message.")
     kind: MessageChangeKind = strawberry.field(description="What was done.")  # type: ignore[valid-type]
