@@ -173,15 +173,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         for warning in unknown_variables():
             logger.warning(warning)
+        persisted_queries = _persisted_queries(settings)
         if settings.worker_count == 1:
-            _run(serve(settings))
+            _run(serve(settings, persisted_queries))
         else:
             from processes import supervise
 
             supervise(
                 settings,
                 listen=partial(_listen_for, settings),
-                serve=lambda part: serve(settings, part),
+                serve=lambda part: serve(settings, persisted_queries, part),
                 run=_run,
                 announce=partial(_announce, settings),
             )
@@ -206,7 +207,7 @@ def _ignore_sigterm() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
-async def serve(settings: Settings, part: "Part | None" = None) -> None:
+async def serve(settings: Settings, persisted_queries: PersistedQueries, part: "Part | None" = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains. `part` is what a worker has of its server; None where one serves.
 
     Raises:
@@ -225,6 +226,9 @@ async def serve(settings: Settings, part: "Part | None" = None) -> None:
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listener.close)
+        # A setting that cannot be used is refused before a log is made.
+        proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
+        identity = await _identity(settings)
         await log.open(hubs)
         stack.push_async_callback(log.close)
         await hubs.start()
@@ -236,8 +240,8 @@ async def serve(settings: Settings, part: "Part | None" = None) -> None:
             growth = Growth(log, settings.part(GrowthPolicy))
             growth.start()
             stack.push_async_callback(growth.stop)
-        proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
-        identity = await _identity(settings, tells=part is None or part.first)
+        if part is None or part.first:
+            _tell_who_may(settings)
         max_connections = settings.max_connections
         if open_files is not None and max_connections > (open_files - OWN_FILES) * settings.worker_count:
             max_connections = max(1, open_files - OWN_FILES) * settings.worker_count
@@ -262,7 +266,7 @@ async def serve(settings: Settings, part: "Part | None" = None) -> None:
             chat,
             Operations(
                 _traced(chat) if settings.tracing else None,
-                persisted_queries=_persisted_queries(settings),
+                persisted_queries=persisted_queries,
                 limits=settings.part(DocumentLimits),
             ),
             allowed_origins=settings.allowed_origins,
@@ -325,28 +329,32 @@ async def serve(settings: Settings, part: "Part | None" = None) -> None:
         await server.serve(sockets=[listener])
 
 
-async def _identity(settings: Settings, *, tells: bool) -> JwtIdentity | None:
-    """Who tells clients apart by these settings, None for nobody; warns, where it `tells`, that it may be anybody from
-    anywhere.
+async def _identity(settings: Settings) -> JwtIdentity | None:
+    """Who tells clients apart by these settings; None for nobody.
 
     Raises:
         StartupError: the keys are not given, or cannot be used.
     """
-    if settings.auth == "jwt":
-        identity = build_identity(
-            secret=None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value(),
-            jwks=settings.jwt_jwks,
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-            cookie=settings.jwt_cookie,
-            required_claims=settings.jwt_required_claims,
-            jwks_refresh_seconds=settings.jwt_jwks_refresh_seconds,
-            weak_secret_allowed=settings.jwt_allow_weak_secret,
-        )
-        await identity.load()
-        return identity
-    if not tells:
+    if settings.auth != "jwt":
         return None
+    identity = build_identity(
+        secret=None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value(),
+        jwks=settings.jwt_jwks,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        cookie=settings.jwt_cookie,
+        required_claims=settings.jwt_required_claims,
+        jwks_refresh_seconds=settings.jwt_jwks_refresh_seconds,
+        weak_secret_allowed=settings.jwt_allow_weak_secret,
+    )
+    await identity.load()
+    return identity
+
+
+def _tell_who_may(settings: Settings) -> None:
+    """Says where anybody may do everything."""
+    if settings.auth == "jwt":
+        return
     if settings.jwt_secret is not None or settings.jwt_jwks is not None:
         logger.warning(
             "RAQCOON_JWT_* is set and not used: RAQCOON_AUTH is none. Set RAQCOON_AUTH=jwt to ask for tokens"
@@ -359,13 +367,20 @@ async def _identity(settings: Settings, *, tells: bool) -> JwtIdentity | None:
         )
     else:
         logger.info("without RAQCOON_AUTH=jwt everybody on this machine may read, post and manage everything")
-    return None
 
 
 def _persisted_queries(settings: Settings) -> PersistedQueries:
+    """The documents that these settings trust, read before anything is begun.
+
+    Raises:
+        StartupError: they cannot be read, or nothing else is to be run and there are none.
+    """
     trusted = {} if settings.trusted_documents is None else read_trusted_documents(settings.trusted_documents)
     if settings.only_trusted_documents and not trusted:
-        raise StartupError("RAQCOON_ONLY_TRUSTED_DOCUMENTS is set, but RAQCOON_TRUSTED_DOCUMENTS names no document")
+        raise StartupError(
+            "RAQCOON_ONLY_TRUSTED_DOCUMENTS is set, but there is no trusted document: "
+            "let RAQCOON_TRUSTED_DOCUMENTS name a file that has some"
+        )
     return PersistedQueries(trusted, only_trusted=settings.only_trusted_documents)
 
 

@@ -174,7 +174,11 @@ class SqliteDialect:
 
     def claim(self) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            folder = self.path.parent
+            if not folder.is_dir():
+                folder.mkdir(parents=True, exist_ok=True)
+                # If the path was mistyped, the new log would otherwise look like one that has lost everything.
+                logger.info("the folder %s did not exist: it was made, for a new SQLite log", folder)
             # Without `fallback_to_soft=False`, a file system that has no locks would get a lock file that stays when
             # the server is killed.
             lock = FileLock(f"{self.path}.lock", thread_local=False, fallback_to_soft=False, preserve_lock_file=True)

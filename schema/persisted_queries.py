@@ -83,10 +83,20 @@ def read_trusted_documents(path: Path) -> dict[str, str]:
         if isinstance(manifest, dict) and isinstance(manifest.get("operations"), list):
             manifest = {operation["id"]: operation["body"] for operation in manifest["operations"]}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StartupError(f"the trusted documents in {path} cannot be read: {error}") from None
+        raise StartupError(
+            f"RAQCOON_TRUSTED_DOCUMENTS: the trusted documents in {path} cannot be read: {_problem(error)}"
+        ) from None
     if not isinstance(manifest, dict) or not all(isinstance(text, str) for text in manifest.values()):
-        raise StartupError(f"the trusted documents in {path} are not a JSON object of texts by id")
+        raise StartupError(
+            f"RAQCOON_TRUSTED_DOCUMENTS: the trusted documents in {path} are not a JSON object of texts by id"
+        )
     return manifest
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"an operation has no {error}"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _digest(extensions: Mapping[str, Any] | None) -> str | None:

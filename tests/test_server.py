@@ -95,10 +95,16 @@ async def test_second_server_on_the_same_file_is_refused_with_one_line(tmp_path:
         assert second.stdout == ""
 
 
-def test_only_trusted_documents_without_any_is_refused(tmp_path: Path) -> None:
-    ended = started(tmp_path, only_trusted_documents="true")
-    assert ended.returncode == 2
-    assert "RAQCOON_TRUSTED_DOCUMENTS" in ended.stderr
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_trusted_documents_that_are_not_there_are_refused_before_anything_is_begun(
+    tmp_path: Path, workers: str
+) -> None:
+    for variables in ({"only_trusted_documents": "true"}, {"trusted_documents": str(tmp_path / "missing.json")}):
+        ended = started(tmp_path, workers=workers, **variables)
+        assert ended.returncode == 2
+        [line] = ended.stderr.splitlines()
+        assert "RAQCOON_TRUSTED_DOCUMENTS" in line
+        assert not (tmp_path / "data").exists()
 
 
 async def test_only_trusted_documents_others_are_forbidden(tmp_path: Path) -> None:
@@ -154,6 +160,7 @@ def test_jwt_without_a_key_or_with_a_bad_one_is_refused_with_one_line(tmp_path: 
 def test_proxy_that_is_no_address_is_refused_with_one_line(tmp_path: Path) -> None:
     ended = started(tmp_path, trusted_proxies="10.0.0.0/8, nginx")
     assert ended.returncode == 2
+    assert not (tmp_path / "data").exists()
     [line] = ended.stderr.splitlines()
     assert "RAQCOON_TRUSTED_PROXIES" in line
 

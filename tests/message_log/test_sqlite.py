@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import os
 import shutil
 import sqlite3
@@ -70,6 +71,15 @@ def tables(path: Path) -> list[str]:
     lines = list(connection.iterdump())
     connection.close()
     return lines
+
+
+async def test_folder_that_did_not_exist_is_made_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "message_log")
+    log = SqlMessageLog(f"sqlite:///{tmp_path}/not/there/log.db")
+    for told in (1, 1):
+        await log.open(Recorder())
+        await log.close()
+        assert len([record for record in caplog.records if f"{tmp_path}/not/there" in record.getMessage()]) == told
 
 
 @pytest.mark.parametrize("kind", ["not a database", "directory", "below a file", "earlier server", "newer version"])
