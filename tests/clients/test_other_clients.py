@@ -1,18 +1,14 @@
 """What docs/clients/others.md says of clients that compile against the schema, as their compilers see it."""
 
 import json
-import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests import node
+from tests.clients.recipes import SCHEMA, blocks, run
 from tests.clients.workspace import HERE, make_workspace
-
-PAGE = node.REPOSITORY / "docs" / "clients" / "others.md"
-SCHEMA = node.REPOSITORY / "schema" / "schema.graphql"
 
 HOUDINI_SUBSCRIPTIONS = """
 subscription Messages($channelId: ID!, $after: Cursor) {
@@ -29,19 +25,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = make_workspace(tmp_path_factory.mktemp("compilers") / "node")
     shutil.copy(SCHEMA, made)
     return made
-
-
-def blocks(language: str, heading: str) -> list[str]:
-    part = PAGE.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    return re.findall(rf"```{language}\n(.*?)```", part, re.S)
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, env=node.environment(), capture_output=True, text=True, timeout=100, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.timeout(180)
