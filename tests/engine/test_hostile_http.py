@@ -16,7 +16,7 @@ from tests.transports.live_server import frame
 from tests.transports.tokens import SECRET, token
 
 StartServer = Callable[..., Any]
-SHORTEST = b"GET /healthz HTTP/1.1\r\n\r\n"
+SHORTEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNKED = b"POST /api/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 STREAM = (
     b"GET /graphql?query=subscription%7Bmessages(channelId:%22general%22)%7Bcontent%7D%7D HTTP/1.1\r\n"

@@ -54,7 +54,10 @@ async def test_limits_of_time_are_settings(start_server: StartServer) -> None:
     silent = await Client.open(server.port, init=False)
     assert await silent.until_closed() == 4408
     silent.sock.close()
-    for request, seconds in ((b"GET / HTTP/1.1\r\n", 0.5), (b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", 1.5)):
+    for request, seconds in (
+        (b"GET / HTTP/1.1\r\n", 0.5),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n", 1.5),
+    ):
         client = Client(await connect(server.port))
         began = time.monotonic()
         await client.send_bytes(request)

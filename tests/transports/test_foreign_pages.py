@@ -133,7 +133,7 @@ PAGES = ("/", "/graphql", "/console/console.js", "/openapi.json", "/healthz", "/
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8010", "192.168.1.7", "localhost.evil.example", "", "[", "x" * 2000]
+    "host", ["evil.example", "evil.example:8010", "192.168.1.7", "localhost.evil.example", "", "x" * 2000]
 )
 @pytest.mark.parametrize("origin", [None, "http://evil.example", "http://evil.example:8010"])
 async def test_request_for_a_foreign_host_is_refused_while_on_loopback(host: str, origin: str | None) -> None:

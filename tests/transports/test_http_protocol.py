@@ -19,8 +19,8 @@ from transports.gate.admission import Admission
 from transports.gate.connections import Connections
 from transports.serving import http_protocol
 from transports.serving.held_bytes import HeldBytes
+from transports.serving.http_parsing import HEADERS_BYTES_MAX
 from transports.serving.http_protocol import HEADERS_SECONDS, LINGER_SECONDS, REQUEST_SECONDS, HttpProtocol
-from transports.serving.http_reader import HEADERS_BYTES_MAX
 
 SLOW_SECONDS = 60.0
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -49,10 +49,10 @@ class Clock:
 
 
 @asynccontextmanager
-async def http_server(admission: Admission | None = None) -> AsyncIterator[tuple[int, Clock]]:
+async def http_server(admission: Admission | None = None, **options: Any) -> AsyncIterator[tuple[int, Clock]]:
     clock = Clock()
     async with memory_chat() as chat:
-        app = build_app(chat, Operations())
+        app = build_app(chat, Operations(), **options)
         async with serve(app, http=clock.protocol(admission=admission)) as port:
             yield port, clock
     assert admission is None or (admission.inside, admission.waiting_to_hear) == (0, 0)
@@ -303,9 +303,9 @@ async def test_clients_of_a_trusted_proxy_are_counted_apart() -> None:
 # -- becoming a WebSocket ------------------------------------------------------------------------------------------
 
 
-def upgrade(path: bytes) -> bytes:
+def upgrade(path: bytes, host: bytes = b"host: localhost\r\n") -> bytes:
     return (
-        b"GET " + path + b" HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"GET " + path + b" HTTP/1.1\r\n" + host + b"connection: upgrade\r\nupgrade: websocket\r\n"
         b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
 
@@ -386,3 +386,66 @@ async def test_absolute_url_without_a_path_asks_for_the_root() -> None:
             await connect(port, b"GET http://localhost HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         )
         assert b" 400 " not in said.partition(b"\r\n")[0]
+
+
+# -- what a head must say ------------------------------------------------------------------------------------------
+
+ASK = b"GET /healthz HTTP/1.1\r\n"
+HOST_LINES = {
+    b"": b"400",
+    b"host: a\r\nhost: a\r\n": b"400",
+    b"host: a b\r\n": b"400",
+    b"host: a/b\r\n": b"400",
+    b"host: a@b\r\n": b"400",
+    b"host: a,b\r\n": b"200",  # As odd as it is, a name may hold a comma (RFC 3986).
+    b"host: a:x\r\n": b"400",
+    b"host: [::1\r\n": b"400",
+    b"host: m\xc3\xbcnchen\r\n": b"400",
+    b"host:\r\n": b"200",
+    b"Host: chat_server-1.example:\r\n": b"200",
+    b"HOST: [::1]:8010\r\n": b"200",
+    b"host: xn--mnchen-3ya.example:8010\r\n": b"200",
+}
+
+
+@pytest.mark.parametrize("lines", HOST_LINES)
+async def test_request_has_one_host_that_may_be_one(lines: bytes) -> None:
+    async with http_server(bound_host="0.0.0.0") as (port, _):
+        for request in (ASK + lines + b"connection: close\r\n\r\n", upgrade(b"/api/ws/c", lines)):
+            reader, writer = await connect(port, request)
+            status = (await reader.readline()).split()[1]
+            assert status.replace(b"101", b"200") == HOST_LINES[lines]
+            writer.close()
+
+
+async def test_only_http_1_0_may_leave_the_host_out() -> None:
+    async with http_server() as (port, _):
+        said = await answer(await connect(port, b"GET /healthz HTTP/1.0\r\n\r\n"))
+        assert said.startswith(b"HTTP/1.1 200 ")
+        said = await answer(await connect(port, b"GET /healthz HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n"))
+        assert said.startswith(b"HTTP/1.1 400 ")
+        # Nothing behind a request that was refused is taken for another.
+        said = await answer(await connect(port, ASK + b"\r\n" + HEALTH))
+        assert said.count(b"HTTP/1.1 ") == 1
+
+
+CODINGS = {
+    b"chunked": b"200",
+    b"Chunked": b"200",
+    b", chunked": b"200",
+    b"gzip, chunked": b"501",
+    b"x, gzip,chunked": b"501",
+    b"gzip\r\ntransfer-encoding: chunked": b"501",
+    b"chunked, chunked": b"400",
+    b"gzip": b"400",
+    b"chunked, gzip": b"400",
+}
+
+
+@pytest.mark.parametrize("codings", CODINGS)
+async def test_body_of_a_transfer_coding_that_is_not_known_is_refused(codings: bytes) -> None:
+    async with http_server() as (port, _):
+        head = ASK + b"host: localhost\r\nconnection: close\r\ntransfer-encoding: " + codings + b"\r\n\r\n"
+        said = await answer(await connect(port, head + b"0\r\n\r\n"))
+        assert said.split()[1] == CODINGS[codings]
+        assert said.count(b"HTTP/1.1 ") == 1

@@ -77,3 +77,22 @@ async def test_what_was_done_without_a_turn_counts_until_the_next_round(monkeypa
     assert not turns.has_time()
     await rounds(2)
     assert turns.has_time()
+
+
+async def test_a_turn_that_raises_is_logged_and_keeps_nobody_from_theirs(caplog: pytest.LogCaptureFixture) -> None:
+    turns = Turns()
+    order = ""
+
+    def work(client: str) -> None:
+        nonlocal order
+        order += client
+        if client == "a":
+            raise RuntimeError("of a")
+
+    for client in "abab":
+        turns.ask(client, lambda client=client: work(client))  # type: ignore[misc]
+    turns.ask("b", lambda: work("b"), rest=True)
+    await rounds(3)
+    assert order == "ababb"
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["of a", "of a"]
+    assert turns.has_time()

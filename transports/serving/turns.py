@@ -6,11 +6,14 @@ round have taken `ROUND_SECONDS`, the rest waits. Then addresses take turns, how
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Hashable
 from time import perf_counter
 
 from uvicorn.server import ServerState
+
+logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 0.002
 """Time for parsing in one round of the event loop. When it is used up, connections have to wait for a turn."""
@@ -51,7 +54,8 @@ class Turns:
     def ask(self, client: Hashable, work: Callable[[], None], *, rest: bool = False) -> None:
         """Calls `work` in a turn of that client: soon, but never within this call.
 
-        `work` must not raise, and handles one slice. For the `rest` it calls `ask` again, and waits for all others.
+        `work` handles one slice. For the `rest` it calls `ask` again, and waits for all others. If it raises, that is
+        logged, and all others still get their turns.
         """
         (self._rests if rest else self._fresh).setdefault(client, deque()).append(work)
         if self._next_round is None:
@@ -67,7 +71,10 @@ class Turns:
             if works:
                 waiting[client] = works  # At the end, after all others.
             began = perf_counter()
-            work()
+            try:
+                work()
+            except Exception:
+                logger.exception("a turn failed")
             self.spent_seconds += perf_counter() - began
         if self._next_round is None and (self._fresh or self._rests or self.spent_seconds):
             self._next_round = self._loop.call_soon(self._take_round)
