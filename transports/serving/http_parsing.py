@@ -137,7 +137,7 @@ class HttpParsing(HttpToolsProtocol):
                 self._turn_away(505, "The version of HTTP must be 1.1 or 1.0.")
                 return
             scope["http_version"] = version
-        refusal = head_refusal(self.headers, version)
+        refusal = head_refusal(self.headers)
         if refusal is not None:
             self._turn_away(*refusal)
             return

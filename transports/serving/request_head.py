@@ -11,11 +11,12 @@ _HOST = re.compile(
 """RFC 3986 section 3.2.2 and 3.2.3. It may be empty."""
 
 
-def head_refusal(headers: Headers, version: str) -> tuple[int, str] | None:
+def head_refusal(headers: Headers) -> tuple[int, str] | None:
     """Status and text of the answer to a head that must be refused; None for a good one.
 
-    Only HTTP/1.0 may leave `Host` out (RFC 9112 section 3.2). Of transfer codings this server knows `chunked` alone
-    (section 6.1).
+    A request without `Host` is taken, also of HTTP/1.1: earlier versions took it, small clients and health checks send
+    it, and nothing is decided by that header alone. Two of them are refused, since a proxy may have read the other one
+    (RFC 9112 section 3.2). Of transfer codings this server knows `chunked` alone (section 6.1).
     """
     hosts = 0
     codings: list[bytes] = []
@@ -26,8 +27,6 @@ def head_refusal(headers: Headers, version: str) -> tuple[int, str] | None:
                 return 400, "A request must have one Host header, which names a host and perhaps a port."
         elif name == b"transfer-encoding":
             codings += (coding.strip(b" \t").lower() for coding in value.split(b","))
-    if not hosts and version != "1.0":
-        return 400, "A request must have a Host header."
     if codings and codings[-1] != b"chunked":
         return 400, "Where a body has transfer codings, the last must be chunked."
     # Lists may have empty members (RFC 9110 section 5.6.1). The parser refuses a body that is chunked twice.
