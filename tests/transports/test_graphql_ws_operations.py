@@ -28,6 +28,7 @@ from tests.transports.graphql_ws_client import (
 from tests.transports.live_server import Closed, RawSocket, until
 from transports.gate.connections import Connections
 from transports.gate.limits import Limits
+from transports.serving.websocket_protocol import WebSocketProtocol
 
 # -- queries and mutations -----------------------------------------------------------------------------------------
 
@@ -51,6 +52,33 @@ async def test_mutation_posts_and_its_message_is_delivered() -> None:
         received = [await opened.expect() for _ in range(3)]
         assert next_message("s", 1, "hello") in received
         assert [f["type"] for f in received if f["id"] == "m"] == ["next", "complete"]
+        await opened.close()
+
+
+async def test_result_of_a_post_leaves_in_one_piece_with_what_completes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces: list[bytes] = []
+    write = WebSocketProtocol.write_frames
+
+    def note(self: WebSocketProtocol, data: bytes) -> bool:
+        pieces.append(data)
+        return write(self, data)
+
+    monkeypatch.setattr(WebSocketProtocol, "write_frames", note)
+    async with graphql_server() as (_, port):
+        opened = await open_acknowledged(port)
+        await opened.send(operation("m", POST, content="hello"))
+        assert [(await opened.expect())["type"] for _ in range(2)] == ["next", "complete"]
+        (piece,) = pieces
+        assert piece.count(b'"id":"m"') == 2
+        await opened.close()
+
+
+async def test_result_for_a_socket_without_the_direct_way_leaves_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WebSocketProtocol, "write_frames", lambda self, data: False)
+    async with graphql_server() as (_, port):
+        opened = await open_acknowledged(port)
+        await opened.send(operation("m", POST, content="hello"))
+        assert [(await opened.expect())["type"] for _ in range(2)] == ["next", "complete"]
         await opened.close()
 
 

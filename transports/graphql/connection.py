@@ -33,6 +33,7 @@ from transports.graphql.protocol import Authenticate, Close, Operation, ServerPr
 from transports.sight.logs import ConnectionFigures
 from transports.wire import sockets
 from transports.wire.json_codec import encode_json
+from transports.wire.sinks import write_texts
 from transports.wire.sockets import Expiry, client_address, forget_handshake, transmit
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ logger = logging.getLogger(__name__)
 YIELD_EVERY_FRAMES = 4
 """How many frames of one socket are handled before others have their turn: an unknown document takes at least a
 millisecond."""
+TOGETHER_CHARACTERS_MAX = 16 * 1024
+"""A result of at most this length is written together with the frame that completes its operation, because each write
+costs a system call and a packet. A post's result has 100 characters. A longer result is written by itself, so that it
+is counted until the socket has taken it."""
 MakeSink = Callable[[Scope, Send, str, Callable[[RaqcoonError | None], None]], Sink]
 """Makes a subscriber's sink for a socket: (scope, send, operation id, on_end). `on_end` is called at most once, after
 everything that the sink took was handed to the transport. `send` drops whatever comes after the operation's end."""
@@ -211,6 +216,9 @@ class SocketConnection:
         try:
             if prepared.kind == "mutation":
                 self.figures.posts += len(outcome.get("data") or ())
+            if len(result) <= TOGETHER_CHARACTERS_MAX:
+                await self._send_together([core.next_result(operation, result), core.complete(operation)])
+                return
             await self._act(core.next_result(operation, result))
             # This waits until the socket has room again. Then the result is no longer in memory.
             await self._act(core.complete(operation))
@@ -270,6 +278,14 @@ class SocketConnection:
                 self._note_close(code)
                 self._stop_all()
                 await transmit(self._send, {"type": "websocket.close", "code": int(code), "reason": reason})
+
+    async def _send_together(self, frames: list[protocol.Send | None]) -> None:
+        """Sends frames in one write if the socket can take them now, otherwise one after the other."""
+        texts = [frame.text for frame in frames if frame is not None]
+        if not texts or self._protocol.closed or write_texts(self._scope, texts):
+            return
+        for text in texts:
+            await self._act(protocol.Send(text))
 
     async def _send_for(self, operation: Operation, event: Message) -> None:
         """The `send` of a sink. Nothing is sent for an operation that has ended."""

@@ -2,7 +2,12 @@
 
 from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+_NAME_BYTES = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""The characters that the name of a header may have (RFC 9110 section 5.6.2)."""
+_VALUE_BYTES = bytes(each for each in range(256) if each == 9 or (each >= 32 and each != 127))
+"""The characters that its value may have: no control characters, and above all no line ends."""
 
 
 class Connection(Protocol):
@@ -19,6 +24,8 @@ class Cycle(RequestResponseCycle):
       length, like an event stream, the client counts as gone: it cannot be told from one that is.
     - When a body is taken, the connection first reads on from what it holds already; uvicorn would only resume its
       transport.
+    - If the length of an answer is known and its body comes whole, head and body are written together. Two writes would
+      be two system calls and two packets. The headers are checked all at once.
     """
 
     connection: Connection | None
@@ -26,6 +33,8 @@ class Cycle(RequestResponseCycle):
     body_taken: bool = False
     """The application has been given the last of the body."""
     half_closed: bool = False
+    _head: bytes | None = None
+    """The head of the answer, while it waits for the first part of the body."""
 
     async def receive(self) -> Any:
         if self.waiting_for_100_continue and not self.transport.is_closing():
@@ -52,6 +61,65 @@ class Cycle(RequestResponseCycle):
         """The client has closed its sending side. This request is complete; others may be held behind it."""
         self.half_closed = True
         self.message_event.set()
+
+    async def send(self, message: Any) -> None:
+        kind, head = message["type"], self._head
+        if self.flow.write_paused or self.disconnected:
+            pass  # uvicorn waits until the client takes more, and drops what is for a client that has gone.
+        elif not self.response_started:
+            if kind == "http.response.start" and (begun := self._plain_head(message)) is not None:
+                self.response_started = True
+                self.waiting_for_100_continue = False
+                self._head = begun
+                return
+        elif head is not None and kind == "http.response.body" and not message.get("more_body", False):
+            body = message.get("body", b"")
+            if len(body) == self.expected_content_length:
+                self._head = None
+                self.expected_content_length = 0
+                self.transport.write(head + body)
+                self.response_complete = True
+                self.message_event.set()
+                if not self.keep_alive:
+                    self.transport.close()
+                self.on_response()
+                return
+        if head is not None:
+            self._head = None
+            if not self.disconnected:
+                self.transport.write(head)
+        await super().send(message)
+
+    def _plain_head(self, message: Any) -> bytes | None:
+        """The head of an answer that has a length and valid headers. None if uvicorn must make it, or refuse it."""
+        if self.access_log or self.scope["method"] == "HEAD":
+            return None
+        headers = [*self.default_headers, *message.get("headers", ())]
+        length: bytes | None = None
+        keep_alive = self.keep_alive
+        for name, value in headers:
+            if name == b"content-length":
+                length = value
+            elif name == b"connection":
+                if value != b"close":
+                    return None
+                keep_alive = False
+            elif name == b"transfer-encoding":
+                return None
+        if length is None or not length.isdigit():
+            return None
+        if not self.keep_alive and (b"connection", b"close") not in headers:
+            headers.append((b"connection", b"close"))
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        # Two checks of all headers together, instead of two for each.
+        if b"".join([name for name, _ in headers]).translate(None, _NAME_BYTES):
+            return None
+        if lines.translate(None, _VALUE_BYTES) != b"\r\n" * len(headers):
+            return None
+        self.keep_alive = keep_alive
+        self.chunked_encoding = False
+        self.expected_content_length = int(length)
+        return b"%b%b\r\n" % (STATUS_LINE[message["status"]], lines)
 
 
 class ExpectingCycle(Cycle):

@@ -33,6 +33,15 @@ def accepted(header: str | None) -> Accepted:
 
 def content_type(header: bytes) -> tuple[str, str]:
     """The media type of a `Content-Type` header, and its charset (`utf-8` when it has none), in lower case."""
+    return _cached_type(header) if len(header) <= _CACHED_CHARACTERS_MAX else _read_type(header)
+
+
+@lru_cache(maxsize=512)
+def _cached_type(header: bytes) -> tuple[str, str]:
+    return _read_type(header)
+
+
+def _read_type(header: bytes) -> tuple[str, str]:
     media_type, parameters = _parameters(header.decode("latin-1"))
     return media_type, parameters.get("charset", "utf-8")
 

@@ -51,6 +51,16 @@ def text_frame_header(length: int) -> bytes:
     return b"\x81\x7f" + length.to_bytes(8, "big")
 
 
+def write_texts(scope: MutableMapping[str, Any], texts: Sequence[str]) -> bool:
+    """Writes text frames to the socket of `scope` in one piece and returns True; or writes nothing and returns False
+    when the server offers no such way or the socket cannot take them now."""
+    direct: Direct | None = scope.get("extensions", {}).get(DIRECT)
+    if direct is None:
+        return False
+    payloads = [text.encode() for text in texts]
+    return direct.write_frames(b"".join([part for each in payloads for part in (text_frame_header(len(each)), each)]))
+
+
 class _LaidOut:
     """A batch's frames for heads of one length. Remembers the last head: many clients count their ids from 1."""
 
