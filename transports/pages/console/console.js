@@ -205,19 +205,26 @@ function menu(shown) {
 }
 by('menu').onclick = () => menu(!document.body.classList.contains('choosing'));
 
+const LOAD_ABOVE_PX = 300; // older messages are loaded when the view is this near to the top
+
 by('older').onclick = async () => {
   if (by('older').disabled) return;
   by('older').disabled = true;
+  const before = timeline.size;
   await channel.loadOlder();
   by('older').disabled = false;
+  // Somebody may have reached the top again while the page was on its way: then no further scrolling tells it.
+  if (timeline.size > before) requestAnimationFrame(loadAtTop);
 };
-// Whoever scrolls to the top of what is loaded gets more.
-new IntersectionObserver(
-  (entries) => {
-    if (entries.at(-1).isIntersecting && !by('older').hidden && timeline.size && !timeline.following) by('older').click();
-  },
-  { root: by('scroller'), rootMargin: '300px 0px 0px 0px' },
-).observe(by('older'));
+// Whoever scrolls to the top of what is loaded gets more. The observer sees what moves the view without scrolling, and
+// the event sees the top that is reached again before the observer has looked.
+function loadAtTop() {
+  if (by('older').hidden || !timeline.size || timeline.following) return;
+  const distance = by('scroller').getBoundingClientRect().top - by('older').getBoundingClientRect().bottom;
+  if (distance <= LOAD_ABOVE_PX) by('older').click();
+}
+new IntersectionObserver(loadAtTop, { root: by('scroller'), rootMargin: `${LOAD_ABOVE_PX}px 0px 0px 0px` }).observe(by('older'));
+by('scroller').addEventListener('scroll', loadAtTop, { passive: true });
 
 // --- who is asking --------------------------------------------------------------------------------------------------
 
