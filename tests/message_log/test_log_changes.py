@@ -1,7 +1,7 @@
 """What the protocol promises of changes, held by every implementation."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
@@ -267,7 +267,7 @@ async def test_messages_that_nobody_has_touched_are_found(log: SqlMessageLog) ->
 
 @pytest.mark.parametrize("off_by", [timedelta(days=-1), timedelta(days=1)])
 async def test_clock_of_a_node_that_is_wrong_completes_nothing(
-    off_by: timedelta, postgres_url: str, recorder: Recorder
+    off_by: timedelta, postgres_url: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = SqlMessageLog(postgres_url, now=lambda: datetime.now(UTC) + off_by)
     await wrong.open(recorder)
@@ -278,6 +278,15 @@ async def test_clock_of_a_node_that_is_wrong_completes_nothing(
     now = datetime.now(UTC)
     assert await right.growing_since(now - timedelta(minutes=10), limit=10) == []
     assert await right.growing_since(now + timedelta(minutes=10), limit=10) == [("general", 1, 1)]
+
+    class WrongClock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "WrongClock":
+            return super().now(tz) + off_by
+
+    # The node that looks for such messages may be the one whose clock is wrong.
+    monkeypatch.setattr("message_log.sql_reads.datetime", WrongClock)
+    assert await right.growing_since(WrongClock.now(UTC) - timedelta(minutes=10), limit=10) == []
     await right.close()
 
 
