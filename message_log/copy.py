@@ -282,9 +282,23 @@ class _Copy:
                 delete(changes).where(changes.c.channel_id == channel_id, changes.c.sequence < oldest)
             )
             self._connection.execute(delete(growing).where(growing.c.channel_id == channel_id))
-            if channel.growing:
-                self._connection.execute(insert(growing), _moved(channel.growing, channel_id))
+            if grow := [self._as_touched(row) for row in _moved(channel.growing, channel_id)]:
+                self._connection.execute(insert(growing), grow)
             self._connection.execute(update(channels).where(here).values(last_change=channel.last_change))
+
+    def _as_touched(self, row: Row) -> Row:
+        """A row of `growing` as its newest piece has left it. SQLite does not write the row with each piece, and
+        PostgreSQL takes it at its word."""
+        newest = of_message(
+            (changes.c.revision, changes.c.timestamp), row["channel_id"], row["sequence"], row["revision"]
+        )
+        for revision, timestamp in self._connection.execute(newest):
+            row = {
+                **row,
+                "revision": max(row["revision"], revision),
+                "touched_at": max(row["touched_at"], timestamp),
+            }
+        return row
 
     def _take_names(self, channel: SourceChannel, channel_id: str, known: int) -> None:
         """Removes the names of authors from changes that were copied before, if they were removed at the source."""

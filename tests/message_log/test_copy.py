@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -238,6 +239,25 @@ async def test_copy_that_is_run_again_brings_over_what_was_changed_since(source_
     copy_log(source_url, target_url, batch=2)
     assert await held(target_url) == await held(source_url)
     assert "erased soon" not in str((await held(target_url))["changes"])
+
+
+async def test_message_that_grows_goes_on_growing_in_the_copy(source_url: str, target_url: str) -> None:
+    await fill(source_url)
+    await live(source_url)
+    if source_url.startswith("sqlite"):
+        # There the row is not written with each piece, so it may be as old as the message.
+        with closing(sqlite3.connect(source_url.removeprefix("sqlite:///"))) as source, source:
+            source.execute("UPDATE growing SET revision = 0, touched_at = touched_at - 3600000000")
+    copy_log(source_url, target_url)
+    log = SqlMessageLog(target_url)
+    await log.open(Recorder())
+    long_ago = datetime.now(UTC) - timedelta(minutes=5)
+    assert await log.growing_since(long_ago, limit=10) == []
+    await log.change(ChangeDraft("general", 26, MessageChangeKind.APPENDED, revision=9, text="."))
+    message = await log.message("general", 26)
+    assert message is not None
+    assert message.revision == 10
+    await log.close()
 
 
 async def test_copy_that_is_run_again_takes_names_from_changes_that_were_copied_before(
