@@ -138,7 +138,8 @@ await scenario(async ({ server, browser }) => {
     await until('an older page', async () => (await shown(page))[0] === 951);
     const rows = await shown(page);
     assert.deepEqual(rows, Array.from({ length: rows.length }, (_, index) => 951 + index));
-    assert.deepEqual(asked, [null, 'cursor-1001']);
+    // More may have been asked for since: the click scrolls to the top of what is loaded.
+    assert.deepEqual(asked.slice(0, 2), [null, 'cursor-1001']);
     faults.push(...page.faults);
   }
   assert.deepEqual(faults, []);
