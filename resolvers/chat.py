@@ -12,7 +12,7 @@ from messages import Draft
 from resolvers.fair_queue import FairQueue
 from resolvers.post_rate import PostRate
 from resolvers.recent_pages import RecentPages
-from resolvers.unsent import Unsent
+from resolvers.untaken_answers import UntakenAnswers
 
 if TYPE_CHECKING:
     from resolvers.tracing import Tracing
@@ -45,7 +45,7 @@ class Chat:
     """Makes spans of posts, if that is asked for."""
     reads: FairQueue = field(default_factory=lambda: FairQueue(READS_AT_ONCE, READS_OF_CLIENT_AT_ONCE))
     """Where reads of history wait for each other."""
-    unsent: Unsent = field(default_factory=Unsent)
+    untaken_answers: UntakenAnswers = field(default_factory=UntakenAnswers)
     """Counts what answers hold until their clients have taken them."""
     recent_pages: RecentPages = field(default_factory=RecentPages)
 

@@ -39,11 +39,11 @@ class Context:
     @property
     def has_room(self) -> bool:
         """Whether the client has taken enough of its answers for another one to be made."""
-        return self.chat.unsent.has_room((self.address, self.viewer.author), self._held_bytes)
+        return self.chat.untaken_answers.has_room((self.address, self.viewer.author), self._held_bytes)
 
     async def wait_for_room(self) -> None:
         """Returns when the client has room for another answer. Raises Unavailable when it takes too long."""
-        await self.chat.unsent.room((self.address, self.viewer.author), self._held_bytes)
+        await self.chat.untaken_answers.room((self.address, self.viewer.author), self._held_bytes)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
@@ -73,10 +73,10 @@ class Context:
             BadUserInput: the answer becomes too long; `argument` asks for it.
         """
         self.budget.take_bytes(argument, size_bytes)
-        self.chat.unsent.hold((self.address, self.viewer.author), size_bytes)
+        self.chat.untaken_answers.hold((self.address, self.viewer.author), size_bytes)
         self._held_bytes += size_bytes
 
     def release(self) -> None:
         """Stops counting what the answer held. Idempotent."""
         held, self._held_bytes = self._held_bytes, 0
-        self.chat.unsent.release((self.address, self.viewer.author), held)
+        self.chat.untaken_answers.release((self.address, self.viewer.author), held)

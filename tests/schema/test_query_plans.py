@@ -170,7 +170,7 @@ def test_generated_queries_are_answered_as_graphql_core_answers_them() -> None:
                 # Where several fields fail, graphql-core tells which did so first, and here it is the first written.
                 assert expected.get("errors", [])[:1] == given.get("errors", [])[:1]
             assert bool(expected.get("errors")) == bool(given.get("errors"))
-            assert chat.unsent.bytes >= 0
+            assert chat.untaken_answers.bytes >= 0
             context.release()
 
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -294,11 +294,11 @@ async def test_answer_is_bounded_in_bytes_and_what_it_holds_is_counted_until_it_
     result = await operations.run(operations.prepare(text.replace("contents", many), None), None, context)
     assert result["data"] is None
     assert result["errors"][0]["extensions"] == {"code": "BAD_USER_INPUT", "argument": "messages"}
-    assert chat.unsent.bytes == 0
+    assert chat.untaken_answers.bytes == 0
     result = await operations.run(operations.prepare(text.replace("contents", "content"), None), None, context)
-    assert chat.unsent.bytes >= len(orjson.dumps(result)) - 1_000
+    assert chat.untaken_answers.bytes >= len(orjson.dumps(result)) - 1_000
     context.release()
-    assert chat.unsent.bytes == 0
+    assert chat.untaken_answers.bytes == 0
 
 
 async def test_other_fields_of_the_root_are_executed_by_themselves(chat: Chat) -> None:

@@ -9,7 +9,7 @@ import httpx
 from messages import ANYONE
 from resolvers.chat import READS_OF_CLIENT_AT_ONCE
 from resolvers.post_message import post_message
-from resolvers.unsent import CLIENT_BYTES_MAX
+from resolvers.untaken_answers import CLIENT_BYTES_MAX
 from tests.fakes import fill
 from tests.transports.http_client import over_a_socket
 from tests.transports.live_server import RawSocket, until
@@ -44,7 +44,7 @@ async def test_long_lists_are_the_same_json_as_short_ones() -> None:
         empty = await client.get("/api/messages", params={"channel_id": "nobody"})
         assert empty.json() == {"messages": []}
         assert empty.headers["content-length"] == str(len(empty.content))
-        assert chat.unsent.bytes == 0
+        assert chat.untaken_answers.bytes == 0
 
 
 async def test_channels_are_listed_whole_or_page_by_page() -> None:
@@ -71,15 +71,15 @@ async def test_clients_that_do_not_read_a_long_list_hold_little() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
             writer.write(f"GET /api/messages{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             streams.append((reader, writer))
-        await until(lambda: len(chat.reads) == 0 and chat.unsent.bytes > 1_000_000)
+        await until(lambda: len(chat.reads) == 0 and chat.untaken_answers.bytes > 1_000_000)
         await asyncio.sleep(0.3)
         # Two pieces each at most; those of all channels begin with 32 messages.
-        assert chat.unsent.bytes < 20 * 2_500_000
+        assert chat.untaken_answers.bytes < 20 * 2_500_000
         # Everybody else's lists come all the same.
         assert len(json.loads((await client.get("/api/messages?channel_id=c&limit=50")).content)["messages"]) == 50
         for _reader, writer in streams:
             writer.transport.abort()
-        await until(lambda: chat.unsent.bytes == 0)
+        await until(lambda: chat.untaken_answers.bytes == 0)
 
 
 PAGE = '{ channel(id: "c") { messages(last: 200) { edges { node { content } } } } }'
@@ -107,10 +107,10 @@ async def test_clients_that_do_not_read_long_answers_hold_what_a_client_may_and_
             await opened.expect()
             await opened.send({"id": "1", "type": "subscribe", "payload": {"query": PAGE}})
             sockets.append(opened)
-        await until(lambda: chat.unsent.bytes > CLIENT_BYTES_MAX)
+        await until(lambda: chat.untaken_answers.bytes > CLIENT_BYTES_MAX)
         await asyncio.sleep(0.5)
         page_bytes = 200 * 65_600
-        assert chat.unsent.bytes <= CLIENT_BYTES_MAX + READS_OF_CLIENT_AT_ONCE * page_bytes
+        assert chat.untaken_answers.bytes <= CLIENT_BYTES_MAX + READS_OF_CLIENT_AT_ONCE * page_bytes
         transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
         async with httpx.AsyncClient(base_url=str(client.base_url), transport=transport, timeout=10) as other:
             answer = (await other.post("/graphql", json={"query": PAGE})).json()
@@ -119,4 +119,4 @@ async def test_clients_that_do_not_read_long_answers_hold_what_a_client_may_and_
             writer.transport.abort()
         for opened in sockets:
             opened.reset()
-        await until(lambda: chat.unsent.bytes == 0)
+        await until(lambda: chat.untaken_answers.bytes == 0)

@@ -94,11 +94,11 @@ class Listing:
     async def _held(self, piece: bytes) -> AsyncIterator[bytes]:
         """Yields the piece. Its bytes are counted until the next piece is asked for."""
         who, size = self.client.who, len(piece)
-        self._chat.unsent.hold(who, size)
+        self._chat.untaken_answers.hold(who, size)
         try:
             yield piece
         finally:
-            self._chat.unsent.release(who, size)
+            self._chat.untaken_answers.release(who, size)
 
 
 class Listed(Response):

@@ -17,7 +17,7 @@ WAIT_SECONDS = 10.0
 _WOKEN_AT_ONCE = 8
 
 
-class Unsent:
+class UntakenAnswers:
     """Counts what answers hold, by client. A client that would hold too much has to wait before it reads.
 
     The bounds are checked before each page is read. So they can be exceeded by the pages that are being read at that
