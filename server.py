@@ -173,16 +173,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         for warning in unknown_variables():
             logger.warning(warning)
-        persisted_queries = _persisted_queries(settings)
+        checked = _check(settings)
         if settings.worker_count == 1:
-            _run(serve(settings, persisted_queries))
+            _run(serve(settings, checked))
         else:
             from processes import supervise
 
             supervise(
                 settings,
                 listen=partial(_listen_for, settings),
-                serve=lambda part: serve(settings, persisted_queries, part),
+                serve=lambda part: serve(settings, checked, part),
                 run=_run,
                 announce=partial(_announce, settings),
             )
@@ -207,11 +207,34 @@ def _ignore_sigterm() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
-async def serve(settings: Settings, persisted_queries: PersistedQueries, part: "Part | None" = None) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. `part` is what a worker has of its server; None where one serves.
+class Checked(NamedTuple):
+    """What is made of settings that may be unusable. It is made before the server creates, opens or starts anything."""
+
+    persisted_queries: PersistedQueries
+    proxies: TrustedProxies | None
+    identity: JwtIdentity | None
+
+
+def _check(settings: Settings) -> Checked:
+    """Makes it, in the first process.
 
     Raises:
-        StartupError: the address or the log cannot be used.
+        StartupError: trusted documents, trusted proxies or keys cannot be used.
+    """
+    return Checked(
+        _persisted_queries(settings),
+        TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
+        _identity(settings),
+    )
+
+
+async def serve(settings: Settings, checked: Checked, part: "Part | None" = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    `part` is the part of a worker in a server with several workers. It is None if this process is the whole server.
+
+    Raises:
+        StartupError: the address, the log, or a key file that has changed since it was checked cannot be used.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     open_files = _raise_open_files()
@@ -226,9 +249,9 @@ async def serve(settings: Settings, persisted_queries: PersistedQueries, part: "
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listener.close)
-        # A setting that cannot be used is refused before a log is made.
-        proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
-        identity = await _identity(settings)
+        proxies, identity = checked.proxies, checked.identity
+        if identity is not None:
+            await identity.load()
         await log.open(hubs)
         stack.push_async_callback(log.close)
         await hubs.start()
@@ -266,7 +289,7 @@ async def serve(settings: Settings, persisted_queries: PersistedQueries, part: "
             chat,
             Operations(
                 _traced(chat) if settings.tracing else None,
-                persisted_queries=persisted_queries,
+                persisted_queries=checked.persisted_queries,
                 limits=settings.part(DocumentLimits),
             ),
             allowed_origins=settings.allowed_origins,
@@ -329,8 +352,8 @@ async def serve(settings: Settings, persisted_queries: PersistedQueries, part: "
         await server.serve(sockets=[listener])
 
 
-async def _identity(settings: Settings) -> JwtIdentity | None:
-    """Who tells clients apart by these settings; None for nobody.
+def _identity(settings: Settings) -> JwtIdentity | None:
+    """What reads the tokens of clients, if these settings ask for tokens.
 
     Raises:
         StartupError: the keys are not given, or cannot be used.
@@ -347,7 +370,7 @@ async def _identity(settings: Settings) -> JwtIdentity | None:
         jwks_refresh_seconds=settings.jwt_jwks_refresh_seconds,
         weak_secret_allowed=settings.jwt_allow_weak_secret,
     )
-    await identity.load()
+    identity.check()
     return identity
 
 
@@ -370,7 +393,7 @@ def _tell_who_may(settings: Settings) -> None:
 
 
 def _persisted_queries(settings: Settings) -> PersistedQueries:
-    """The documents that these settings trust, read before anything is begun.
+    """The documents that these settings trust.
 
     Raises:
         StartupError: they cannot be read, or nothing else is to be run and there are none.

@@ -144,21 +144,29 @@ async def test_second_sigterm_changes_nothing(tmp_path: Path) -> None:
         assert await ending == 0
 
 
-def test_jwt_without_a_key_or_with_a_bad_one_is_refused_with_one_line(tmp_path: Path) -> None:
-    for variables in (
-        {},
-        {"jwt_secret": "s" * 32, "jwt_jwks": "keys.json"},
-        {"jwt_jwks": str(tmp_path / "missing.json")},
-    ):
-        ended = started(tmp_path, auth="jwt", **variables)
-        assert ended.returncode == 2
-        [line] = ended.stderr.splitlines()
-        assert "RAQCOON_JWT" in line or "missing.json" in line
-        assert "s" * 32 not in line
+@pytest.mark.parametrize(
+    ("workers", "variables"),
+    [
+        ("1", {}),
+        ("1", {"jwt_secret": "s" * 32, "jwt_jwks": "keys.json"}),
+        ("2", {"jwt_secret": "short"}),
+        ("2", {"jwt_jwks": "missing.json"}),
+    ],
+)
+def test_jwt_without_a_key_or_with_a_bad_one_is_refused_before_anything_is_begun(
+    tmp_path: Path, workers: str, variables: dict[str, str]
+) -> None:
+    ended = started(tmp_path, workers=workers, auth="jwt", **variables)
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert "RAQCOON_JWT" in line or "missing.json" in line
+    assert "s" * 32 not in line
+    assert not (tmp_path / "data").exists()
 
 
-def test_proxy_that_is_no_address_is_refused_with_one_line(tmp_path: Path) -> None:
-    ended = started(tmp_path, trusted_proxies="10.0.0.0/8, nginx")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_proxy_that_is_no_address_is_refused_before_anything_is_begun(tmp_path: Path, workers: str) -> None:
+    ended = started(tmp_path, workers=workers, trusted_proxies="10.0.0.0/8, nginx")
     assert ended.returncode == 2
     assert not (tmp_path / "data").exists()
     [line] = ended.stderr.splitlines()

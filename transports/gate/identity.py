@@ -92,11 +92,19 @@ class JwtIdentity:
         self._generation = keys.generation
         self._refusals = PerMinute(REFUSALS_PER_MINUTE)
 
+    def check(self) -> None:
+        """Reads the keys if they are in a file, before the server begins anything. Blocks, and needs no event loop.
+
+        Raises:
+            StartupError: with these settings they can never be used.
+        """
+        self._keys.check()
+
     async def load(self) -> None:
         """Reads the keys, before the first client comes.
 
         Raises:
-            StartupError: with these settings they can never be used.
+            StartupError: as for `check`.
         """
         await self._keys.load()
 

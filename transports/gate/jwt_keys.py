@@ -50,11 +50,18 @@ class Keys(Protocol):
     def generation(self) -> int:
         """Changes whenever a key that was trusted may have been withdrawn."""
 
-    async def load(self) -> None:
-        """Reads the keys for the first time.
+    def check(self) -> None:
+        """Reads the keys if they are in a file, before the server begins anything. Blocks, and needs no event loop.
 
         Raises:
             StartupError: with these settings they can never be used.
+        """
+
+    async def load(self) -> None:
+        """Reads the keys, in the process that verifies tokens.
+
+        Raises:
+            StartupError: as for `check`.
         """
 
     def watch(self, withdrawn: Callable[[Collection[str]], None]) -> None:
@@ -97,6 +104,9 @@ class SharedSecret:
             )
         encoded = jwt.utils.base64url_encode(raw).decode("ascii")
         self._key = SigningKey({"kty": "oct", "k": encoded}, "HS256")
+
+    def check(self) -> None:
+        """Does nothing: a secret that cannot be used was refused when this was made."""
 
     async def load(self) -> None:
         pass
@@ -145,16 +155,20 @@ class KeySet:
         self._failed = False
         self._reading: asyncio.Task[None] | None = None
 
-    async def load(self) -> None:
+    def check(self) -> None:
         if self._is_url:
-            # The server behind the URL may start later than this one.
-            await self._begin()
-            return
+            return  # The server behind the URL may start later than this one.
         try:
-            self._take(await asyncio.to_thread(self._fetch))
+            self._take(self._fetch())
         except (OSError, ValueError) as error:
             raise StartupError(f"the keys in {self._location} cannot be used: {error}") from None
         self._read_at = self._clock()
+
+    async def load(self) -> None:
+        if self._is_url:
+            await self._begin()
+        else:
+            await asyncio.to_thread(self.check)
 
     def watch(self, withdrawn: Callable[[Collection[str]], None]) -> None:
         self._withdrawn = withdrawn
