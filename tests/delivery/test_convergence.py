@@ -2,6 +2,7 @@
 messages that the log has, over the engine and the rule that the example gives to clients."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ from tests.delivery.test_exactly_once import LaggardLog
 
 CHANNEL = "general"
 SCHEDULES = 1_000
+LEFT_TASKS: list[asyncio.Task[Any]] = []
+"""Tasks that were still there when a schedule's event loop was closed."""
 
 
 def as_json(entry: Message | MessageChange) -> dict[str, Any]:
@@ -82,7 +85,8 @@ class Convergence(RuleBasedStateMachine):
     @initialize(shared=st.booleans(), seed=st.integers(0, 2**32))
     def begin(self, shared: bool, seed: int) -> None:
         recorder.VIOLATIONS.clear()
-        self.loop = asyncio.new_event_loop()
+        self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self.loop = self.runner.get_loop()
         self.log = LaggardLog(exclusive=not shared)
         self.log.dice.seed(seed)
         self.shared = shared
@@ -264,7 +268,16 @@ class Convergence(RuleBasedStateMachine):
             self.run(finish())
             assert asyncio.all_tasks(self.loop) == set()
         finally:
-            self.loop.close()
+            self.runner.close()  # After a failed assertion it also ends the tasks that are left.
+            LEFT_TASKS.extend(asyncio.all_tasks(self.loop))
+
+
+@pytest.fixture(autouse=True)
+def no_task_is_left() -> Iterator[None]:
+    """Holds also for the schedules that are meant to fail: their tasks are ended, not destroyed while they wait."""
+    LEFT_TASKS.clear()
+    yield
+    assert LEFT_TASKS == []
 
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:

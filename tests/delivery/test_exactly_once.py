@@ -53,7 +53,8 @@ class ExactlyOnce(RuleBasedStateMachine):
     @initialize(shared=st.booleans(), seed=st.integers(0, 2**32))
     def begin(self, shared: bool, seed: int) -> None:
         recorder.VIOLATIONS.clear()
-        self.loop = asyncio.new_event_loop()
+        self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self.loop = self.runner.get_loop()
         self.log = LaggardLog(exclusive=not shared)
         self.log.dice.seed(seed)
         self.hubs = Hubs(self.log, max_cohorts=3, sweep_interval_seconds=0.001)
@@ -247,7 +248,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             self.run(finish())
             assert asyncio.all_tasks(self.loop) == set()
         finally:
-            self.loop.close()
+            self.runner.close()  # After a failed assertion it also ends the tasks that are left.
 
 
 @pytest.mark.timeout(240)

@@ -30,6 +30,7 @@ async def serve(
         ws_per_message_deflate=False,
         ws_max_size=max_size,
         proxy_headers=False,
+        timeout_graceful_shutdown=1,  # After a failed assertion: connections that the test has left open are cut then.
     )
     config.load()
     server = uvicorn.Server(config)

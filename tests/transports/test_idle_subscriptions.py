@@ -92,12 +92,18 @@ async def test_idle_stream_keeps_neither_variables_nor_documents() -> None:
             assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
             return writer
 
-        opened = [await open_stream(SUBSCRIPTIONS)]
-        before = held_bytes()
-        opened += [await open_stream(number) for number in range(SUBSCRIPTIONS)]
-        assert chat.hub.subscribers == 1 + SUBSCRIPTIONS
-        assert held_bytes() - before < SUBSCRIPTIONS * HELD_BYTES_MAX
-        assert held_documents() == documents
-        for writer in opened:
-            writer.close()
-        await until(lambda: not chat.hub.subscribers)
+        opened = []
+        try:
+            opened.append(await open_stream(SUBSCRIPTIONS))
+            before = held_bytes()
+            for number in range(SUBSCRIPTIONS):
+                opened.append(await open_stream(number))
+            assert chat.hub.subscribers == 1 + SUBSCRIPTIONS
+            assert held_bytes() - before < SUBSCRIPTIONS * HELD_BYTES_MAX
+            assert held_documents() == documents
+        finally:
+            # Also after a failed assertion: a server that is left waits for its streams.
+            for writer in opened:
+                writer.close()
+        async with asyncio.timeout(20):
+            await until(lambda: not chat.hub.subscribers)
