@@ -92,12 +92,10 @@ async def test_idle_stream_keeps_neither_variables_nor_documents() -> None:
             assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
             return writer
 
-        opened = []
+        opened = [await open_stream(SUBSCRIPTIONS)]
         try:
-            opened.append(await open_stream(SUBSCRIPTIONS))
             before = held_bytes()
-            for number in range(SUBSCRIPTIONS):
-                opened.append(await open_stream(number))
+            opened += [await open_stream(number) for number in range(SUBSCRIPTIONS)]
             assert chat.hub.subscribers == 1 + SUBSCRIPTIONS
             assert held_bytes() - before < SUBSCRIPTIONS * HELD_BYTES_MAX
             assert held_documents() == documents
