@@ -356,6 +356,25 @@ async def test_openapi_gives_limits_answers_and_ways_to_send_a_token(client: htt
     assert {"post_message", "list_messages", "list_channels", "get_summary", "get_health"} <= names
 
 
+async def test_openapi_describes_the_revision_of_a_conflict_as_it_is_answered(client: httpx.AsyncClient) -> None:
+    description = (await client.get("/openapi.json")).json()
+    schemas, paths = description["components"]["schemas"], description["paths"]
+    edit = paths["/api/messages/{message_id}"]["patch"]["responses"]["409"]["content"]["application/json"]["schema"]
+    assert edit == {"$ref": "#/components/schemas/Conflict"}
+    revision = schemas["Conflict"]["properties"]["revision"]
+    assert (revision["type"], revision["minimum"]) == ("integer", 0)
+    assert schemas["Conflict"]["required"] == ["detail", "code"]
+    posted = (await client.post("/api/messages", json=GOOD)).json()["message"]
+    refused = await client.patch(f"/api/messages/{posted['id']}", json={"content": "y", "revision": 5})
+    assert refused.status_code == 409
+    assert refused.json().keys() == schemas["Conflict"]["properties"].keys()
+    assert refused.json()["revision"] == 0
+    append = f"/api/messages/{posted['id']}/append"
+    complete = await client.post(append, json={"revision": 0, "piece": "y"})
+    assert (complete.status_code, complete.json()["code"]) == (409, "MESSAGE_COMPLETE")
+    assert "revision" not in complete.json()
+
+
 async def test_openapi_of_a_server_with_tokens_asks_for_one() -> None:
     async def authenticate(connection_params: Any, scope: Any) -> Viewer:
         return ANYONE

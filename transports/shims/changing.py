@@ -11,7 +11,7 @@ from resolvers.change_message import append_to_message, complete_message, edit_m
 from resolvers.chat import Chat
 from transports.shims.bodies import Append, Edit, Posted
 from transports.shims.calls import MESSAGES_PATH, Change, RestChange, RestPost, route_to
-from transports.shims.openapi import refusals
+from transports.shims.openapi import Conflict, refusals
 
 
 async def _edit(chat: Chat, viewer: Viewer, message_id: str, edit: Edit, address: str | None) -> Message:
@@ -42,12 +42,12 @@ async def _erase(chat: Chat, viewer: Viewer, message_id: str, _: None, address: 
 
 
 def add_changes(router: APIRouter, post: RestPost) -> None:
-    """Adds the calls that edit, erase, append to and complete a message; they are limited as `post` is."""
+    """Adds the calls that edit, erase, append to and complete a message; the same limits apply to them as to `post`."""
     changes: tuple[tuple[str, str, str, TypeAdapter[Any] | None, Change], ...] = (
-        ("PATCH", "", "Gives a message another content.", TypeAdapter(Edit), _edit),
-        ("DELETE", "", "Erases a message: what stays is its number.", None, _erase),
+        ("PATCH", "", "Replaces the content of a message.", TypeAdapter(Edit), _edit),
+        ("DELETE", "", "Erases a message. Only its id and its sequence stay.", None, _erase),
         ("POST", "/append", "Appends a piece to a message that grows.", TypeAdapter(Append), _append),
-        ("POST", "/complete", "Lets a message grow no more.", None, _complete),
+        ("POST", "/complete", "Completes a message: after this it cannot grow.", None, _complete),
     )
     for method, suffix, description, body, change in changes:
         router.add_api_route(
@@ -59,7 +59,8 @@ def add_changes(router: APIRouter, post: RestPost) -> None:
             description=description,
             route_class_override=route_to(RestChange(post, body, change)),
             responses=refusals(
-                status_409="The message has another revision (`revision`), or is complete.",
+                Conflict,
+                status_409="The message has another revision than the one given, or it is complete.",
                 status_413="The body is too long.",
                 status_429="Too many posts, or too many connections from this address.",
             ),
