@@ -1,4 +1,4 @@
-"""The deployment files name what exists; `tests.cluster.compose` proves that they run, where there is an engine."""
+"""The files of `deploy/` name only what exists. `tests.cluster.compose` runs them where there is a container engine."""
 
 import ipaddress
 import re
@@ -56,6 +56,11 @@ def test_balancer_knows_every_node_and_asks_whether_it_is_ready() -> None:
     names = {name for name in compose()["services"] if name.startswith("node-")}
     assert set(re.findall(r"^    server \w+ ([\w-]+):8010$", balancer, re.M)) == names
     assert "GET /readyz" in balancer
+
+
+def test_balancer_may_open_two_files_for_each_connection() -> None:
+    (connections,) = re.findall(r"^    maxconn (\d+)$", (DEPLOY / "haproxy.cfg").read_text(), re.M)
+    assert compose()["services"]["balancer"]["ulimits"]["nofile"] >= 2 * int(connections) + 100
 
 
 def test_balancer_has_an_address_that_nodes_trust_and_nobody_else_is_given() -> None:

@@ -1,4 +1,5 @@
-"""The HAProxy configuration that is shipped, in a real HAProxy: trailers pass it, and are no headers behind it."""
+"""The HAProxy configuration of `deploy/`, in a real HAProxy. It passes trailers on, and the server does not take them
+for headers."""
 
 import asyncio
 import contextlib
@@ -21,7 +22,7 @@ POSTS_PER_SECOND = 2
 
 
 class Balancer:
-    """HAProxy in front of a server, and between the two whoever notes what goes by."""
+    """HAProxy in front of a server. What it sends to the server is recorded on the way."""
 
     def __init__(self, port: int, server_port: int) -> None:
         self.port = port
@@ -67,7 +68,7 @@ async def balancer(directory: Path, server: ServerProcess) -> AsyncIterator[Bala
     shipped, changed = re.subn(r"\bnode-\w:8010", f"127.0.0.1:{between}", shipped)
     assert changed == 6
     shipped = shipped.replace("bind :8010", f"bind 127.0.0.1:{shown.port}")
-    # It wants twice as many files at the start.
+    # HAProxy needs two open files for each connection, and a machine that runs tests may not allow so many.
     shipped = shipped.replace("maxconn 50000", "maxconn 500")
     (directory / "haproxy.cfg").write_text(shipped)
     with (directory / "haproxy.log").open("wb") as log:
@@ -97,7 +98,7 @@ async def test_trailers_that_haproxy_passes_on_are_no_headers(tmp_path: Path) ->
     async with running(server), balancer(tmp_path, server) as haproxy:
         assert await haproxy.post("a", "", bearer["a"]) == 401
         assert b"authorization: Bearer " in haproxy.passed_on
-        # All of them come from one address, whatever each says of itself.
+        # All of them come from one address, whatever address their trailers name.
         answers = [
             await haproxy.post(author, header, f"X-Forwarded-For: 198.51.100.{number}\r\n")
             for number, (author, header) in enumerate(bearer.items())
@@ -105,6 +106,6 @@ async def test_trailers_that_haproxy_passes_on_are_no_headers(tmp_path: Path) ->
         assert b"x-forwarded-for: 198.51.100.7\r\n" in haproxy.passed_on
         assert answers[:POSTS_PER_SECOND] == [200] * POSTS_PER_SECOND
         assert 429 in answers
-        # What stands in a header is replaced.
+        # A header is replaced.
         assert await haproxy.post("a", f"X-Forwarded-For: 198.51.100.99\r\n{bearer['a']}", "") == 429
         assert b"198.51.100.99" not in haproxy.passed_on
