@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, literal_column, select
 
 from changes import MessageChange, MessageChangeKind
-from message_log.tables import changes
+from message_log.tables import changes, typed
 from message_rows import from_microseconds, to_microseconds
 
 KINDS = (
@@ -42,21 +42,7 @@ COLUMNS = (
     changes.c.cuts,
 )
 
-WRITTEN = (
-    ("channel_id", "text"),
-    ("sequence", "bigint"),
-    ("message_sequence", "bigint"),
-    ("revision", "integer"),
-    ("kind", "smallint"),
-    ("edition", "smallint"),
-    ("timestamp", "bigint"),
-    ("token_count", "integer"),
-    ("author", "text"),
-    ("text", "text"),
-    ("run", "integer"),
-    ("cuts", "text"),
-    ("span", "integer"),
-)
+WRITTEN = typed(changes)
 """The columns of what `rows_of` makes, with their types."""
 
 RUN_BYTES = 800

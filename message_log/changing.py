@@ -19,7 +19,8 @@ from message_log.batch import Key, Named
 from message_log.change_batch import ChangeBatch, ChangePlan, Held, places_of
 from message_log.change_rows import COLUMNS, KINDS, SPAN_MAX, WRITTEN, Place, as_changes, marked, rows_of
 from message_log.posted import posted_digest
-from message_rows import from_microseconds, lived, to_microseconds
+from message_log.tables import messages, typed
+from message_rows import ROW, message_of, row_of, to_microseconds
 from messages import Message, text_size_bytes
 
 TOUCH_SECONDS = 10
@@ -30,7 +31,12 @@ REMEMBERED_BYTES = 16 * 1024 * 1024
 Rows = Callable[[str, tuple[tuple[str, str], ...]], str]
 """Writes a table expression: (its name, columns with their types) for one parameter, a JSON array of arrays."""
 
-_PLACE = (("channel_id", "text"), ("sequence", "bigint"))
+STORED_COLUMNS = ", ".join(f"m.{name}" for name in (*ROW, "posted_digest", "idempotency_key"))
+"""What a transaction reads of a message that is stored. `m` is the table `messages`."""
+
+_PLACE = typed(messages, "channel_id", "sequence")
+_REWRITTEN = typed(messages, *ROW, "posted_digest")
+_NEVER_CHANGED = ("channel_id", "sequence", "timestamp")
 _CHANGE_COLUMNS = ", ".join(f"c.{column.name}" for column in COLUMNS)
 
 
@@ -68,8 +74,7 @@ class Changing:
             "JOIN growing AS g ON g.channel_id = k.channel_id AND g.sequence = k.sequence"
         )
         self._messages = (
-            "SELECT m.channel_id, m.sequence, m.author, m.content, m.lane, m.provider, m.token_count, m.timestamp, "
-            "m.revision, m.complete, m.edited_at, m.erased_at, m.posted_digest, m.idempotency_key "
+            f"SELECT {STORED_COLUMNS} "
             f"FROM {places} JOIN messages AS m ON m.channel_id = k.channel_id AND m.sequence = k.sequence"
         )
         since = rows("k", (*_PLACE, ("revision", "integer")))
@@ -98,42 +103,12 @@ class Changing:
         self._settle = (
             f"DELETE FROM growing WHERE (channel_id, sequence) IN (SELECT channel_id, sequence FROM {places})"
         )
-        row = rows(
-            "k",
-            (
-                *_PLACE,
-                ("author", "text"),
-                ("content", "text"),
-                ("lane", "text"),
-                ("provider", "text"),
-                ("token_count", "integer"),
-                ("revision", "integer"),
-                ("complete", "smallint"),
-                ("edited_at", "bigint"),
-                ("erased_at", "bigint"),
-                ("posted_digest", "text"),
-            ),
-        )
-        set_columns = ", ".join(
-            f"{name} = k.{name}"
-            for name in (
-                "author",
-                "content",
-                "lane",
-                "provider",
-                "token_count",
-                "revision",
-                "complete",
-                "edited_at",
-                "erased_at",
-                "posted_digest",
-            )
-        )
+        set_columns = ", ".join(f"{name} = k.{name}" for name, _ in _REWRITTEN if name not in _NEVER_CHANGED)
         at_place = "messages.channel_id = k.channel_id AND messages.sequence = k.sequence"
         # An idempotency key belongs to an author: when the name is removed, the key is removed too.
         self._rewrite = (
             f"UPDATE messages SET {set_columns}, idempotency_key = CASE WHEN k.author = messages.author "
-            f"THEN messages.idempotency_key END FROM {row} WHERE {at_place}"
+            f"THEN messages.idempotency_key END FROM {rows('k', _REWRITTEN)} WHERE {at_place}"
         )
         blank = rows("k", (*_PLACE, ("name", "text")))
         self._blank = (
@@ -191,18 +166,23 @@ class Changing:
         return self.named(execute, execute(statement, keys).fetchall(), epoch)
 
     def named(self, execute: Execute, rows: Iterable[Any], epoch: str) -> dict[Key, Named]:
-        """Rows of messages with their keys as what a repeat is compared with, and answered with."""
+        """Rows of `STORED_COLUMNS` with keys, as messages that repeats of their posts are compared with.
+
+        Those messages are also the answers to the repeats.
+        """
         found: dict[Key, Named] = {}
         standing: dict[Place, Message] = {}
         keys: dict[Place, Key] = {}
-        for channel_id, author, key, sequence, content, lane, provider, tokens, timestamp, *life, digest in rows:
-            at = from_microseconds(timestamp)
-            message = Message(channel_id, sequence, author, content, lane, provider, tokens, at, epoch, *lived(*life))
+        for row in rows:
+            message, digest, name = _message(row, epoch)
+            assert name is not None
+            key = message.channel_id, message.author, name
             if not message.complete:
-                digest = digest or posted_digest(content, lane, provider, tokens)
-                standing[channel_id, sequence] = message
-                keys[channel_id, sequence] = (channel_id, author, key)
-            found[channel_id, author, key] = message, digest
+                digest = digest or posted_digest(message)
+                place = message.channel_id, message.sequence
+                standing[place] = message
+                keys[place] = key
+            found[key] = message, digest
         self._apply(execute, standing, epoch)
         for place, message in standing.items():
             found[keys[place]] = message, found[keys[place]][1]
@@ -227,7 +207,7 @@ class Changing:
             message, digest, key = _message(row, epoch)
             place = message.channel_id, message.sequence
             if digest is None and key is not None and message.revision == 0:
-                digest = posted_digest(message.content, message.lane, message.provider, message.token_count)
+                digest = posted_digest(message)
             size = text_size_bytes(message.content)
             held[place] = Held(message, message.revision, size, size, digest)
             if not message.complete:
@@ -272,7 +252,7 @@ class Changing:
         if self._counts_changes:
             execute(self._raise_heads, _json(batch.heads.items()))
         if batch.rows:
-            execute(self._rewrite, _json(_row(held) for held in batch.rows.values()))
+            execute(self._rewrite, _json((*row_of(held.message), held.digest) for held in batch.rows.values()))
         grown = batch.grown
         if not self._counts_changes:
             oldest = microseconds - TOUCH_SECONDS * 1_000_000
@@ -287,36 +267,7 @@ class Changing:
             execute(self._add_tokens, _json((*group, tokens) for group, tokens in batch.tokens.items()))
 
 
-def _message(row: Any, epoch: str) -> tuple[Message, str | None, str | None]:
-    (channel_id, sequence, author, content, lane, provider, tokens, timestamp, *life, digest, key) = row
-    message = Message(
-        channel_id,
-        sequence,
-        author,
-        content,
-        lane,
-        provider,
-        tokens,
-        from_microseconds(timestamp),
-        epoch,
-        *lived(*life),
-    )
-    return message, digest, key
-
-
-def _row(held: Held) -> tuple[object, ...]:
-    message = held.message
-    return (
-        message.channel_id,
-        message.sequence,
-        message.author,
-        message.content,
-        message.lane,
-        message.provider,
-        message.token_count,
-        message.revision,
-        int(message.complete),
-        None if message.edited_at is None else to_microseconds(message.edited_at),
-        None if message.erased_at is None else to_microseconds(message.erased_at),
-        held.digest,
-    )
+def _message(row: Sequence[Any], epoch: str) -> tuple[Message, str | None, str | None]:
+    """The message of a row of `STORED_COLUMNS`, its digest and its idempotency key."""
+    *columns, digest, key = row
+    return message_of(tuple(columns), epoch), digest, key

@@ -46,7 +46,7 @@ from sqlalchemy.exc import DBAPIError
 from changes import ChangeDraft
 from errors import StartupError
 from message_log.batch import Batch, Key, Named, keys_of, merged, plan, split
-from message_log.changing import Changing
+from message_log.changing import STORED_COLUMNS, Changing
 from message_log.dialect import InDoubt
 from message_log.hints import Hints
 from message_log.postgresql_address import PostgresqlAddress
@@ -93,9 +93,8 @@ ON CONFLICT (channel_id) DO UPDATE SET last_sequence = channels.last_sequence + 
 RETURNING channel_id, last_sequence
 """
 # LATERAL with LIMIT makes the planner use one index look-up for each key, whatever size it expects the table to have.
-_EARLIER = """
-SELECT m.channel_id, m.author, m.idempotency_key, m.sequence, m.content, m.lane, m.provider, m.token_count, m.timestamp,
-    m.revision, m.complete, m.edited_at, m.erased_at, m.posted_digest
+_EARLIER = f"""
+SELECT {STORED_COLUMNS}
 FROM unnest(%s::text[], %s::text[], %s::text[]) AS k (channel_id, author, idempotency_key)
 CROSS JOIN LATERAL (
     SELECT * FROM messages

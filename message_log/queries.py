@@ -226,7 +226,7 @@ class Queries:
             return None
         *columns, digest = row
         if not row.complete:
-            digest = digest or posted_digest(row.content, row.lane, row.provider, row.token_count)
+            digest = digest or posted_digest(message_of(tuple(columns), self._epoch))
         message = next(self._messages(connection, [tuple(columns)]))
         return message, same_post(draft, message, digest)
 

@@ -31,7 +31,7 @@ from sqlalchemy.exc import DBAPIError
 from changes import ChangeDraft
 from errors import StartupError
 from message_log.batch import Batch, keys_of, merged, plan, split
-from message_log.changing import Changing
+from message_log.changing import STORED_COLUMNS, Changing
 from message_log.dialect import NotVouchedFor
 from message_log.protocol import LogListener
 from message_log.sqlite_files import FileGone, SqliteFiles
@@ -70,9 +70,8 @@ _UNREADABLE = frozenset(
 # Each statement gets a whole batch as one JSON array. Every call into SQLite releases the GIL and has to get it back.
 # So beside a busy event loop the number of calls decides how long a batch takes, not the work that they do.
 _HEADS = "SELECT channel_id, last_sequence FROM channels WHERE channel_id IN (SELECT value FROM json_each(?))"
-_EARLIER = """
-SELECT m.channel_id, m.author, m.idempotency_key, m.sequence, m.content, m.lane, m.provider, m.token_count, m.timestamp,
-    m.revision, m.complete, m.edited_at, m.erased_at, m.posted_digest
+_EARLIER = f"""
+SELECT {STORED_COLUMNS}
 FROM json_each(?) AS k
 JOIN messages AS m ON m.channel_id = json_extract(k.value, '$[0]') AND m.author = json_extract(k.value, '$[1]')
     AND m.idempotency_key = json_extract(k.value, '$[2]')

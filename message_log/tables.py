@@ -12,6 +12,11 @@ from sqlalchemy.types import TypeEngine
 metadata = MetaData()
 
 
+def typed(table: Table, *names: str) -> tuple[tuple[str, str], ...]:
+    """Columns of a table with their types in SQL. Without names, all columns in their order."""
+    return tuple((name, str(table.c[name].type).lower()) for name in names or table.c.keys())
+
+
 def _text() -> TypeEngine[str]:
     return Text().with_variant(Text(collation="C"), "postgresql")
 
