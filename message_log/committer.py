@@ -183,22 +183,15 @@ class Committer:
         Raises:
             Unavailable: the database failed; whether this batch was removed is unknown.
         """
-        try:
-            with self._driver():
-                connection = self._connection
-                assert connection is not None
-                oldest = connection.scalar(_OLDEST, {"channel_id": channel_id})
-                if oldest is None or oldest >= before:
-                    return 0
-                stop = min(before, oldest + batch)
-                with self._holding(connection, channel_id):
-                    removed = connection.execute(_REMOVE, {"channel_id": channel_id, "stop": stop}).rowcount
-                    connection.execute(_REMOVE_GROWING, {"channel_id": channel_id, "stop": stop})
-                return removed
-        except SQLAlchemyError as error:
-            self.close()
-            self._note_failure(error)
-            raise Unavailable from error
+        with self._connected() as connection:
+            oldest = connection.scalar(_OLDEST, {"channel_id": channel_id})
+            if oldest is None or oldest >= before:
+                return 0
+            stop = min(before, oldest + batch)
+            with self._holding(connection, channel_id):
+                removed = connection.execute(_REMOVE, {"channel_id": channel_id, "stop": stop}).rowcount
+                connection.execute(_REMOVE_GROWING, {"channel_id": channel_id, "stop": stop})
+            return removed
 
     def take_name(self, author: str, channel_id: str, after: int, until: int) -> int:
         """Removes an author's name from the changes of a channel with `after` < sequence <= `until`. Returns from how
@@ -207,19 +200,11 @@ class Committer:
         Raises:
             Unavailable: the database failed. It may be repeated.
         """
-        try:
-            with self._driver():
-                connection = self._connection
-                assert connection is not None
-                given = {"in_channel": channel_id, "after": after, "until": until, "name": author}
-                with self._transaction(connection):
-                    taken = connection.execute(_TAKE_NAME, given).rowcount
-                    if taken:
-                        connection.execute(_COUNT_NAMES)
-        except SQLAlchemyError as error:
-            self.close()
-            self._note_failure(error)
-            raise Unavailable from error
+        given = {"in_channel": channel_id, "after": after, "until": until, "name": author}
+        with self._connected() as connection, self._transaction(connection):
+            taken = connection.execute(_TAKE_NAME, given).rowcount
+            if taken:
+                connection.execute(_COUNT_NAMES)
         if taken:
             self._unscrubbed = True
         return taken
@@ -231,25 +216,18 @@ class Committer:
         Raises:
             Unavailable: the database failed; whether this batch was removed is unknown.
         """
-        try:
-            with self._driver():
-                connection = self._connection
-                assert connection is not None
-                stop = None
-                rows = connection.execute(_OLDEST_CHANGES, {"channel_id": channel_id, "limit": batch})
-                for sequence, message_sequence in rows.all():
-                    if message_sequence >= before:
-                        break
-                    stop = sequence + 1
-                if stop is None:
-                    return 0
-                with self._holding(connection, channel_id):
-                    connection.execute(_COUNT_CHANGES, {"in_channel": channel_id, "removed": stop - 1})
-                    return connection.execute(_REMOVE_CHANGES, {"channel_id": channel_id, "stop": stop}).rowcount
-        except SQLAlchemyError as error:
-            self.close()
-            self._note_failure(error)
-            raise Unavailable from error
+        with self._connected() as connection:
+            stop = None
+            rows = connection.execute(_OLDEST_CHANGES, {"channel_id": channel_id, "limit": batch})
+            for sequence, message_sequence in rows.all():
+                if message_sequence >= before:
+                    break
+                stop = sequence + 1
+            if stop is None:
+                return 0
+            with self._holding(connection, channel_id):
+                connection.execute(_COUNT_CHANGES, {"in_channel": channel_id, "removed": stop - 1})
+                return connection.execute(_REMOVE_CHANGES, {"channel_id": channel_id, "stop": stop}).rowcount
 
     def change(self, work: Callable[[Connection], T]) -> T:
         """Runs work that may be repeated. Runs it once more if the connection was lost.
@@ -340,6 +318,22 @@ class Committer:
         finally:
             with self._lock:
                 self._in_use = None
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """The connection, for work that is not repeated here.
+
+        Raises:
+            Unavailable: the database failed. The connection is dropped then.
+        """
+        try:
+            with self._driver():
+                assert self._connection is not None
+                yield self._connection
+        except SQLAlchemyError as error:
+            self.close()
+            self._note_failure(error)
+            raise Unavailable from error
 
     @contextmanager
     def _holding(self, connection: Connection, channel_id: str) -> Iterator[None]:

@@ -6,7 +6,6 @@ what was erased is overwritten in the log's files, if readers were in the way at
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,8 +13,7 @@ from datetime import UTC, datetime, timedelta
 from changes import ChangeDraft, MessageChangeKind
 from errors import RaqcoonError, Unavailable
 from message_log.protocol import MessageLog
-
-logger = logging.getLogger(__name__)
+from message_log.rounds import Rounds
 
 MESSAGES_PER_READ = 500
 
@@ -28,29 +26,22 @@ class GrowthPolicy:
     interval_seconds: float = 1.0
 
 
-class Growth:
+class Growth(Rounds):
     """Completes messages that were left unfinished. All nodes that share a log may run it: a message is completed
     once."""
 
     def __init__(
         self, log: MessageLog, policy: GrowthPolicy, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
+        super().__init__(
+            "growth",
+            "%d messages that nobody appended to any more were completed",
+            interval_seconds=policy.interval_seconds,
+            unavailable_level=logging.DEBUG,
+        )
         self._log = log
         self._policy = policy
         self._now = now
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begins rounds in the background, the first at once."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._rounds(), name="raqcoon-growth")
-
-    async def stop(self) -> None:
-        """Ends the rounds. Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def run_once(self) -> int:
         """One round; returns how many messages were completed.
@@ -76,15 +67,3 @@ class Growth:
             raise
         except RaqcoonError:  # It has grown meanwhile, or retention has removed it.
             return False
-
-    async def _rounds(self) -> None:
-        while True:
-            try:
-                if completed := await self.run_once():
-                    logger.info("%d messages that nobody appended to any more were completed", completed)
-            except Unavailable as error:
-                logger.debug("completing pauses: %s", error)
-            except Exception:
-                logger.exception("a round of completing has failed; the next one follows")
-            # Nodes that were started together need not complete the same messages at the same moment.
-            await asyncio.sleep(self._policy.interval_seconds * random.uniform(0.8, 1.2))

@@ -191,20 +191,11 @@ class StoredPage:
     oldest: int | None = None
 
 
-class MessageLog(Protocol):
+class MessageLog(EntryLog, Protocol):
     """The durable, ordered store of all messages.
 
-    Every coroutine may raise `errors.Unavailable` or `errors.LogDamaged`; each gives up by itself within a few seconds.
-    A cancelled reader leaves nothing behind; a cancelled `append` may still have posted.
+    A cancelled reader leaves nothing behind. A cancelled `append` may still have posted.
     """
-
-    @property
-    def epoch(self) -> str:
-        """Identity of the log's numbering, known once it is open. A new database has a new one."""
-
-    @property
-    def exclusive(self) -> bool:
-        """True when no other process can append: what this one committed is all there is."""
 
     @property
     def location(self) -> str:
@@ -288,24 +279,11 @@ class MessageLog(Protocol):
         """Overwrites in the log's files what was erased, if that could not be done at once because readers were in the
         way. False: they still are."""
 
-    async def last_sequence(self, channel_id: str) -> int:
-        """The channel's newest sequence as committed now; 0 while nothing was posted."""
-
-    async def last_sequences(self, channel_ids: Collection[str]) -> dict[str, int]:
-        """The newest sequences of many channels by one query. Channels that nobody posted to are left out."""
-
     async def read(self, channel_id: str, *, after: int, limit: int, max_bytes: int) -> list[Message]:
-        """What follows position `after`: sequence > `after`, ascending, at most `limit` messages.
-
-        Stops after the message with which the contents exceed `max_bytes`, so one message is always returned when
-        there is one. When retention has removed what follows, the first message's sequence is above `after` + 1.
-        """
+        """See `EntryLog.read`."""
 
     async def read_many(self, positions: Mapping[str, int], *, limit: int, max_bytes: int) -> dict[str, list[Message]]:
-        """`read` for many channels at once, by one query: what follows the position of each.
-
-        `limit` and `max_bytes` hold for each channel. Channels in which nothing follows are left out.
-        """
+        """See `EntryLog.read_many`."""
 
     async def history(
         self,
@@ -338,9 +316,6 @@ class MessageLog(Protocol):
 
         The oldest one is read if there is an `after` or `before`, or if `limit` is 0.
         """
-
-    async def oldest_sequence(self, channel_id: str) -> int:
-        """The sequence of the oldest message that is still held; if there is none, the newest sequence + 1."""
 
     async def oldest_of_all(
         self, *, limit: int, channel_ids: Collection[str] | None = None, after: Message | None = None

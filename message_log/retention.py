@@ -1,17 +1,11 @@
 """Retention: removes what is too old or too much, in the background. Nothing is removed unless a policy says so."""
 
-import asyncio
-import logging
-import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from errors import Unavailable
+from message_log.rounds import Rounds
 from message_log.sql import SqlMessageLog
-
-logger = logging.getLogger(__name__)
 
 _CHANNELS_PAGE = 500
 ROUND_SHARE = 0.05
@@ -45,7 +39,7 @@ class RetentionPolicy:
         return self.max_age_seconds is not None or self.max_messages is not None
 
 
-class Retention:
+class Retention(Rounds):
     """Keeps a log to a policy. Nodes that share a log may all run it: they remove the same messages."""
 
     def __init__(
@@ -55,22 +49,20 @@ class Retention:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        super().__init__(
+            "retention",
+            "retention removed %d messages",
+            interval_seconds=policy.interval_seconds,
+            share_max=ROUND_SHARE,
+        )
         self._log = log
         self._policy = policy
         self._now = now
-        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins rounds in the background, the first at once; does nothing for a policy that removes nothing."""
-        if self._policy.removes and self._task is None:
-            self._task = asyncio.create_task(self._rounds(), name="raqcoon-retention")
-
-    async def stop(self) -> None:
-        """Ends the rounds; a batch under way is finished by the log. Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        """Begins rounds in the background, unless the policy removes nothing."""
+        if self._policy.removes:
+            super().start()
 
     async def run_once(self) -> int:
         """One round over all channels; returns how many messages were removed.
@@ -96,17 +88,3 @@ class Retention:
                     removed += await self._log.remove_before(held.channel_id, first, batch=self._policy.batch)
             after = page[-1].channel_id
         return removed
-
-    async def _rounds(self) -> None:
-        while True:
-            began_at = time.monotonic()
-            try:
-                if removed := await self.run_once():
-                    logger.info("retention removed %d messages", removed)
-            except Unavailable as error:
-                logger.warning("retention pauses: %s", error)
-            except Exception:
-                logger.exception("a round of retention has failed; the next one follows")
-            # Nodes that were started together need not remove the same messages at the same moment.
-            rest_seconds = max(self._policy.interval_seconds, (time.monotonic() - began_at) / ROUND_SHARE)
-            await asyncio.sleep(rest_seconds * random.uniform(0.8, 1.2))

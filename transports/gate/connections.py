@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
+from starlette.types import Scope, Send
+
 from errors import Forbidden, RaqcoonError
 from messages import Revocation, Viewer
 from transports.gate.elsewhere import NOWHERE, Elsewhere
 from transports.sight.logs import ConnectionFigures
+from transports.wire.sockets import Allow, client_address, refuse
 
 KINDS = ("graphql-ws", "plain", "stream")
 _RFC_6455 = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013}
@@ -92,6 +95,24 @@ class Connections:
         ):
             return 429, f"This address has its maximum of {self._max_per_address} connections."
         return None
+
+    async def turn_away(self, scope: Scope, send: Send, *, allow: Allow, accepting: bool) -> bool:
+        """Answers a WebSocket handshake with an HTTP status if no socket may open now. False: it may open.
+
+        Args:
+            allow: whether the handshake's origin may connect.
+            accepting: False while the server drains.
+        """
+        if not allow(scope):
+            refusal: tuple[int, str] | None = (403, "This origin may not connect.")
+        elif not accepting:
+            refusal = (503, "This server is shutting down.")
+        else:
+            refusal = self.refusal(client_address(scope))
+        if refusal is None:
+            return False
+        await refuse(scope, send, *refusal)
+        return True
 
     def revoked(self, revocations: Iterable[Revocation]) -> None:
         """Ends the connections of those whose access to every channel was revoked."""

@@ -14,7 +14,7 @@ from transports.graphql.connection import MakeSink, SocketConnection, SocketSetu
 from transports.graphql.frames import SUBPROTOCOL, CloseCode
 from transports.sight.logs import request_id_headers
 from transports.wire.sinks import make_sink as default_make_sink
-from transports.wire.sockets import Allow, Authenticate, anyone, client_address, everywhere, refuse, transmit
+from transports.wire.sockets import Allow, Authenticate, anyone, client_address, everywhere, transmit
 
 logger = logging.getLogger(__name__)
 
@@ -73,16 +73,9 @@ class GraphQLWebSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
             return
+        if await self.connections.turn_away(scope, send, allow=self.allow, accepting=self.setup.chat.accepting):
+            return
         address = client_address(scope)
-        if not self.allow(scope):
-            await refuse(scope, send, 403, "This origin may not connect.")
-            return
-        if not self.setup.chat.accepting:
-            await refuse(scope, send, 503, "This server is shutting down.")
-            return
-        if (refusal := self.connections.refusal(address)) is not None:
-            await refuse(scope, send, *refusal)
-            return
         if SUBPROTOCOL not in scope.get("subprotocols", ()):
             self._tell_of_subprotocols(scope, address)
             code = int(CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE)

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import Message, Receive, Scope, Send
 
+from delivery.results import Render
 from delivery.sink import Sink
 from delivery.subscriber import Subscriber
 from errors import BadUserInput, Forbidden, InternalError, RaqcoonError, RetryLater, Unauthenticated
@@ -82,16 +83,9 @@ class PlainWebSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
             return
+        if await self.connections.turn_away(scope, send, allow=self.allow, accepting=self.chat.accepting):
+            return
         address = client_address(scope)
-        if not self.allow(scope):
-            await refuse(scope, send, 403, "This origin may not connect.")
-            return
-        if not self.chat.accepting:
-            await refuse(scope, send, 503, "This server is shutting down.")
-            return
-        if (refusal := self.connections.refusal(address)) is not None:
-            await refuse(scope, send, *refusal)
-            return
         connection = PlainConnection(self, scope, send)
         self.connections.add(connection, address)
         try:
@@ -185,30 +179,16 @@ class PlainConnection:
     async def _subscribe(self) -> None:
         query = parse_qs(self._scope["query_string"].decode("latin-1"), keep_blank_values=True)
         after = query.get("after")
-        sink = self._endpoint.make_sink(self._scope, self._send_if_open, self._ended)
         if not after and may_only_post(self._endpoint.chat, self._viewer, self._channel_id):
-            return  # It is sent nothing, its own posts neither. A cursor says that it waits for messages.
+            return  # It is sent nothing, not even its own posts. With a cursor it would wait for messages.
         if query.get("changes") == ["1"]:
-            # First: what is done to a message that is sent from now on must not have been missed.
-            await self._subscribe_changes(query.get("changes_after"))
-        subscriber = await subscribe(
-            self._endpoint.chat,
-            self._viewer,
-            channel_id=self._channel_id,
-            after=after[0] if after else None,
-            filter=None,
-            cohort=COHORT,
-            render=encode_message_frame,
-            sink=sink,
-        )
-        if self._closed:
-            subscriber.close()
-            return
-        self._subscriber = subscriber
-        self.figures.subscriptions += 1
+            # This comes first, so that no change is missed of a message that is sent from now on.
+            self._changes = await self._begin(query.get("changes_after"), encode_change_frame, changes=True)
+        self._subscriber = await self._begin(after, encode_message_frame, changes=False)
 
-    async def _subscribe_changes(self, after: list[str] | None) -> None:
-        """Sends what is done to the channel's messages too, from now on or after the position `changes_after`."""
+    async def _begin(self, after: list[str] | None, render: Render, *, changes: bool) -> Subscriber | None:
+        """Subscribes to the channel's messages or changes, after a cursor or from now on. None if the socket was closed
+        in the meantime."""
         subscriber = await subscribe(
             self._endpoint.chat,
             self._viewer,
@@ -216,15 +196,15 @@ class PlainConnection:
             after=after[0] if after else None,
             filter=None,
             cohort=COHORT,
-            render=encode_change_frame,
+            render=render,
             sink=self._endpoint.make_sink(self._scope, self._send_if_open, self._ended),
-            changes=True,
+            changes=changes,
         )
         if self._closed:
             subscriber.close()
-            return
-        self._changes = subscriber
+            return None
         self.figures.subscriptions += 1
+        return subscriber
 
     def _open(self) -> None:
         """Lets go what had to wait until the handshake was answered."""
