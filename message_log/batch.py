@@ -1,4 +1,7 @@
-"""What a batch of posts becomes: pure decisions, made inside the transaction between its reads and its writes."""
+"""Decides what becomes of a batch of posts. A transaction asks this after its reads and before its writes.
+
+Nothing here reads or writes anything.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,33 +14,34 @@ from message_log.protocol import Appended
 from messages import SEQUENCE_MAX, Draft, Message
 
 Key = tuple[str, str, str]
-"""(channel_id, author, idempotency_key): what names a post for as long as its message is held."""
+"""(channel_id, author, idempotency_key). It names a post for as long as the log has the message."""
 
 Outcome = Appended | Exception
 """What the poster of a draft is told."""
 
 Named = tuple[Message, str | None]
-"""A message under an idempotency key as it stands now, and the digest of it as it was posted (see `posted`)."""
+"""The message that an idempotency key names, as it is now, and the digest of its post (see `posted`)."""
 
 
 def key_of(draft: Draft) -> Key | None:
-    """What the draft's idempotency key means in the whole log, or None when it has none."""
+    """The `Key` of a draft, or None if the draft has no idempotency key."""
     key = draft.idempotency_key
     return None if key is None else (draft.channel_id, draft.author, key)
 
 
 def keys_of(drafts: Iterable[Draft]) -> list[Key]:
-    """The distinct idempotency keys of some drafts, in order."""
+    """The keys of some drafts, each once, in order."""
     return list(dict.fromkeys(key for key in map(key_of, drafts) if key is not None))
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction writes and what it answers.
+    """What one transaction writes, and what the posters are told.
 
-    `outcomes[i]` answers the i-th draft. `messages` are the new ones, ascending in each channel, and `keys[i]` is the
-    idempotency key of `messages[i]`. `changes` are the new changes, ascending in each channel. `heads` are the
-    channels' new last sequences; `totals` maps (channel, provider, lane) to the messages and tokens to add.
+    `outcomes[i]` is the answer to the i-th draft. `messages` are the new messages, ascending in each channel, and
+    `keys[i]` is the idempotency key of `messages[i]`. `changes` are the new changes, ascending in each channel. `heads`
+    has the new last sequence of each channel. `totals` has the messages and tokens to add for each (channel, provider,
+    lane).
     """
 
     outcomes: list[Outcome]
@@ -56,14 +60,14 @@ def plan(
     timestamp: datetime,
     epoch: str,
 ) -> Batch:
-    """Gives each new draft the next sequence of its channel, and each repeat the message it repeats.
+    """Gives each new draft the next sequence of its channel. A repeat gets the message that it repeats.
 
     Args:
-        drafts: in the order in which they came; a repeat may be in the same batch as what it repeats.
-        heads: last sequences as locked by this transaction; a channel that is not there has none.
-        earlier: messages already held under the drafts' idempotency keys.
+        drafts: in the order in which they came. A repeat may be in the same batch as the post that it repeats.
+        heads: the last sequences of channels, which this transaction has locked. A channel that is missing here is new.
+        earlier: the messages that the idempotency keys of the drafts name already.
         timestamp: when the log accepts the batch.
-        epoch: the log's.
+        epoch: the epoch of the log.
     """
     batch = Batch(outcomes=[])
     named = dict(earlier)
@@ -105,7 +109,7 @@ def plan(
 
 
 def split(drafts: Sequence[Draft | ChangeDraft]) -> tuple[Sequence[Draft], list[ChangeDraft]]:
-    """Posts and changes, each in the order in which they came."""
+    """The posts and the changes among drafts. Both are in the order in which they came."""
     changes = [draft for draft in drafts if draft.__class__ is ChangeDraft]
     if not changes:
         return drafts, changes  # type: ignore[return-value]
@@ -115,7 +119,7 @@ def split(drafts: Sequence[Draft | ChangeDraft]) -> tuple[Sequence[Draft], list[
 def merged(
     drafts: Sequence[Draft | ChangeDraft], posted: Batch, outcomes: Iterable[Outcome], changes: list[MessageChange]
 ) -> Batch:
-    """The batch of posts with what became of the changes among `drafts`, outcomes in the order of the drafts."""
+    """The batch `posted`, to which the changes among `drafts` are added. Its outcomes are in the order of `drafts`."""
     of_posts, of_changes = iter(posted.outcomes), iter(outcomes)
     posted.outcomes = [next(of_changes if isinstance(draft, ChangeDraft) else of_posts) for draft in drafts]
     posted.changes = changes

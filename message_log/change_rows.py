@@ -1,12 +1,13 @@
-"""How changes lie in rows, and how the rows of one message are found.
+"""How changes are stored in rows, and how the rows of one message are found.
 
-Pieces of one message that were committed together are one row, a *run*: its sequence and its revision are those of its
-last piece, its text is all of them, and `cuts` tells where it is cut. A stored piece then costs little more than its
-text.
+Pieces of one message that were committed together are one row, which is called a *run*. Its sequence and its revision
+are those of its last piece. Its text is the text of all its pieces, and `cuts` says where one piece ends and the next
+begins. So a stored piece costs little more than its text.
 
-An index over every row would be a page more for each commit. So only some rows are in it, the *marks*: a row says by
-`span` that it and what follows within so many sequences may be of its message, and a row that no mark of its message
-covers is made one. `span` is 0 in all others. A row may be covered twice.
+If every row were in the index by message, each commit would write one more page of the database. So only some rows are
+in that index. They are called *marks*. The `span` of a mark says how many sequences it covers, from its own on: the
+rows of its message within them are found through the mark. In all other rows `span` is 0. When a row is written that no
+mark of its message covers, it becomes a mark. A row may be covered by two marks.
 """
 
 import math
@@ -25,7 +26,7 @@ KINDS = (
     MessageChangeKind.EDITED,
     MessageChangeKind.ERASED,
 )
-"""How a kind is stored: by its place here."""
+"""A kind is stored as the number of its place here."""
 
 COLUMNS = (
     changes.c.channel_id,
@@ -43,27 +44,29 @@ COLUMNS = (
 )
 
 WRITTEN = typed(changes)
-"""The columns of what `rows_of` makes, with their types."""
+"""The columns of the rows that `rows_of` makes, with their types."""
 
 RUN_BYTES = 800
-"""Text of a run, at most. SQLite puts what exceeds 1,002 bytes of a row into pages of its own."""
+"""The longest text of a run, unless a single piece is longer. If a row is longer than 1,002 bytes, SQLite puts the rest
+into other pages."""
 _NO_CHARACTERS = 32
-"""`cuts` has one character for each piece, whose code is this and the piece's length in characters."""
+"""`cuts` has one character for each piece. Its code is this number plus the length of the piece in characters."""
 SPAN_RUNS = 16
-"""A mark covers as many sequences as so many runs of its length have: about so many rows are read for each mark."""
+"""A mark covers as many sequences as this number of runs, if they are as long as its own run. So about this many rows
+are read for each mark."""
 SPAN_MAX = 1024
-"""What a mark covers at most, in sequences."""
+"""The largest number of sequences that a mark covers."""
 
 Place = tuple[str, int]
-"""(channel_id, sequence): where a message stands."""
+"""(channel_id, sequence) of a message."""
 
 
 def rows_of(made: Sequence[MessageChange], covered: dict[Place, int]) -> list[tuple[object, ...]]:
-    """The rows of what one transaction has made, in the order of `made`.
+    """The rows of the changes that one transaction has made, in the order of `made`.
 
     Args:
-        covered: for each message the sequence of changes up to which its newest mark covers, itself not included; 0
-            where that is unknown. It is brought up to date.
+        covered: for each message, the first sequence that its newest mark does not cover. It is 0 or missing if that is
+            unknown. This function updates it.
     """
     rows: list[tuple[object, ...]] = []
     for run in _runs(made):
@@ -99,7 +102,8 @@ def rows_of(made: Sequence[MessageChange], covered: dict[Place, int]) -> list[tu
 
 
 def as_changes(rows: Iterable[Any], epoch: str) -> Iterator[MessageChange]:
-    """Rows of `COLUMNS` as changes, those of a run one by one; `epoch` is the changes' own."""
+    """The changes that rows of `COLUMNS` hold. A run gives one change for each piece. `epoch` is that of the
+    changes."""
     for channel_id, sequence, of, kind_number, revision, text, author, timestamp, tokens, edition, run, cuts in rows:
         kind, at = KINDS[kind_number], from_microseconds(timestamp)
         if run > 1:
@@ -138,9 +142,10 @@ def as_changes(rows: Iterable[Any], epoch: str) -> Iterator[MessageChange]:
 
 
 def marked(mark: str, row: str) -> str:
-    """The condition, in SQL, that `mark` covers `row` and both are of one message.
+    """The condition in SQL that `mark` covers `row` and both belong to the same message.
 
-    Whoever asks for the marks of a message also bounds their revision: SQLite walks the whole channel otherwise.
+    A statement that looks for the marks of a message must also bound their revision. Otherwise SQLite reads the whole
+    channel.
     """
     return (
         f"{mark}.span > 0 AND {row}.channel_id = {mark}.channel_id AND {row}.sequence >= {mark}.sequence "
@@ -151,7 +156,10 @@ def marked(mark: str, row: str) -> str:
 def of_message(
     columns: Iterable[ColumnElement[Any]], channel_id: Any, message_sequence: Any, after_revision: Any
 ) -> Select[Any]:
-    """Selects these columns of the rows of one message above a revision, in no order; a row may come twice."""
+    """Selects these columns of the rows of one message whose revision is larger than `after_revision`.
+
+    The rows are in no order, and a row may come twice.
+    """
     mark = changes.alias("mark")
     covers = and_(
         changes.c.channel_id == mark.c.channel_id,
@@ -167,8 +175,8 @@ def of_message(
 
 
 def _runs(made: Iterable[MessageChange]) -> Iterator[list[MessageChange]]:
-    """What becomes a row each, in order. Pieces that go on are cut into runs of about the same size: rows that are
-    alike fill pages better."""
+    """The changes of each row, in order. Pieces that follow each other are cut into runs of about the same size,
+    because pages of the database are filled better by rows of the same size."""
     pieces: list[MessageChange] = []
     for change in made:
         if pieces and not _continues(pieces[-1], change):

@@ -1,9 +1,9 @@
-"""The tables of the log, as the newest migration leaves them. A test compares the two.
+"""The tables of the log, as they are after the newest migration. A test compares the two.
 
-Channel ids, authors and idempotency keys compare by code point on both databases (`COLLATE "C"` on PostgreSQL;
-SQLite's own order), so `ORDER BY` means the same everywhere and indexes need no locale.
+Both databases compare channel ids, authors and idempotency keys by code point: SQLite always does, and PostgreSQL does
+so with `COLLATE "C"`. So `ORDER BY` means the same on both, and indexes do not depend on a locale.
 
-Timestamps are whole microseconds since 1970 in UTC: exact on both, and cheap to compare.
+Timestamps are whole microseconds since 1970 in UTC. They are exact on both databases, and cheap to compare.
 """
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, SmallInteger, Table, Text
@@ -27,7 +27,8 @@ log_info = Table(
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("epoch", _text(), nullable=False),
     Column("revocations_version", BigInteger, nullable=False, server_default="0"),
-    # Raised whenever a name is taken from changes: they get no new numbers that would tell of it.
+    # Incremented when an author's name is removed from changes. These changes get no new numbers, so nothing else would
+    # show that they are different now.
     Column("names_taken", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("id = 1", name="log_info_one_row"),
 )
@@ -37,15 +38,16 @@ channels = Table(
     metadata,
     Column("channel_id", _text(), primary_key=True),
     Column("last_sequence", BigInteger, nullable=False),
-    # Where one process alone writes the log (SQLite), it is raised only when the newest change is removed: the newest
-    # row of `changes` may be above it.
+    # If only one process writes the log (SQLite), this is set only when the newest change is removed. The newest row of
+    # `changes` may have a larger sequence.
     Column("last_change", BigInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 
-# `content` comes last: SQLite then reads the other columns without following a long content's overflow pages.
-# This one has a rowid. Without, a page of history reads twice as fast, since it lies in one place; but a batch over
-# 1,000 channels is written at 0.6 times the speed, and contents above 1 KB overflow into pages of their own.
+# `content` follows the columns that are read most, so SQLite reads those without the overflow pages of a long content.
+# This table has a rowid. Without a rowid a page of history would be read twice as fast, because its rows would be
+# beside each other. But a batch of posts in 1,000 channels would be written at 0.6 times the speed, and contents above
+# 1 KB would need pages of their own.
 messages = Table(
     "messages",
     metadata,
@@ -75,14 +77,15 @@ Index(
     postgresql_where=messages.c.idempotency_key.is_not(None),
 )
 
-# What was done to messages: a log of each channel, as `messages` is. `text` is the piece or the new content, null where
-# there is none and once the message was erased (`edition` is 1 then).
+# What was done to messages. It is a log for each channel, as `messages` is. `text` is the piece or the new content. It
+# is null if the change has no text, and after the message was erased (then `edition` is 1).
 #
-# `run` is how many changes a row holds, `cuts` where its text is cut, `span` for how many sequences it is a mark: see
-# `change_rows`.
+# `run` is the number of changes in a row, `cuts` says where its text is cut, and `span` is the number of sequences that
+# it covers as a mark: see `change_rows`.
 #
-# A row of a message that grows (`complete` is 0) is not written with every piece: it stands as it was at its
-# `revision`, and what followed are changes of higher revisions, which whoever reads it applies.
+# While a message grows (`complete` is 0), its row in `messages` is not written with every piece. The row has the
+# message as it was at its `revision`. The pieces since then are changes with higher revisions, and whoever reads the
+# row applies them.
 changes = Table(
     "changes",
     metadata,
@@ -111,8 +114,8 @@ Index(
     postgresql_where=changes.c.span > 0,
 )
 
-# One small row for each message that may still grow: how far it has come, and when it was last touched. Where one
-# process alone writes the log (SQLite), what is written here may be behind by what `changes` says.
+# One small row for each message that may still grow: its revision, and when somebody last appended to it. If only one
+# process writes the log (SQLite), `changes` may have newer revisions than this table.
 growing = Table(
     "growing",
     metadata,
@@ -123,8 +126,9 @@ growing = Table(
     sqlite_with_rowid=False,
 )
 
-# What was posted, ever: like the counters, totals never go back when retention removes messages.
-# A null provider or lane is stored as the empty string, which no message can carry (null and empty are one).
+# Everything that was ever posted, in numbers. Totals do not become smaller when retention removes messages. If a
+# message has no provider or no lane, an empty string is stored here. No message has an empty provider or lane, because
+# the server makes null of it.
 totals = Table(
     "totals",
     metadata,
@@ -136,8 +140,9 @@ totals = Table(
     sqlite_with_rowid=False,
 )
 
-# One row for each process that posts to PostgreSQL, rewritten by every transaction of its writer: it tells a process
-# that lost its connection during a commit what became of it (see `postgresql.py`). Empty on SQLite.
+# One row for each process that posts to PostgreSQL. Every transaction of its writer updates it. A process that loses
+# its connection during a commit finds out here whether the commit took place (see `postgresql.py`). On SQLite it is
+# empty.
 writers = Table(
     "writers",
     metadata,
@@ -146,8 +151,8 @@ writers = Table(
     Column("seen_at", BigInteger, nullable=False),
 )
 
-# Whose access was taken away. An empty channel id stands for every channel. Each change raises the counter in
-# `log_info`.
+# Whose access was taken away. An empty channel id means every channel. Each change of this table increments the counter
+# `revocations_version` in `log_info`.
 revocations = Table(
     "revocations",
     metadata,

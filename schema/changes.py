@@ -1,4 +1,4 @@
-"""What is done to messages after they were posted: the types, mutations and subscription of it."""
+"""What is done to messages after they were posted: its types, mutations and subscription."""
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -16,23 +16,33 @@ MessageId = Annotated[strawberry.ID, strawberry.argument(description="`<channelI
 Revision = Annotated[
     int,
     strawberry.argument(
-        description="The message's revision as the caller has seen it; REVISION_CONFLICT if it has another."
+        description="The revision that the caller has seen. If the message has another one, the error is "
+        "REVISION_CONFLICT."
     ),
 ]
 MaybeRevision = Annotated[
     int | None,
-    strawberry.argument(description="The message's revision as the caller has seen it; left out, it is not compared."),
+    strawberry.argument(
+        description="The revision that the caller has seen. If the message has another one, the error is "
+        "REVISION_CONFLICT. If it is left out, revisions are not compared."
+    ),
 ]
-Piece = Annotated[str, strawberry.argument(description="What comes behind the content; at least one byte.")]
-Content = Annotated[str, strawberry.argument(description="The whole new content: 1 to 65,536 bytes of UTF-8.")]
+Piece = Annotated[str, strawberry.argument(description="The text to append to the content; at least one byte.")]
+Content = Annotated[
+    str,
+    strawberry.argument(
+        description="The whole new content: 1 to 65,536 bytes of UTF-8, unless the server has another limit."
+    ),
+]
 TokenCount = Annotated[
-    int | None, strawberry.argument(description="How many tokens the whole content takes now; left out, it stays.")
+    int | None,
+    strawberry.argument(
+        description="Tokens of the whole content, with this piece. If it is left out, the number stays as it is."
+    ),
 ]
-Done = Annotated[bool | None, strawberry.argument(description="Nothing comes behind this piece.")]
+Done = Annotated[bool | None, strawberry.argument(description="Pass true if this is the last piece.")]
 ChannelId = Annotated[strawberry.ID, strawberry.argument(description="The channel whose changes are wanted.")]
-After = Annotated[
-    Cursor | None, strawberry.argument(description="Only what follows this position among the channel's changes.")
-]
+After = Annotated[Cursor | None, strawberry.argument(description="Only changes after this position.")]
 
 MessageChangeKind = strawberry.enum(
     domain.MessageChangeKind, name="MessageChangeKind", description="What was done to a message."
@@ -40,26 +50,29 @@ MessageChangeKind = strawberry.enum(
 
 
 @strawberry.type(
-    description="What was done to a message after it was posted. A channel's changes are numbered, durable and ordered "
-    "like its messages. Apply one to a message that you hold when `revision` is its own plus one; pass over one "
-    "that is not above it."
+    description="What was done to a message after it was posted. A channel's changes are numbered, durable and "
+    "ordered like its messages. Apply a change to a message that you have if the change's `revision` is the message's "
+    "plus one. Ignore it if its `revision` is not larger than the message's. If you do not have the message yet, keep "
+    "the change until the message comes."
 )
 class MessageChange:
-    cursor: Cursor = strawberry.field(description="The position of this change; pass it as `after` of `changes`.")
+    cursor: Cursor = strawberry.field(description="The position of this change. Pass it as `after` of `changes`.")
     sequence: int = strawberry.field(
-        description="Its number among the channel's changes: 1, 2, 3 … without gaps. It goes up to 2^53 - 1, as a "
-        "message's does."
+        description="The change's number among the changes of its channel: 1, 2, 3 … without gaps. It may be as large "
+        "as 2^53 - 1."
     )
     channel_id: strawberry.ID = strawberry.field(description="The channel of the message.")
-    message_id: strawberry.ID = strawberry.field(description="The message.")
+    message_id: strawberry.ID = strawberry.field(description="The id of the message.")
     kind: MessageChangeKind = strawberry.field(description="What was done.")  # type: ignore[valid-type]
     revision: int = strawberry.field(description="The message's revision after this change.")
-    piece: str | None = strawberry.field(description="APPENDED: what came behind; null once the message was erased.")
+    piece: str | None = strawberry.field(
+        description="What was appended, if `kind` is APPENDED. Null after the message was erased."
+    )
     content: str | None = strawberry.field(
-        description="EDITED: the whole new content; null once the message was erased."
+        description="The whole new content, if `kind` is EDITED. Null after the message was erased."
     )
     author: str = strawberry.field(description="Who did it.")
-    timestamp: datetime = strawberry.field(description="When the log accepted it, UTC.")
+    timestamp: datetime = strawberry.field(description="When the log accepted it, in UTC.")
 
 
 async def append_to_message(

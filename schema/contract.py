@@ -1,4 +1,4 @@
-"""The contract: query, mutation and subscription, and the schema made of them (design 2.1)."""
+"""The contract: query, mutation and subscription, and the schema that is made of them (design 2.1)."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Annotated
@@ -46,16 +46,18 @@ from schema.types import (
 
 ChannelId = Annotated[
     strawberry.ID,
-    strawberry.argument(description="1 to 128 characters; no white space, no `/`, no control characters."),
+    strawberry.argument(description="1 to 128 characters, without white space, `/` and control characters."),
 ]
 
 
-First = Annotated[int | None, strawberry.argument(description="At most so many: 0 to 200, 50 by default.")]
-AfterChannel = Annotated[str | None, strawberry.argument(description="Only channels whose id follows this.")]
+First = Annotated[int | None, strawberry.argument(description="How many channels at most: 0 to 200, 50 by default.")]
+AfterChannel = Annotated[str | None, strawberry.argument(description="Only channels whose id comes after this one.")]
 MessageId = Annotated[strawberry.ID, strawberry.argument(description="`<channelId>:<sequence>`")]
 Author = Annotated[str, strawberry.argument(description="1 to 128 characters.")]
-Content = Annotated[str, strawberry.argument(description="1 to 65,536 bytes of UTF-8, unless set otherwise.")]
-Label = Annotated[str | None, strawberry.argument(description="Up to 64 characters; the empty string is null.")]
+Content = Annotated[
+    str, strawberry.argument(description="1 to 65,536 bytes of UTF-8, unless the server has another limit.")
+]
+Label = Annotated[str | None, strawberry.argument(description="Up to 64 characters. The empty string becomes null.")]
 TokenCount = Annotated[int | None, strawberry.argument(description="0 to 2,147,483,647.")]
 IdempotencyKey = Annotated[
     str | None,
@@ -67,7 +69,7 @@ IdempotencyKey = Annotated[
 
 
 Complete = Annotated[
-    bool | None, strawberry.argument(description="False: the message will grow, by `appendToMessage`.")
+    bool | None, strawberry.argument(description="Pass false if the message is to grow by `appendToMessage`.")
 ]
 
 
@@ -156,25 +158,27 @@ async def _subscribe(
         await source.aclose()
 
 
-@strawberry.type(description="Reading.")
+@strawberry.type(description="What can be read.")
 class Query:
     channel: Channel = strawberry.field(
-        resolver=_channel, description="The channel of any valid id; one that nobody posted to has no messages."
+        resolver=_channel,
+        description="The channel with this id. Every valid id has a channel; as long as nobody has posted to it, it "
+        "has no messages.",
     )
     channels: ChannelConnection = strawberry.field(
-        resolver=_channels, description="The channels that were posted to, by code point order of their ids."
+        resolver=_channels, description="The channels that somebody has posted to, in code point order of their ids."
     )
     message: Message | None = strawberry.field(
-        resolver=_message, description="One message; null when the id is malformed or names nothing."
+        resolver=_message, description="One message. Null if the id is malformed, or if there is no such message."
     )
     revocations: RevocationConnection = strawberry.field(
         resolver=list_revocations,
-        description="Whose access is revoked now: everybody's for who manages every channel, else in the channels that "
-        "one manages.",
+        description="Whose access is revoked now. Whoever manages every channel sees all revocations; others see those "
+        "in the channels that they manage.",
     )
 
 
-@strawberry.type(description="Writing.")
+@strawberry.type(description="What can be changed.")
 class Mutation:
     post_message: Message = strawberry.mutation(
         resolver=_post_message,
@@ -182,54 +186,60 @@ class Mutation:
     )
     append_to_message: Message = strawberry.mutation(
         resolver=append_to_message,
-        description="Appends a piece to a message that grows. A piece that comes again is answered with the message as "
-        "it is: send it again after any failure. MESSAGE_COMPLETE once somebody has completed the message.",
+        description="Appends a piece to a message that grows. After a failure you may send the same piece again: if "
+        "it was appended before, the answer is the message as it is. When somebody has completed the message, the "
+        "error is MESSAGE_COMPLETE.",
     )
     complete_message: Message = strawberry.mutation(
         resolver=complete_message,
-        description="Lets a message grow no more. Whoever may post in the channel may do it: so a reader stops "
-        "an answer.",
+        description="Completes a message: after this it cannot grow. Everybody who may post in the channel may do "
+        "this, so a reader can stop an answer.",
     )
     edit_message: Message = strawberry.mutation(
-        resolver=edit_message, description="Gives a message another content. It keeps its place and its id."
+        resolver=edit_message, description="Replaces the content of a message. It keeps its id and its sequence."
     )
     erase_message: Message = strawberry.mutation(
         resolver=erase_message,
-        description="Takes everything from a message but its number and its author, for good: from the log, from its "
-        "changes, and from what is still to be sent.",
+        description="Erases a message for good: its content, lane, provider and token count are removed from the log, "
+        "from its changes, and from what is still to be sent. The message stays, with its id, its sequence and its "
+        "author.",
     )
     erase_author: int = strawberry.mutation(
         resolver=erase_author,
-        description="Erases every message of an author and takes the name from them; how many were erased. Needs "
-        "`manage` on every channel. It may be repeated.",
+        description="Erases every message of an author and removes the name from them. Returns how many messages were "
+        "erased. It needs `manage` on every channel, and may be repeated.",
     )
     revoke_access: Revocation = strawberry.mutation(
         resolver=revoke_access,
-        description="Takes an author's access to a channel, or to every channel, away: his subscriptions end, and he "
-        "may neither read nor post any more, with any token. Needs `manage` there. It acts everywhere within a second.",
+        description="Takes away an author's access to a channel, or to every channel. The author's subscriptions end, "
+        "and no token of the author can read or post any more. It needs `manage` there, and takes effect on every "
+        "node within a second.",
     )
     restore_access: bool = strawberry.mutation(
         resolver=restore_access,
-        description="Takes the revocation of exactly this author and channel back; false: there was none.",
+        description="Gives an author's access back: removes the revocation of exactly this author and channel. False "
+        "if there was none.",
     )
 
 
-@strawberry.type(description="Live.")
+@strawberry.type(description="What the server sends as it happens.")
 class Subscription:
     messages: AsyncGenerator[Message, None] = strawberry.subscription(
         resolver=_subscribe,
-        description="With `after`: everything after that cursor, then what is posted; nothing is missed or sent twice. "
-        "Without: what is posted from now on.",
+        description="The messages of a channel, in order. With `after`, it first sends everything after that cursor, "
+        "and then what is posted. Nothing is missed or sent twice. Without `after`, it sends what is posted from now "
+        "on.",
     )
     changes: AsyncGenerator[MessageChange, None] = strawberry.subscription(
         resolver=subscribe_changes,
-        description="What is done to the channel's messages, in order. With `after` (`changesCursor`, or a change's "
-        "cursor): everything after it, then what follows. Without: from now on.",
+        description="The changes of the messages of a channel, in order. With `after` (a `changesCursor`, or the "
+        "cursor of a change), it first sends every change after that cursor, and then new ones. Without `after`, it "
+        "sends changes from now on.",
     )
 
 
 class Schema(strawberry.Schema):
-    """Strawberry's schema without its log of errors: unexpected errors are logged once, where they are formatted."""
+    """Strawberry's schema, which logs no errors here: unexpected errors are logged once, where they are formatted."""
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         pass

@@ -1,7 +1,7 @@
-"""What a page shows of each message, as JSON: the selection on a message, or on its edge, made into bytes at once.
+"""Makes JSON of what a query selects of each message of a page, on the message or on its edge.
 
-A value that is plainly of its type is written as it is. What is not goes through its type's own serialisation, and what
-that refuses is left to graphql-core, which says what is wrong.
+A value that clearly has the type of its field is written as it is. Any other value is serialised by its GraphQL type.
+If the type refuses it, graphql-core runs the query and reports what is wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,11 @@ from schema.selection import Leaf, MessageSelection, leaves_below
 
 INT_MAX = 2**31 - 1
 CHUNK_MESSAGES = 64
-"""Messages that are looked at one by one in one step of the loop."""
+"""How many messages one step of the loop encodes, when they are encoded one by one."""
 CHUNK_ROWS = 256
-"""Messages that are written column by column in one step."""
+"""How many messages one step encodes, when they are encoded column by column."""
 CHUNK_BYTES = 128 * 1024
-"""About the most that is written in one step, unless a single message is longer."""
+"""About how much one step encodes at most. Only a single message may be longer."""
 _NAME_BYTES = 24
 
 
@@ -43,7 +43,7 @@ class _Values:
         # `__class__` stands for `__typename`, whose value is always the same.
         self._constants = {leaf.name: leaf.serialize(None) for leaf in leaves if leaf.attribute == "__class__"}
         attributes = ["epoch" if leaf.attribute == "__class__" else leaf.attribute for leaf in leaves]
-        # More than there are names: `attrgetter` makes a tuple of two values or more only.
+        # Two more than there are names, because `attrgetter` returns a tuple only if it reads two or more values.
         self._read = attrgetter(*attributes, "sequence", "sequence")
         self._integers = [
             index for index, attribute in enumerate(attributes) if attribute in ("sequence", "token_count", "revision")
@@ -55,7 +55,7 @@ class _Values:
         self.contents = attributes.count("content")
 
     def parts(self) -> list[bytes | str]:
-        """What the JSON of a message is made of, for `RowJson`."""
+        """The parts that the JSON of a message is made of, for `RowJson`."""
         found: list[bytes | str] = []
         for leaf in self._selection.leaves:
             name = orjson.dumps(leaf.name) + b":"
@@ -75,7 +75,7 @@ class _Values:
                 return self._serialised(message)
         for index in self._moments:
             moment = values[index]
-            # orjson leaves out a fraction of zero; the contract has six digits always.
+            # orjson leaves out the fraction if it is zero. In the contract it always has six digits.
             if moment is not None and not moment.microsecond:
                 return self._serialised(message)
         found = dict(zip(self._names, values, strict=False))
@@ -84,7 +84,10 @@ class _Values:
         return found
 
     def _are_plain(self, message: Message, types: tuple[type, ...]) -> bool:
-        """Whether values of these types are written as they are. Types serialise all values of one type alike."""
+        """Whether values of these Python types may be written as they are.
+
+        One message is enough to find out, because a GraphQL type treats all values of one Python type alike.
+        """
         serialised = self._serialised(message)
         values = dict(zip(self._names, self._read(message), strict=False)) | self._constants
         if orjson.dumps(serialised) != orjson.dumps(values):
@@ -128,7 +131,7 @@ _Member = _Values | _Typename | _Position
 class MessageJson:
     """Makes the JSON of messages.
 
-    `contents` is how often it repeats a message's content, `overhead_bytes` about how long the rest is.
+    `contents` is how often the content is in the JSON of a message. `overhead_bytes` is about how long the rest is.
     """
 
     __slots__ = ("_members", "_rows", "_values", "contents", "overhead_bytes")
@@ -143,7 +146,7 @@ class MessageJson:
         self._rows = RowJson(self._parts())
 
     def value(self, message: Message) -> dict[str, Any]:
-        """What the selection makes of a message, for `orjson`. Raises NotPlain."""
+        """The selected values of a message, as `orjson` encodes them. Raises NotPlain."""
         if self._values is not None:
             return self._values(message)
         return {name: make(message) for name, make in self._members}
@@ -156,7 +159,7 @@ class MessageJson:
             raise NotPlain from None
 
     def encode_rows(self, messages: MessageRows) -> Iterator[bytes]:
-        """The same for rows, in parts that take a step of the loop each. Raises NotPlain."""
+        """The same for rows, in several parts. Each part takes one step of the loop. Raises NotPlain."""
         for part in stretches(messages, CHUNK_ROWS):
             try:
                 yield self._rows.encode(part)
@@ -165,7 +168,7 @@ class MessageJson:
                     yield self.encode(chunk)
 
     def _parts(self) -> Sequence[bytes | str]:
-        """What the JSON of a message is made of, for `RowJson`."""
+        """The parts that the JSON of a message is made of, for `RowJson`."""
         if self._values is not None:
             return self._values.parts()
         found: list[bytes | str] = []
@@ -176,7 +179,8 @@ class MessageJson:
 
 
 def stretches(messages: MessageRows, count_max: int) -> Iterator[MessageRows]:
-    """Messages in stretches of so many at most, that are not too long either; at least one message each."""
+    """Cuts messages into stretches. Each has at least one message, at most `count_max`, and about `CHUNK_BYTES` at
+    most."""
     if len(messages) <= count_max and messages.characters <= CHUNK_BYTES:
         if messages:
             yield messages
@@ -191,7 +195,8 @@ def stretches(messages: MessageRows, count_max: int) -> Iterator[MessageRows]:
 
 
 def message_json(executor: Executor[Any], of_type: GraphQLObjectType, details: FieldDetailsList) -> MessageJson | None:
-    """What is selected on a `Message` or a `MessageEdge`; None when that is anything but plain leaves."""
+    """What makes the JSON of a selection on `Message` or `MessageEdge`. None if it selects anything but plain
+    leaves."""
     if of_type.name == "Message":
         leaves = leaves_below(executor, of_type, details)
         return None if leaves is None else MessageJson(_Values(leaves))

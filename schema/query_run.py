@@ -1,7 +1,7 @@
-"""Running a query's plan: its pages are read one after the other and become JSON in small steps of the loop.
+"""Runs the plan of a query: reads its pages one after the other, and makes JSON of them in small steps of the loop.
 
-It answers what graphql-core would, errors and nulls included. Where several fields fail, graphql-core answers whichever
-failed first; here that is the first one of the document.
+The answer is the one that graphql-core would give, also its errors and nulls. There is one difference. If several
+fields fail, graphql-core answers with the error that came first in time. Here it is the first one in the document.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +24,7 @@ Path = list[str | int]
 
 
 class FieldFailed(Exception):
-    """Raised when a field that must not be null has failed: everything up to the root is null then."""
+    """Raised when a field that must not be null has failed. Then everything above it is null, up to the root."""
 
     def __init__(self, error: GraphQLError) -> None:
         super().__init__(str(error))
@@ -43,12 +43,13 @@ class QueryRun:
         self.pace = Pace()
 
     async def data(self, plan: QueryPlan, others: dict[str, Any]) -> dict[str, Any] | None:
-        """The result's data, with fragments of JSON in it for `orjson`; `errors` are known afterwards.
+        """The data of the result, in which parts are JSON already, as fragments for `orjson`. Afterwards `errors` is
+        complete.
 
         `others` are the fields that are not read here, by their names in the result.
 
         Raises:
-            NotPlain: a message has a value that its type does not allow: graphql-core has to say so.
+            NotPlain: a message has a value that its type does not allow. graphql-core has to report it.
         """
         found: dict[str, Any] = {}
         try:
@@ -80,12 +81,13 @@ class QueryRun:
         last_sequence: int | None = None
         last_change = 0
         if any(below.kind is Kind.CHANGES_CURSOR for below in step.steps):
-            # First of all: a client that follows the changes from here on misses nothing that no page shows.
+            # This is read before all pages. So a client that follows the changes from here on gets every change that
+            # no page shows.
             last_change = await self._read(
                 partial(history.last_change, context.chat, context.viewer, arguments["id"]), step, path
             )
         if any(below.kind is Kind.PAGE for below in step.steps):
-            # The head comes with the first page: it is read before that, in one go.
+            # The head is read together with the first page, and before it.
             try:
                 channel_id = input_rules.channel_id(arguments["id"], "id")
             except RaqcoonError as error:
@@ -129,7 +131,7 @@ class QueryRun:
         return found
 
     async def _changed(self, channels: Step, channel_ids: list[str], path: Path) -> dict[str, int]:
-        """The last changes of channels, before any of their pages is read, if they are asked for."""
+        """The newest changes of channels, if the query asks for them. They are read before all pages."""
         nodes = [node for edges in channels.steps for node in edges.steps if node.kind is Kind.NODE]
         if not any(below.kind is Kind.CHANGES_CURSOR for node in nodes for below in node.steps):
             return {}
@@ -172,7 +174,7 @@ class QueryRun:
     async def _channel_object(
         self, steps: Sequence[Step], channel_id: str, last_sequence: int | None, last_change: int, path: Path
     ) -> dict[str, Any]:
-        """`last_sequence` None: the first page tells it."""
+        """A channel of the result. If `last_sequence` is None, the first page says what it is."""
         found: dict[str, Any] = {}
         later: list[Step] = []
         for step in steps:
@@ -188,7 +190,7 @@ class QueryRun:
                     epoch = self._context.chat.log.changes.epoch
                     found[step.name] = encode_cursor(epoch, channel_id, last_change)
                 case Kind.LAST_SEQUENCE | Kind.HEAD_CURSOR:
-                    found[step.name] = None  # Its place: the first page may still have to tell the value.
+                    found[step.name] = None  # This keeps its place. The first page may still have to give the value.
                     later.append(step)
                 case _:
                     found[step.name] = step.typename
@@ -273,7 +275,7 @@ class QueryRun:
             for part in json.encode_rows(page.messages):
                 parts.append(part)
                 size += len(part)
-                if size > expected:  # What is no ASCII, and what had to be escaped.
+                if size > expected:  # There were characters that are not ASCII, or that had to be escaped.
                     self._context.hold("messages", size - expected)
                     expected = size
                 await self.pace.breathe()
@@ -294,7 +296,7 @@ class QueryRun:
             raise FieldFailed(located_error(error, list(step.nodes), path)) from None
 
     async def _read(self, read: Callable[[], Awaitable[T]], step: Step, path: Path) -> T:
-        """What a read of the log answers, in its turn."""
+        """Reads from the log, after waiting for a turn."""
         self.pace.stop()
         try:
             async with self._context.reading():

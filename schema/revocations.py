@@ -11,36 +11,41 @@ from resolvers import revocations
 from schema.types import Info, given
 
 
-@strawberry.type(description="That an author's access to a channel, or to every channel, was taken away.")
+@strawberry.type(description="An author's access to a channel, or to every channel, was taken away.")
 class Revocation:
-    author: str = strawberry.field(description="Whose access it is.")
-    channel_id: strawberry.ID | None = strawberry.field(description="The channel; null stands for every channel.")
-    until: datetime | None = strawberry.field(description="When it ends by itself; null: not before it is restored.")
-    revoked_at: datetime = strawberry.field(description="Since when.")
-    revoked_by: str = strawberry.field(description="The author whose token it was done with.")
+    author: str = strawberry.field(description="The author who has no access.")
+    channel_id: strawberry.ID | None = strawberry.field(description="The channel. Null means every channel.")
+    until: datetime | None = strawberry.field(
+        description="When it ends by itself. Null if it lasts until the access is restored."
+    )
+    revoked_at: datetime = strawberry.field(description="When the access was taken away.")
+    revoked_by: str = strawberry.field(description="Who took it away: the author of the token that was used.")
 
 
 @strawberry.type(description="A revocation and its position.")
 class RevocationEdge:
-    cursor: str = strawberry.field(description="The position, to pass as `after`.")
+    cursor: str = strawberry.field(description="The position. Pass it as `after`.")
     node: Revocation = strawberry.field(description="The revocation.")
 
 
-@strawberry.type(description="A page of revocations, by author and channel.")
+@strawberry.type(description="A page of revocations, ordered by author and channel.")
 class RevocationConnection:
-    page_info: PageInfo = strawberry.field(description="What lies before and after the page.")
+    page_info: PageInfo = strawberry.field(description="Whether there is more before and after the page.")
     edges: list[RevocationEdge] = strawberry.field(description="The revocations, each with its position.")
 
 
-ThrownOut = Annotated[str, strawberry.argument(description="Whose access; 1 to 128 characters.")]
+ThrownOut = Annotated[str, strawberry.argument(description="The author, in 1 to 128 characters.")]
 InChannel = Annotated[
-    strawberry.ID | None, strawberry.argument(description="The channel; left out or null, every channel.")
+    strawberry.ID | None, strawberry.argument(description="The channel. If it is left out or null, every channel.")
 ]
 Until = Annotated[
-    datetime | None, strawberry.argument(description="When it ends by itself, in the future; left out, never.")
+    datetime | None,
+    strawberry.argument(
+        description="When it ends by itself; a time in the future. If it is left out, it does not end by itself."
+    ),
 ]
-First = Annotated[int | None, strawberry.argument(description="At most so many: 0 to 200, 50 by default.")]
-After = Annotated[str | None, strawberry.argument(description="Only what follows this position.")]
+First = Annotated[int | None, strawberry.argument(description="How many at most: 0 to 200, 50 by default.")]
+After = Annotated[str | None, strawberry.argument(description="Only what comes after this position.")]
 
 
 def _as_contract(revocation: domain.Revocation) -> Revocation:

@@ -15,7 +15,8 @@ Cursor = NewType("Cursor", str)
 _CURSOR = strawberry.scalar(
     name="Cursor",
     description=(
-        "Opaque string for a position in a channel. It is bound to the channel and to this log: pass it back as it is."
+        "A position in a channel. It is an opaque string, and valid only for this channel and this log. Pass it back "
+        "as you got it."
     ),
     serialize=str,
     parse_value=lambda value: value,
@@ -23,7 +24,7 @@ _CURSOR = strawberry.scalar(
 
 
 class _WideInt(GraphQLScalarType):
-    """`Int` of the contract. graphql-core reserves this name for its own type, which this one replaces."""
+    """The type `Int` of the contract. graphql-core reserves this name for its own type, which this one replaces."""
 
     reserved_types: Mapping[str, GraphQLNamedType] = {}
 
@@ -42,8 +43,8 @@ def _written_int(value: Any) -> int:
 _INT = _WideInt(
     name="Int",
     description=(
-        "A whole number. As input it has 32 bits, as GraphQL says; what this server sends may be as large as 2^53 - 1, "
-        "which a JSON number holds exactly."
+        "A whole number. What clients send may have 32 bits, as the GraphQL specification says. What this server sends "
+        "may be as large as 2^53 - 1, which a JSON number holds exactly."
     ),
     coerce_output_value=_written_int,
     coerce_input_value=GraphQLInt.coerce_input_value,
@@ -66,8 +67,7 @@ SCALARS: dict[object, ScalarDefinition] = {
     datetime: strawberry.scalar(
         name="DateTime",
         description=(
-            "A moment in ISO 8601, with six digits of fraction and the offset of UTC: "
-            "`2026-11-22T20:15:00.000000+00:00`."
+            "A time in ISO 8601, in UTC, with six digits after the second: `2026-11-22T20:15:00.000000+00:00`."
         ),
         serialize=iso_timestamp,
         parse_value=DateTimeDefinition.parse_value,

@@ -1,7 +1,7 @@
 """The object and input types of the contract (design 2.1).
 
-A domain `messages.Message` is resolved field by field with `getattr`: no field of `Message` has a resolver, so none
-can depend on who is asking, and one execution serves every subscriber.
+The fields of a `messages.Message` are read from it with `getattr`. No field of `Message` has a resolver, so no field
+depends on who asks, and one execution serves every subscriber.
 """
 
 from datetime import datetime
@@ -28,63 +28,74 @@ def given(value: T) -> T | None:
 
 
 First = Annotated[
-    int | None, strawberry.argument(description="At most so many, from the start: 0 to 200, 50 when neither is given.")
+    int | None,
+    strawberry.argument(
+        description="How many at most, from the start: 0 to 200. 50 if neither `first` nor `last` is given."
+    ),
 ]
-Last = Annotated[int | None, strawberry.argument(description="At most so many, from the end: 0 to 200.")]
-After = Annotated[Cursor | None, strawberry.argument(description="Only what follows this position.")]
-Before = Annotated[Cursor | None, strawberry.argument(description="Only what precedes this position.")]
+Last = Annotated[int | None, strawberry.argument(description="How many at most, from the end: 0 to 200.")]
+After = Annotated[Cursor | None, strawberry.argument(description="Only what comes after this position.")]
+Before = Annotated[Cursor | None, strawberry.argument(description="Only what comes before this position.")]
 
 
-@strawberry.type(description="One stored post, as it stands when it is read. What is done to it later is a change.")
+@strawberry.type(
+    description="One stored post, as it is when it is read. When it is changed later, that is a `MessageChange`."
+)
 class Message:
     id: strawberry.ID = strawberry.field(
-        description="`<channelId>:<sequence>`: unique among all messages, to normalise caches by, together with the "
-        "type: a channel may be called as another channel's message is."
+        description="`<channelId>:<sequence>`. No other message has this id, but a channel may have it. So caches need "
+        "the type and the id together as a key."
     )
     channel_id: strawberry.ID = strawberry.field(description="The channel that the message was posted to.")
     sequence: int = strawberry.field(
-        description="The message's number in its channel: 1, 2, 3 … without gaps. It goes up to 2^53 - 1, as a JSON "
-        "number: more than the 32 bits that some generated clients give an Int."
+        description="The message's number in its channel: 1, 2, 3 … without gaps. It may be as large as 2^53 - 1, "
+        "which is more than the 32 bits that some generated clients have for an Int."
     )
     cursor: Cursor = strawberry.field(
-        description="The position of this message: passed as `after`, everything that follows it is sent."
+        description="The position of this message. Pass it as `after` to get everything that follows."
     )
     author: str = strawberry.field(description="Who posted it.")
-    content: str = strawberry.field(description="What was posted, byte for byte.")
-    lane: str | None = strawberry.field(description="A label of the author's choice, null when there is none.")
-    provider: str | None = strawberry.field(description="Where the content came from, null when it was not told.")
-    token_count: int | None = strawberry.field(description="How many tokens the content took, null when not told.")
-    timestamp: datetime = strawberry.field(description="When the log accepted the message, UTC.")
-    revision: int = strawberry.field(description="How many changes the message has had; 0 as posted.")
+    content: str = strawberry.field(
+        description="The text of the message, exactly as it was posted, appended or edited."
+    )
+    lane: str | None = strawberry.field(description="A label that the author has chosen. Null if there is none.")
+    provider: str | None = strawberry.field(description="Where the content came from. Null if the author did not say.")
+    token_count: int | None = strawberry.field(
+        description="How many tokens the content took. Null if the author did not say."
+    )
+    timestamp: datetime = strawberry.field(description="When the log accepted the message, in UTC.")
+    revision: int = strawberry.field(description="How often the message was changed. 0 means: as it was posted.")
     complete: bool = strawberry.field(description="False while it may still grow.")
-    edited_at: datetime | None = strawberry.field(description="When it was edited last, null when it was not.")
+    edited_at: datetime | None = strawberry.field(description="When it was last edited. Null if it was never edited.")
     erased_at: datetime | None = strawberry.field(
-        description="When it was erased, null when it was not. Then content is empty; lane, provider and tokenCount "
-        "are null."
+        description="When it was erased. Null if it was not erased. In an erased message, `content` is empty, and "
+        "`lane`, `provider` and `tokenCount` are null."
     )
 
 
 def as_message(message: domain.Message) -> Message:
-    """The domain's message as the contract's: the same object, seen by another type checker."""
+    """The same object with the type of the contract. This only tells the type checker."""
     return cast(Message, message)
 
 
 @strawberry.input(
     description=(
-        "Which messages are wanted: OR inside a list, AND between lists. Null is no constraint, an empty list matches "
-        "nothing; at most 100 values a list."
+        "Which messages are wanted. A message has to match one value of each list that is given. Null is no "
+        "constraint, and an empty list matches nothing. A list has at most 100 values."
     )
 )
 class MessageFilter:
     authors: list[str] | None = strawberry.field(
-        default=strawberry.UNSET, description="Posted by one of these authors."
+        default=strawberry.UNSET, description="Only messages of these authors."
     )
-    lanes: list[str] | None = strawberry.field(default=strawberry.UNSET, description="In one of these lanes.")
-    providers: list[str] | None = strawberry.field(default=strawberry.UNSET, description="From one of these providers.")
+    lanes: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Only messages in these lanes.")
+    providers: list[str] | None = strawberry.field(
+        default=strawberry.UNSET, description="Only messages from these providers."
+    )
 
 
 def as_filter(filter: MessageFilter | None) -> domain.MessageFilter | None:
-    """The domain's filter; None when nothing constrains.
+    """The domain's filter, or None if it has no constraint.
 
     Raises:
         BadUserInput: a list is over 100 values long, or holds what cannot be stored.
@@ -105,7 +116,7 @@ class MessageEdge:
 
 @strawberry.type(description="A page of a channel's messages, in ascending sequence.")
 class MessageConnection:
-    page_info: PageInfo = strawberry.field(description="What lies before and after the page.")
+    page_info: PageInfo = strawberry.field(description="Whether there is more before and after the page.")
     edges: list[MessageEdge] = strawberry.field(description="The messages, each with its position.")
 
 
@@ -114,7 +125,7 @@ def _head_cursor(root: strawberry.Parent["Channel"], info: Info) -> Cursor:
 
 
 MESSAGE_BYTES = 500
-"""About what a message's other fields are as JSON."""
+"""About how long the other fields of a message are as JSON."""
 
 
 def _changes_cursor(root: strawberry.Parent["Channel"], info: Info) -> Cursor:
@@ -179,27 +190,30 @@ async def _messages(
     )
 
 
-@strawberry.type(description="A named, ordered stream of messages. It exists as soon as it is named.")
+@strawberry.type(
+    description="A named, ordered stream of messages. It need not be created: it exists as soon as somebody names it."
+)
 class Channel:
-    id: strawberry.ID = strawberry.field(description="The channel's plain id.")
+    id: strawberry.ID = strawberry.field(description="The id of the channel.")
     last_sequence: int = strawberry.field(
-        description="The newest message's sequence, 0 while nothing was posted. It goes up to 2^53 - 1, as `sequence`."
+        description="The sequence of the newest message. 0 if nothing was posted yet. It may be as large as 2^53 - 1."
     )
     head_cursor: Cursor = strawberry.field(
         resolver=_head_cursor,
-        description="The position of the newest message. It is valid when there is none yet: subscribe with it as "
-        "`after` and nothing is missed.",
+        description="The position of the newest message. Subscribe with it as `after`, and nothing is missed. It is "
+        "valid also if there is no message yet.",
     )
     last_change: strawberry.Private[int] = 0
     changes_cursor: Cursor = strawberry.field(
         resolver=_changes_cursor,
-        description="The position of the newest change, read before any page of the same operation; valid when there "
-        "is none yet. Read it before the messages, and subscribe to `changes` with it as `after`.",
+        description="The position of the newest change. The server reads it before any page of the same operation. "
+        "Subscribe to `changes` with it as `after`, and no change of these pages is missed. It is valid also if there "
+        "is no change yet.",
     )
     messages: MessageConnection = strawberry.field(
         resolver=_messages,
-        description="A page of the channel's messages. A filtered page looks at no more than 10,000 messages: it may "
-        "be short, and its cursor is where it stopped.",
+        description="A page of the channel's messages. With a filter, at most 10,000 messages are looked at. So a page "
+        "may be short although there is more. Its `endCursor` says where it stopped: go on from there.",
     )
 
 
@@ -209,7 +223,7 @@ class ChannelEdge:
     node: Channel = strawberry.field(description="The channel.")
 
 
-@strawberry.type(description="A page of channels, by code point order of their ids.")
+@strawberry.type(description="A page of channels, in code point order of their ids.")
 class ChannelConnection:
-    page_info: PageInfo = strawberry.field(description="What lies before and after the page.")
+    page_info: PageInfo = strawberry.field(description="Whether there is more before and after the page.")
     edges: list[ChannelEdge] = strawberry.field(description="The channels.")

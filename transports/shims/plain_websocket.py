@@ -1,9 +1,9 @@
 """The plain WebSocket of the earlier server, `/api/ws/{channel_id}` (design 2.3), over the same resolvers.
 
-Out: every message of the channel as `{"type":"message","data":item}`. In: `{"type":"message", …}` posts, and
-`{"type":"ping"}` is answered `{"type":"pong"}`. What is wrong with a frame is answered by
-`{"type":"error","code","message"}` and the socket stays open. Who may post but not read has a socket that only takes
-posts.
+The server sends every message of the channel as `{"type":"message","data":item}`. A frame `{"type":"message", …}` from
+the client is a post, and `{"type":"ping"}` is answered by `{"type":"pong"}`. If a frame is wrong, the answer is
+`{"type":"error","code","message"}`, and the socket stays open. A client that may post but not read can use a socket
+too: it is sent nothing, and its posts are taken.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ from transports.wire.sockets import (
 logger = logging.getLogger(__name__)
 
 COHORT = "plain-websocket"
-"""The cohort of all plain subscribers of a channel: all get the same bytes."""
+"""The cohort of all plain subscribers of a channel, since all of them get the same bytes."""
 _FIELD_NAMES = {"channelId": "channel_id", "tokenCount": "token_count"}
 
 _PONG = {"type": "websocket.send", "text": '{"type":"pong"}'}
@@ -59,7 +59,7 @@ MakePlainSink = Callable[[Scope, Send, Callable[[RaqcoonError | None], None]], S
 
 
 class PlainWebSocket:
-    """The endpoint; one instance serves every socket of every channel. See `GraphQLWebSocket` for the arguments."""
+    """The endpoint. One instance serves all sockets of all channels. See `GraphQLWebSocket` for the arguments."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class PlainWebSocket:
 
 
 class PlainConnection:
-    """One plain socket: one subscription, and posts in the order in which they were sent."""
+    """One plain socket. It has one subscription, and stores posts in the order in which they were sent."""
 
     __slots__ = (
         "__weakref__",
@@ -126,16 +126,17 @@ class PlainConnection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._opening: asyncio.Event | None = asyncio.Event()
-        """Set, and gone, once the handshake is answered: no frame may come before."""
+        """It is set and removed when the handshake is answered. No frame may be sent before that."""
         self.figures = ConnectionFigures("plain")
 
     async def run(self, receive: Receive) -> None:
-        """Serves the socket until it is closed by either side; leaves no subscriber and no task behind."""
+        """Serves the socket until one side closes it. Afterwards no subscriber and no task is left."""
         try:
             if await self._welcome():
                 forget_handshake(self._scope)
                 while await self._take(await receive()):  # noqa: ASYNC110
-                    await asyncio.sleep(0)  # Refused frames are answered without waiting: others must come in between.
+                    # Refused frames are answered without waiting for anything. So other tasks get a turn here.
+                    await asyncio.sleep(0)
         except Exception:
             logger.exception("A plain WebSocket failed")
             await self._fail(InternalError(), 1011)
@@ -143,9 +144,10 @@ class PlainConnection:
             await self._leave()
 
     async def _welcome(self) -> bool:
-        """Subscribes, then answers the handshake; False when the client was turned away.
+        """Subscribes, then answers the handshake. False if the client was turned away.
 
-        The subscription stands before the client can see the answer, so what is posted from then on follows it.
+        The subscription stands before the client can see the answer. So the client gets everything that is posted after
+        it has seen the answer.
         """
         refusal: RaqcoonError | None = None
         code: int = CloseCode.FORBIDDEN
@@ -168,7 +170,8 @@ class PlainConnection:
         await transmit(self._send, {"type": "websocket.accept", "headers": request_id_headers()})
         self._open()
         if refusal is not None:
-            # A browser sees nothing of a handshake's status, and would come again for ever with the same token.
+            # The handshake is accepted and then closed, because a browser does not see the status of a refused
+            # handshake: it would try again with the same token for ever.
             await self._fail(refusal, code)
         return refusal is None
 
@@ -207,13 +210,13 @@ class PlainConnection:
         return subscriber
 
     def _open(self) -> None:
-        """Lets go what had to wait until the handshake was answered."""
+        """Lets everything go on that waited for the answer to the handshake."""
         if self._opening is not None:
             self._opening.set()
             self._opening = None
 
     async def _take(self, event: Message) -> bool:
-        """Handles one ASGI event to its end; False when it was the last."""
+        """Handles one ASGI event completely. False if it was the last one."""
         if event["type"] != "websocket.receive":
             self._note_close(event.get("code", 1006))
             return False
@@ -277,7 +280,8 @@ class PlainConnection:
             await self._send_end([error], code, "")
 
     def _ended(self, error: RaqcoonError | None) -> None:
-        """The engine has ended the subscription, and with it what the socket is for."""
+        """Called when the engine has ended the subscription. Then the socket is closed too, since it has no other
+        use."""
         if error is None:
             self._finish([], 1012, "Service restart")
         else:
@@ -317,7 +321,9 @@ class PlainConnection:
         if self._subscriber is not None:
             self._subscriber.close()
             self.figures.delivered = self._subscriber.delivered
-            self._subscriber = None  # Its sink holds `_ended`: a cycle, and with it the channel's tail.
+            # The subscriber's sink refers to `_ended`, and so to this object. Such a cycle would keep the channel's
+            # tail in memory until the next garbage collection.
+            self._subscriber = None
         if self._changes is not None:
             self._changes.close()
             self.figures.delivered += self._changes.delivered
@@ -337,7 +343,7 @@ class PlainConnection:
 
 
 def _error_event(error: RaqcoonError) -> dict[str, Any]:
-    """An error frame: `code`, `message` with the field names of this shim, and the details a program needs."""
+    """An error frame: `code`, a `message` with the field names of this shim, and the details that a program needs."""
     text = str(error)
     if isinstance(error, BadUserInput):
         text = f"{_FIELD_NAMES.get(error.argument, error.argument)} {error.problem}"
