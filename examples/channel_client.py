@@ -1,4 +1,4 @@
-"""Follow a channel for ever without a gap, and post without doubles, through any restart. Copy this file."""
+"""Follows a channel without a gap, and posts each message once, through any restart. Copy this file."""
 
 import asyncio
 import random
@@ -27,7 +27,7 @@ APPEND = gql("""mutation ($id: ID!, $revision: Int!, $piece: String!, $tokenCoun
 
 
 async def ask(url: str, query: GraphQLRequest, **variables: Any) -> Any:
-    """The data of a query or mutation; tries again through lost connections and errors that pass by themselves."""
+    """The data of a query or mutation. Tries again after lost connections, and after errors that do not last."""
     while True:
         try:
             async with Client(transport=AIOHTTPTransport(url)) as session:
@@ -39,23 +39,23 @@ async def ask(url: str, query: GraphQLRequest, **variables: Any) -> Any:
 
 
 async def post(url: str, *, idempotency_key: str, **message: Any) -> Any:
-    """Posts once, however often it has to try: the server answers a repeated key with the first message."""
+    """Posts one message, however often it has to try: the server answers a repeated key with the first message."""
     return (await ask(url, POST, idempotencyKey=idempotency_key, **message))["postMessage"]
 
 
 async def append(url: str, message: dict[str, Any], piece: str, **more: Any) -> Any:
-    """The message with `piece` behind it, once, however often it has to try: a piece that comes again is not appended
-    again. Somebody else may have completed or changed it meanwhile: TransportQueryError, MESSAGE_COMPLETE or
-    REVISION_CONFLICT by its code (`extensions_of`)."""
+    """Appends `piece` to a message once, however often it has to try: the server does not append the same piece again.
+    If somebody else has completed or changed the message, it raises TransportQueryError. The code (`extensions_of`) is
+    MESSAGE_COMPLETE or REVISION_CONFLICT."""
     given = {"id": message["id"], "revision": message["revision"], "piece": piece, **more}
     return (await ask(url, APPEND, **given))["appendToMessage"]
 
 
 async def follow(url: str, channel_id: str, after: str | None = None) -> AsyncIterator[dict[str, Any]]:
-    """Every message after the cursor (None: from now on), once, in order, for ever."""
+    """Every message after the cursor, once, in order, without end. None as a cursor means: from now on."""
     after = after or (await ask(url, HEAD, channelId=channel_id))["channel"]["headCursor"]
     while True:
-        # The ping finds a connection that is dead without saying so; the cursor says where to go on.
+        # The ping finds out when a connection is lost without a notice. The cursor says where to continue.
         socket = WebsocketsTransport(url.replace("http", "ws", 1), ping_interval=10, pong_timeout=5)
         try:
             async with Client(transport=socket) as session:
@@ -67,7 +67,7 @@ async def follow(url: str, channel_id: str, after: str | None = None) -> AsyncIt
             if isinstance(error, TransportQueryError) and extensions_of(error).get("code") not in PASSING:
                 if "resumeCursor" not in extensions_of(error):
                     raise
-                after = extensions_of(error)["resumeCursor"]  # retention was faster: this is the oldest still held
+                after = extensions_of(error)["resumeCursor"]  # continue before the oldest message that is left
         await asyncio.sleep(random.uniform(0.3, 1.5))
 
 

@@ -1,30 +1,33 @@
-"""How a client keeps up with what is done to messages: a pure rule, without a network. Copy this file.
+"""How a client applies the changes of messages: only the rule, without a network. Copy this file.
 
-Messages and changes are the JSON objects of the GraphQL contract, with `id`, `revision`, `content`, `complete`,
-`editedAt`, `erasedAt` of a message and every field of a change. They may come in any order and any number of times,
-from `messages`, `changes` and pages of history: whoever has heard all ends with the same messages.
+Messages and changes are the JSON objects of the GraphQL contract. Select `id`, `revision`, `content`, `complete`,
+`editedAt` and `erasedAt` of a message, and every field of a change. They may come from `messages`, from `changes` and
+from pages of history, in any order and any number of times. Every client that has received all of them ends with the
+same messages.
 
-Ask for `changesCursor` before the first message, and subscribe `changes` with it.
+Ask for `changesCursor` before you ask for the first message, and subscribe to `changes` with it.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 EARLY_MAX = 10_000
-"""Messages that are not here of which changes are kept. A page that is on its way may show them as they were before."""
+"""For how many messages that have not come yet changes are kept. A page that was asked for before may bring such a
+message in its old form."""
 
 
 class HeldMessages:
-    """The messages that a client holds, by id."""
+    """The messages that a client has, by id."""
 
     def __init__(self) -> None:
         self.messages: dict[str, dict[str, Any]] = {}
         self.unsure: set[str] = set()
-        """Messages of which a change was missed: ask for them by `message(id:)`. Only CURSOR_EXPIRED leads here."""
+        """Messages of which a change was missed. Ask for them by `message(id:)`. This happens only after
+        CURSOR_EXPIRED."""
         self._early: dict[str, list[Mapping[str, Any]]] = {}
 
     def take_message(self, message: Mapping[str, Any]) -> None:
-        """A message as it was read or sent, at whatever moment."""
+        """Takes a message from a page, a subscription or an answer, from whatever moment."""
         id_ = message["id"]
         held = self.messages.get(id_)
         if held is None or message["revision"] > held["revision"]:
@@ -34,7 +37,7 @@ class HeldMessages:
             self.take_change(change)
 
     def take_change(self, change: Mapping[str, Any]) -> None:
-        """A change: applied when it is the message's next one, passed over when the message has it already."""
+        """Takes a change. It is applied if it is the message's next one, and ignored if the message has it already."""
         id_ = change["messageId"]
         held = self.messages.get(id_)
         if held is None:

@@ -1,10 +1,11 @@
-"""Replays real dialogues in many languages through a running server and checks that none was lost, repeated or changed.
+"""Posts real dialogues in many languages to a running server, and checks that no line was lost, repeated or changed.
 
     uv run python -m examples.replay [--url http://127.0.0.1:8010] [--per-language 500]
 
-Each language of the `chatterbot-corpus` package becomes a channel. Its lines are posted one after the other, by the
-REST call and by the GraphQL mutation in turn, all languages at once, while one `gql` client is subscribed to all of
-them. Exit code 0: every subscription received exactly what was posted, byte for byte and in order. 1: it did not.
+Each language of the `chatterbot-corpus` package becomes a channel. All languages are posted at the same time. The lines
+of a language are posted one after the other, by the REST call and by the GraphQL mutation in turn. One `gql` client is
+subscribed to all channels. The exit code is 0 if every subscription received exactly what was posted, byte for byte and
+in order. Otherwise it is 1.
 """
 
 import argparse
@@ -27,7 +28,7 @@ PATIENCE_SECONDS = 30.0
 """How long a subscription may wait for its next message before it counts as missing."""
 
 SURPLUS_SECONDS = 0.5
-"""How long each subscription listens on after its last message, for one that should not come."""
+"""How long each subscription still listens after its last message, in case one comes that should not."""
 
 HEAD = gql("query ($channelId: ID!) { channel(id: $channelId) { headCursor lastSequence } }")
 POST = gql("""mutation ($channelId: ID!, $author: String!, $content: String!, $lane: String) {
@@ -40,7 +41,7 @@ Line = tuple[str, str, str]
 
 
 def lines_of(language: Path) -> Iterator[Line]:
-    """The dialogues of a language, file by file; the file's name is the lane, and two people speak in turn."""
+    """The dialogues of a language, file by file. The lane is the name of the file, and two authors speak in turn."""
     for file in sorted(language.glob("*.yml")):
         for conversation in yaml.safe_load(file.read_text(encoding="utf-8"))["conversations"]:
             for turn, content in enumerate(conversation):
@@ -49,7 +50,7 @@ def lines_of(language: Path) -> Iterator[Line]:
 
 
 class Replay:
-    """One run against one server: what was posted and what arrived, by channel."""
+    """One run against one server: what was posted and what arrived in each channel."""
 
     def __init__(self, url: str, corpus: dict[str, list[Line]]) -> None:
         self.url = url
@@ -57,7 +58,7 @@ class Replay:
         self.problems: list[str] = []
 
     async def run(self) -> list[str]:
-        """Posts everything, waits for its arrival, and returns what went wrong, one line each."""
+        """Posts everything, waits until it has arrived, and returns what went wrong, with one line for each fault."""
         graphql = f"{self.url}/graphql"
         total = sum(len(lines) for lines in self.corpus.values())
         async with (

@@ -1,4 +1,4 @@
-/** The connection's state as React sees it. */
+/** The state of the connection, for React. */
 
 import { useSyncExternalStore } from 'react';
 import type { ConnectionState } from './reconnect';

@@ -1,6 +1,6 @@
-/** What is done to messages after they were posted, and the rule by which every client ends with the same text. */
+/** Changes of messages, and the rule for applying them. With it, every client ends with the same text. */
 
-/** What a change needs to know of a message. */
+/** The fields of a message that are needed to apply a change. */
 export interface Changeable {
   id: string;
   revision: number;
@@ -21,7 +21,7 @@ export interface Change {
 
 const EARLY_MAX = 1_000;
 
-/** The message after the change, if that is its next one; else the message as it is. */
+/** The message after the change, if the change is its next one. Otherwise the message as it is. */
 export function applyChange<M extends Changeable>(message: M, change: Change): M {
   if (change.revision !== message.revision + 1) return message;
   const { revision, timestamp } = change;
@@ -37,7 +37,7 @@ export function applyChange<M extends Changeable>(message: M, change: Change): M
   }
 }
 
-/** Changes of messages that are not here yet: a page that is on its way may show them as they were before. */
+/** Changes of messages that have not come yet. A page that was asked for before may bring such a message in its old form. */
 export class EarlyChanges {
   #changes = new Map<string, Change[]>();
 
@@ -46,7 +46,7 @@ export class EarlyChanges {
     if (this.#changes.size > EARLY_MAX) this.#changes.delete(this.#changes.keys().next().value!);
   }
 
-  /** The message with the changes that came before it. */
+  /** The message, after applying the changes that came before it. */
   applied<M extends Changeable>(message: M): M {
     const changes = this.#changes.get(message.id) ?? [];
     this.#changes.delete(message.id);

@@ -1,4 +1,4 @@
-/** A graphql-ws client that goes on for ever, and subscriptions that go on where they left off. See README.md. */
+/** A graphql-ws client that reconnects without end, and subscriptions that continue where they left off. See README.md. */
 
 import { createClient, type Client, type FormattedExecutionResult, type SubscribePayload } from 'graphql-ws';
 
@@ -9,17 +9,17 @@ const PONG_TIMEOUT_MS = 5_000;
 const BACKOFF_FIRST_MS = 300;
 const BACKOFF_MAX_MS = 20_000;
 const RETRY_MS = 1_000;
-/** Errors that pass by themselves. A token that ends is one: the next connection asks `connectionParams` for a fresh one. */
+/** Errors that do not last, so trying again helps. If a token has ended, the next connection gets a new one from `connectionParams`. */
 const PASSING = new Set(['UNAVAILABLE', 'RATE_LIMITED', 'UNAUTHENTICATED']);
 
-/** What the server says about an error, for programs. */
+/** The part of an error that is for programs. */
 interface Extensions {
   code?: string;
   retryAfterMs?: number;
   resumeCursor?: string;
 }
 
-/** What a subscription delivers: the entries of a log, each with its position. */
+/** What a subscription delivers: messages or changes, each with its position. */
 interface Delivery {
   messages?: { sequence: number; cursor: string } | null;
   changes?: { sequence: number; cursor: string } | null;
@@ -27,16 +27,16 @@ interface Delivery {
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
-/** A client with endless, jittered retries that notices a dead connection. `onState` feeds a badge. */
+/** A client that retries without end, after random pauses, and notices lost connections. `onState` gets the state, for a badge. */
 export function createReconnectingClient(url: string, onState: (state: ConnectionState) => void): Client {
   let pongTimeout: ReturnType<typeof setTimeout> | undefined;
   const client = createClient({
     url,
     retryAttempts: Infinity,
-    shouldRetry: () => true, // a refused connection is an error, not a close, and by default ends everything
+    shouldRetry: () => true, // a refused connection is an error and not a close, and by default an error ends everything
     retryWait: (attempt) => sleep(Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** attempt) * (0.5 + Math.random() / 2)),
     keepAlive: PING_AFTER_MS,
-    // connectionParams: async () => ({ token: await freshToken() }), // asked again for each connection
+    // connectionParams: async () => ({ token: await freshToken() }), // called again for each connection
     on: {
       connecting: () => onState('connecting'),
       connected: () => onState('live'),
@@ -47,7 +47,7 @@ export function createReconnectingClient(url: string, onState: (state: Connectio
       ping: (received) => {
         if (received) return;
         clearTimeout(pongTimeout);
-        pongTimeout = setTimeout(() => client.terminate(), PONG_TIMEOUT_MS); // terminate: a close frame would not arrive
+        pongTimeout = setTimeout(() => client.terminate(), PONG_TIMEOUT_MS); // not close(): a close frame would not arrive
       },
       pong: (received) => {
         if (received) clearTimeout(pongTimeout);
@@ -57,7 +57,7 @@ export function createReconnectingClient(url: string, onState: (state: Connectio
   return resuming(client);
 }
 
-/** The client, but its operations are repeated until they are answered, and subscriptions renew their `after`. */
+/** The client, but operations are repeated until they are answered, and subscriptions use their newest cursor as `after`. */
 export function resuming(client: Client): Client {
   const subscribe = ((payload, sink) => {
     const variables = payload.variables ?? {};
@@ -66,13 +66,13 @@ export function resuming(client: Client): Client {
     let stopped = false;
     let stop = () => {};
 
-    // graphql-ws sends this object anew on each connection, and so reads the getter anew.
+    // graphql-ws sends this object again on each connection. So it also calls the getter again.
     const renewed: SubscribePayload = {
       ...payload,
       variables: 'after' in variables ? { ...variables, get after() { return after; } } : variables,
     };
 
-    /** Whether this error passes by itself; if so the operation starts again in a while. */
+    /** Whether this error does not last. If so, the operation starts again after a while. */
     function startAgain(extensions: Extensions): boolean {
       if (extensions.code === 'CURSOR_EXPIRED' && extensions.resumeCursor) after = extensions.resumeCursor;
       else if (!PASSING.has(extensions.code ?? '')) return false;
@@ -83,7 +83,7 @@ export function resuming(client: Client): Client {
 
     function start() {
       if (stopped) return;
-      let replaced = false; // this attempt was given up for another: what it still says is of no interest
+      let replaced = false; // another attempt has replaced this one: ignore what still comes from it
       stop = client.subscribe<Delivery>(renewed, {
         next(result) {
           if (replaced) return;

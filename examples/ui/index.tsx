@@ -1,4 +1,4 @@
-/** What both apps look like. Nothing here knows of GraphQL. */
+/** The user interface of both apps. It contains no GraphQL. */
 
 import './ui.css';
 import { memo, useCallback, useLayoutEffect, useRef, useState, type FormEvent, type ReactNode } from 'react';
@@ -15,7 +15,7 @@ export interface Message {
   erasedAt?: string | null;
 }
 
-/** What may be done to a message. Each rejects with an error that says why it was refused. */
+/** What a user can do to a message. If it is refused, the promise rejects with an error that says why. */
 export interface Actions<M> {
   stop: (message: M) => Promise<unknown>;
   edit: (message: M, content: string) => Promise<unknown>;
@@ -49,7 +49,7 @@ export function Messages<M extends Message>({ messages, actions, onOlder }: { me
   const [problem, setProblem] = useState('');
   const act = useRef(actions);
   act.current = actions;
-  // The same function for all rows and for ever, so that a row is drawn only when its message has changed.
+  // This function is always the same for all rows. So a row is drawn again only when its message has changed.
   const run = useCallback((message: Message, action: 'stop' | 'edit' | 'erase', content = '') => {
     setProblem('');
     act.current[action](message as M, content).catch((error: Error) => setProblem(error.message));

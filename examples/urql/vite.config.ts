@@ -1,7 +1,7 @@
 import react from '@vitejs/plugin-react';
 import { defineConfig } from 'vite';
 
-// The app speaks to its own origin; while developing, Vite hands /graphql on to the server.
+// The app sends requests to its own origin. During development, Vite passes /graphql on to the server.
 const server = process.env.RAQCOON_URL ?? 'http://127.0.0.1:8010';
 
 export default defineConfig({

@@ -4,7 +4,7 @@ import { Composer, Messages } from '../../ui';
 import { addMessage, addSoon, catchUp, changeMessage } from './client';
 import { CHANGES, EDIT, ERASE, HISTORY, LIVE, POST, STOP } from './operations';
 
-const LAST_OF_ALL = 2 ** 31 - 1; // sorts a message that has no sequence yet behind the others
+const LAST_OF_ALL = 2 ** 31 - 1; // so a message without a sequence is sorted after all others
 
 export function Channel({ channelId, onReplaced }: { channelId: string; onReplaced: () => void }) {
   const [after, setAfter] = useState<string>();
@@ -12,7 +12,7 @@ export function Channel({ channelId, onReplaced }: { channelId: string; onReplac
   const { client, data, fetchMore } = useQuery(HISTORY, { variables: { channelId } });
   const messages = data?.channel.messages;
 
-  // Where the history ends, the subscription begins. From then on it renews its cursor by itself.
+  // The subscription begins where the history ends. After that it uses its newest cursor by itself.
   if (data && after === undefined) {
     setAfter(messages?.edges.at(-1)?.cursor ?? data.channel.headCursor);
     setChangesAfter(data.channel.changesCursor);
@@ -20,13 +20,13 @@ export function Channel({ channelId, onReplaced }: { channelId: string; onReplac
   useSubscription(LIVE, {
     variables: { channelId, after: after! },
     skip: after === undefined,
-    ignoreResults: true, // the list below comes from the cache,
-    fetchPolicy: 'no-cache', // to which onData adds what arrives
+    ignoreResults: true, // the list below is read from the cache,
+    fetchPolicy: 'no-cache', // and onData adds to the cache what arrives
     onData: ({ client, data: { data } }) => data && addSoon(client.cache, channelId, data.messages),
     onError: onReplaced,
   });
 
-  // What was done to messages since the history was read. Its position comes with the history, before any page.
+  // The changes of messages since the history was read. Their cursor comes with the history, and was read before any page.
   useSubscription(CHANGES, {
     variables: { channelId, after: changesAfter! },
     skip: changesAfter === undefined,
@@ -35,7 +35,7 @@ export function Channel({ channelId, onReplaced }: { channelId: string; onReplac
     onData: ({ client, data: { data } }) => data && changeMessage(client.cache, data.changes),
     onError: onReplaced,
   });
-  // Their answers carry id and revision: the cache takes them by itself.
+  // Their answers have `id` and `revision`, so the cache updates the message by itself.
   const [stop] = useMutation(STOP);
   const [edit] = useMutation(EDIT);
   const [erase] = useMutation(ERASE);

@@ -11,14 +11,14 @@ interface Connection {
   pageInfo: object;
 }
 
-/** Pages in one list: each message once, by id, in the order of the channel. */
+/** Merges pages into one list, in the order of the channel. Each message is in it once, by its id. */
 const mergePages: FieldMergeFunction<Connection> = (existing, incoming, { args, readField }) => {
   const edges = new Map([...(existing?.edges ?? []), ...incoming.edges].map((edge) => [readField<string>('id', edge.node), edge]));
   const sequence = (edge: { node: Reference }) => readField<number>('sequence', edge.node) ?? 0;
   return {
     ...incoming,
     edges: [...edges.values()].sort((one, other) => sequence(one) - sequence(other)),
-    // Only an older page says anything new about what lies before.
+    // Only an older page says something new about what comes before.
     pageInfo: existing && !args?.before ? existing.pageInfo : incoming.pageInfo,
   };
 };
@@ -41,7 +41,7 @@ export function changeMessage(cache: ApolloCache, change: Change): void {
   else early.keep(change);
 }
 
-/** Applies to messages of a page that has just been read the changes that came before it. */
+/** A page has just been read: applies the changes of its messages that came before the page. */
 export function catchUp(cache: ApolloCache, messages: MessageFieldsFragment[]): void {
   for (const message of messages) {
     const data = early.applied(message);
@@ -49,7 +49,7 @@ export function catchUp(cache: ApolloCache, messages: MessageFieldsFragment[]): 
   }
 }
 
-/** Puts a message in its place in the channel's list, unless it is there. */
+/** Puts a message in its place in the channel's list, unless it is there already. */
 export function addMessage(cache: ApolloCache, channelId: string, arrived: MessageFieldsFragment): void {
   const message = early.applied(arrived);
   cache.modify({
@@ -70,7 +70,7 @@ export function addMessage(cache: ApolloCache, channelId: string, arrived: Messa
 const FRAME_MS = 16;
 const arrived: (() => void)[] = [];
 
-/** Adds what a subscription delivers, a frame's worth at once: each change makes Apollo look at the whole list. */
+/** Adds what a subscription delivers, once for each frame that the browser draws: after each change Apollo reads the whole list. */
 export function addSoon(cache: ApolloCache, channelId: string, message: MessageFieldsFragment): void {
   if (arrived.push(() => addMessage(cache, channelId, message)) > 1) return;
   setTimeout(() => cache.batch({ update: () => arrived.splice(0).forEach((add) => add()) }), FRAME_MS);

@@ -9,9 +9,9 @@ type Page = HistoryQuery['channel'];
 
 const NONE: Map<string, Change[]> = new Map();
 const AS_POSTED = { revision: 0, complete: true, editedAt: null, erasedAt: null };
-const LAST_OF_ALL = 2 ** 31 - 1; // sorts a message that has no sequence yet behind the others
+const LAST_OF_ALL = 2 ** 31 - 1; // so a message without a sequence is sorted after all others
 
-/** Each message once, by id, as it is by its highest revision, in the order of the channel. */
+/** Each message once, by its id, in its newest revision, and in the order of the channel. */
 function merge(changes: Map<string, Change[]>, ...lists: MessageFieldsFragment[][]): MessageFieldsFragment[] {
   const messages = new Map<string, MessageFieldsFragment>();
   for (const message of lists.flat()) {
@@ -28,7 +28,7 @@ function merge(changes: Map<string, Change[]>, ...lists: MessageFieldsFragment[]
 export function Channel({ channelId, onReplaced }: { channelId: string; onReplaced: () => void }) {
   const client = useClient();
   const [pages, setPages] = useState<Page[]>([]); // the oldest first
-  const [posted, setPosted] = useState<MessageFieldsFragment[]>([]); // by this window, stored or not yet
+  const [posted, setPosted] = useState<MessageFieldsFragment[]>([]); // posted by this window; some may not be stored yet
 
   async function load(before: string | null | undefined) {
     const { data } = await client.query(HISTORY, { channelId, before }, { requestPolicy: 'network-only' });
@@ -36,7 +36,7 @@ export function Channel({ channelId, onReplaced }: { channelId: string; onReplac
   }
   useEffect(() => void load(null), [client, channelId]);
 
-  // Where the history ends, the subscription begins. From then on it renews its cursor by itself.
+  // The subscription begins where the history ends. After that it uses its newest cursor by itself.
   const newest = pages.at(-1);
   const after = newest && (newest.messages.edges.at(-1)?.cursor ?? newest.headCursor);
   const [{ data: live, error }] = useSubscription(
@@ -47,7 +47,7 @@ export function Channel({ channelId, onReplaced }: { channelId: string; onReplac
     if (error) onReplaced();
   }, [error]);
 
-  // What was done to messages since the history was read. Its position comes with the first page, before any message.
+  // The changes of messages since the history was read. Their cursor comes with the first page, and was read before it.
   const [{ data: changes = NONE, error: changesError }] = useSubscription(
     { query: CHANGES, variables: { channelId, after: newest?.changesCursor! }, pause: newest === undefined },
     (known: Map<string, Change[]> = NONE, { changes: change }) => new Map(known).set(change.messageId, [...(known.get(change.messageId) ?? []), change]),
@@ -58,7 +58,7 @@ export function Channel({ channelId, onReplaced }: { channelId: string; onReplac
   const [, stop] = useMutation(STOP);
   const [, edit] = useMutation(EDIT);
   const [, erase] = useMutation(ERASE);
-  const [answers, setAnswers] = useState<MessageFieldsFragment[]>([]); // of what this window did to messages
+  const [answers, setAnswers] = useState<MessageFieldsFragment[]>([]); // answers to the changes that this window has made
   async function done(result: Promise<{ data?: Record<string, unknown> | undefined; error?: Error | undefined }>) {
     const { data, error } = await result;
     if (error) throw error;

@@ -9,7 +9,7 @@ export const client = new Client({
   preferGetMethod: false,
   exchanges: [
     subscriptionExchange({
-      enableAllOperations: true, // queries and mutations too: they are repeated until they are answered
+      enableAllOperations: true, // also for queries and mutations, so that they are repeated until they are answered
       forwardSubscription: ({ query = '', variables }) => ({
         subscribe: (sink) => ({ unsubscribe: socket.subscribe({ query, variables: variables as Record<string, unknown> }, sink) }),
       }),

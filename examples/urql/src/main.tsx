@@ -7,7 +7,7 @@ import { client } from './client';
 
 function App() {
   const [epoch, setEpoch] = useState(0);
-  // The server does not know the cursor any more: its log was replaced, and nothing read before is of use.
+  // The server does not know the cursor any more: its log was replaced. So start again with the history.
   const startOver = () => setEpoch((epoch) => epoch + 1);
   return (
     <Page title="urql">

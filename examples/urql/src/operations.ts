@@ -1,6 +1,6 @@
 import { graphql } from './gql';
 
-// `sequence` and `cursor` are what resuming needs; `id` is what the cache merges by; `revision` is what changes are applied by.
+// Resuming needs `sequence` and `cursor`, the cache finds messages by `id`, and applying changes needs `revision`.
 graphql(`
   fragment MessageFields on Message {
     id
