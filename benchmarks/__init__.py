@@ -1,5 +1,5 @@
 """The benchmark suite: peers, a load generator in C, and two commands, `benchmarks.fanout` and `benchmarks.posting`.
 
-Nothing of the server imports this room, and this room imports nothing of the server: it is measured from outside, as
+The server does not import this room, and this room does not import the server. The server is measured from outside: as
 a process, over its sockets.
 """

@@ -1,10 +1,10 @@
-"""How fast, how soon and at what cost messages reach subscribers, beside other servers, in one run.
+"""Measures how fast, how soon and at what cost messages reach subscribers, and compares other servers in the same run.
 
     uv run python -m benchmarks.fanout [--quick] [--only thousand paced] [--servers raqcoon floor]
 
 Prints a Markdown table, writes it and every report to `benchmarks/results/fanout.md` and `.json`, and the plots to
-`docs/images/`. A run that leaves something out writes `fanout.tmp.*` and draws into `benchmarks/build/`, so that it
-cannot be taken for the whole.
+`docs/images/`. A run that leaves something out writes `fanout.tmp.*` and draws into `benchmarks/build/`, so that
+nobody takes it for a whole run.
 """
 
 import sys

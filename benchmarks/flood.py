@@ -1,11 +1,12 @@
-"""What a flood on one limit costs everybody else: latencies beside each flood, and without one, in the same run.
+"""Measures what a flood on one limit costs all other clients: their latencies during each flood, and without a flood.
 
     uv run python -m benchmarks.flood [--seconds 5] [--runs 3] [--only posts documents]
 
-500 subscribers are served 20 posts a second, another socket is pinged every 20 ms and another channel is posted to
-every 50 ms. Meanwhile a client at another address does one thing as often as it can, mostly past a limit. Server and
-load are pinned to a core each; the flood shares the load's, behind it. Prints a Markdown table: what others feel, for
-how long the server stood still at worst (`benchmarks.standstill`), and what it held more than before, then and later.
+500 subscribers are sent 20 posts a second. Another socket gets a ping every 20 ms, and another channel gets a post
+every 50 ms. Meanwhile a client at another address does one thing as often as it can, usually above a limit. The server
+and the load each have a core. The flood uses the core of the load, with lower priority. Prints a Markdown table: the
+latencies of the others, the longest time for which the server stood still (`benchmarks.standstill`), and how much more
+memory it held than before, during the flood and afterwards.
 """
 
 import argparse
@@ -34,15 +35,15 @@ LIMITS = {
 }
 GONE_SECONDS = 2.0
 FLOOD_NICENESS = 10
-"""The load generator goes first on the core that both share: it is what measures."""
+"""On the core that both share, the load generator has the higher priority, because it measures."""
 
 
 def measure(kind: str, seconds: float) -> dict[str, Any]:
-    """One report of the load generator; `refused_per_second` and `otherwise` are what the flood was told."""
+    """One report of the load generator. `refused_per_second` and `otherwise` count the answers to the flood."""
     limits = {**LIMITS, **dict(KINDS[kind].settings if kind in KINDS else ())}
     held = 0
     if kind == "connections":
-        # The limit must leave room for the load. The flood holds as many at its own address, and then asks for more.
+        # The limit must leave room for the load. The flood opens as many from its own address, and then asks for more.
         held = SUBSCRIBERS + 50
         limits["RAQCOON_MAX_CONNECTIONS_PER_ADDRESS"] = str(held)
     load = Load(SUBSCRIBERS, rate=20, seconds=seconds, ping_interval_ms=20, post_probe_interval_ms=50)
@@ -74,7 +75,7 @@ def measure(kind: str, seconds: float) -> dict[str, Any]:
 
 
 class Memory:
-    """What a server has allocated beyond what it had before."""
+    """How much more memory a server has allocated than before."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -92,7 +93,7 @@ class Memory:
             self.look()
 
     def left_mib(self) -> float:
-        """What is left a moment after everybody has gone."""
+        """How much of it is left a moment after all clients have gone."""
         self._over.set()
         self._watching.join()
         time.sleep(GONE_SECONDS)
@@ -109,7 +110,7 @@ def _start_standstill(target: Running) -> "subprocess.Popen[str]":
             text=True,
         )
     assert process.stdout is not None
-    process.stdout.readline()  # It has begun.
+    process.stdout.readline()  # The watching program has begun.
     return process
 
 

@@ -1,9 +1,9 @@
-"""A client that does one thing past its limit as often as it can, from 127.0.0.2: the flood of `benchmarks.flood`.
+"""The flood of `benchmarks.flood`: a client at 127.0.0.2 that does one thing above its limit as often as it can.
 
     python -m benchmarks.flooder --port 8010 --kind posts
 
-Floods until its standard input ends, `SECONDS_MAX` at most. Prints JSON: for how long, how often it was refused as it
-should be, and how often a connection was lost or could not be had.
+Floods until its standard input ends, or for `SECONDS_MAX`. Prints JSON: how long it took, how often it was refused as
+it should be, and how often a connection was lost or could not be opened.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from itertools import count
 from benchmarks.floods import AT_ONCE, KINDS, Kind, handshake
 
 ADDRESS = "127.0.0.2"
-"""Whoever is limited by address shall not be the load generator."""
+"""Limits for an address must not affect the load generator, so the flood has another one."""
 SECONDS_MAX = 300.0
 CONNECTIONS = 16
 
@@ -84,7 +84,7 @@ class _Flood(asyncio.Protocol):
         refused = self._seen.count(self._kind.refusal)
         answer = self._kind.answer or self._kind.refusal
         answered = self._seen.count(answer)
-        # What may still become an answer stays; a refusal begins with its answer, or is it.
+        # Keep the end of the bytes, which may be the beginning of the next answer.
         self._seen = self._seen[-len(self._kind.refusal) + 1 :]
         self._counts["refused"] += refused
         self._owed -= answered
@@ -100,11 +100,11 @@ class _Flood(asyncio.Protocol):
 
 
 async def flood(port: int, kind: Kind, held: int, over: asyncio.Event) -> dict[str, int | float]:
-    """Floods until `over`; `held` connections stay open beside those that flood."""
+    """Floods until `over`. In addition, `held` connections stay open."""
     loop = asyncio.get_running_loop()
     numbers, counts = count(), {"refused": 0, "otherwise": 0}
     streams = [await asyncio.open_connection("127.0.0.1", port, local_addr=(ADDRESS, 0)) for _ in range(held)]
-    for _, writer in streams:  # As sockets that wait for messages, so that they stay.
+    for _, writer in streams:  # They are sockets that wait for messages, so that the server keeps them open.
         writer.write(handshake("/api/ws/quiet"))
 
     async def again_and_again() -> None:

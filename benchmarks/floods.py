@@ -1,4 +1,4 @@
-"""The floods of `benchmarks.flood`, a row of its table each. To add one, add a `Kind` to `KINDS`."""
+"""The floods of `benchmarks.flood`. Each is one row of its table. To add one, add a `Kind` to `KINDS`."""
 
 import json
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from graphql import get_introspection_query
 from tests.transports.live_server import frame
 
 SUBSCRIPTIONS = 10
-"""Live subscriptions of each connection, as many as the limit allows it."""
+"""Live subscriptions of each connection: as many as the limit allows."""
 BUSY_CHANNEL = "bench00000"
-"""Where the load's subscribers are."""
+"""The channel of the load's subscribers."""
 FILTERS = 100
-"""Subscriptions that each connection opens, each with a filter of its own: as many as one client may have."""
+"""Subscriptions that each connection opens. Each has its own filter. One client may not have more."""
 AT_ONCE = 8
 """Requests under way on each connection."""
 
@@ -43,7 +43,8 @@ def _subscribe(id_: int) -> bytes:
 
 
 def _subscribe_filtered(id_: int) -> bytes:
-    """To the channel that everybody else hears, with a filter of its own that lets everything through."""
+    """A subscription to the channel of all other subscribers. Its filter is different from all others, and matches
+    everything."""
     payload = {
         "query": "subscription ($c: ID!, $f: MessageFilter) { messages(channelId: $c, filter: $f) { sequence } }",
         "variables": {"c": BUSY_CHANNEL, "f": {"authors": ["bench", str(id_)]}},
@@ -52,7 +53,8 @@ def _subscribe_filtered(id_: int) -> bytes:
 
 
 def _revoke(id_: int) -> bytes:
-    """Over a socket, where several run at once: of 128 that ask, more than may wait are refused."""
+    """Over a socket, on which several run at the same time. 128 ask, and those that are too many to wait are
+    refused."""
     payload = {
         "query": "mutation ($a: String!) { revokeAccess(author: $a) { author } }",
         "variables": {"a": f"flood{id_ % 5_000}"},
@@ -61,7 +63,7 @@ def _revoke(id_: int) -> bytes:
 
 
 def _filtered_page(number: int) -> str:
-    """A page of the busy channel that looks at much and finds nothing."""
+    """A page of the busy channel that looks at many messages and finds none."""
     return (
         f'a{number}: channel(id: "{BUSY_CHANNEL}") {{ messages(first: 1, filter: {{ authors: ["nobody"] }}) '
         "{ edges { cursor } } }"
@@ -81,22 +83,22 @@ CHUNKED = b"POST /api/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to flood: a request that is sent again and again, and the bytes by which its answer is known."""
+    """One way to flood: a request that is sent again and again, and the bytes that show what its answer is."""
 
     label: str
-    """What the row is called: the limit that is met, or what is done where no limit refuses it."""
+    """The name of the row: the limit that is exceeded, or what is done if no limit refuses it."""
     refusal: bytes
-    """By what a refusal is known; where nothing is refused, by what an answer is. Empty where nobody waits for one:
-    then it is sent again as fast as the server takes it."""
+    """Bytes that are in each refusal, or in each answer if nothing is refused. Empty if the flood does not wait for
+    answers: then it sends the request again as fast as the server takes it."""
     request: Callable[[int], bytes]
     answer: bytes = b""
-    """What every answer holds, a refusal or not; empty where only refusals come."""
+    """Bytes that are in every answer, whether it is a refusal or not. Empty if all answers are refusals."""
     opening: tuple[tuple[bytes, bytes], ...] = ()
-    """What is sent first on each connection, step by step, and what the answer to each step holds."""
+    """What is sent first on each connection, step by step, and bytes that are in the answer to each step."""
     once: bool = False
-    """The refusal ends the connection, and another one is opened."""
+    """Whether the refusal ends the connection. Then another one is opened."""
     settings: tuple[tuple[str, str], ...] = ()
-    """Settings of the server that this flood needs."""
+    """Settings that the server needs for this flood."""
 
 
 KINDS = {

@@ -1,11 +1,11 @@
-"""What messages that grow cost: pieces a second that one core takes, durable, and how soon they reach subscribers.
+"""Measures growing messages: how many durable pieces a second one core takes, and how soon they reach subscribers.
 
     uv run python -m benchmarks.growing [--seconds 8] [--subscribers 0 1 1000]
 
-A hundred producers append to a hundred messages of one channel over graphql-transport-ws: each sends its next pieces
-while it waits for eight answers at most, and begins a new message at 64 KiB. The server has a core to itself. Then one
-message of 64 KiB is sent in 2,000 pieces, a producer of its own, to see what is written to the disk. Prints a Markdown
-table and writes `benchmarks/results/growing.md`.
+A hundred producers append to a hundred messages of one channel over graphql-transport-ws. Each of them has up to eight
+pieces under way at the same time, and begins a new message when the old one has 64 KiB. The server has a core to
+itself. After that, a single producer sends one message of 64 KiB in 2,000 pieces, to measure how much is written to the
+disk. Prints a Markdown table and writes `benchmarks/results/growing.md`.
 """
 
 import argparse
@@ -63,7 +63,8 @@ async def ask(socket: ClientConnection, query: str, **variables: Any) -> Any:
 
 
 async def grow(socket: ClientConnection, pieces: int, piece: str, window: int, until: float) -> tuple[int, list[float]]:
-    """Sends pieces of one message, at most `window` unanswered; how many were taken, and waits in seconds."""
+    """Sends pieces of one message, with at most `window` of them unanswered. Returns how many were accepted, and how
+    long each answer took, in seconds."""
     id_ = (await ask(socket, POST, c="It"))["postMessage"]["id"]
     sent = answered = 0
     sent_at: dict[str, float] = {}
@@ -105,7 +106,7 @@ async def produce(port: int, seconds: float) -> tuple[int, list[float]]:
 
 
 class Listener(asyncio.Protocol):
-    """A subscriber that counts what it is sent, and reads nothing of it."""
+    """A subscriber that counts the bytes that it is sent, and does not look at them."""
 
     def __init__(self, received: list[int]) -> None:
         self._received = received
@@ -115,7 +116,7 @@ class Listener(asyncio.Protocol):
 
 
 def subscribe(port: int, count: int, ready: Any, over: Any, received: "Synchronized[int]", latencies: Any) -> None:
-    """A process of `count` subscribers; one of them reads the times of what it is sent."""
+    """A process with `count` subscribers. One of them reads the times in what it is sent."""
 
     async def run() -> None:
         counted = [0]
@@ -187,7 +188,7 @@ def quantiles(values: Iterable[float]) -> str:
 
 
 def written_bytes(pid: int) -> int:
-    """What a process has had written to storage, by the kernel's count."""
+    """How many bytes a process has caused to be written to the disk, as the kernel counts them."""
     with open(f"/proc/{pid}/io") as io:
         return int(next(line for line in io if line.startswith("write_bytes")).split()[1])
 

@@ -1,8 +1,8 @@
-"""A node that tells the others of its commits in another way, named by `HINT_VARIANT`: what the benchmark compares.
+"""A node that tells the other nodes about its commits in a different way. The benchmark compares these ways.
 
-`with messages` is the server as it is. `sequences alone` says how far each channel has come, so that the others read
-the log. `in transaction` runs NOTIFY inside each posting transaction. `sweep alone` tells nobody: the others find out
-by reading the heads.
+`HINT_VARIANT` names the way. `with messages` is the server as it is. `sequences alone` tells only the newest sequence
+of each channel, so the others have to read the log. `in transaction` runs NOTIFY inside each posting transaction.
+`sweep alone` tells nothing, so the others find messages only by reading the heads.
 """
 
 import os

@@ -21,12 +21,14 @@ _VARIABLES = {"channelId": "%CHANNEL%", "author": "bench", "content": "%CONTENT%
 
 
 class LoadFailed(RuntimeError):
-    """Raised when the load generator could not measure: a refused handshake, a dead server."""
+    """Raised when the load generator could not measure, for example because a handshake was refused or the server is
+    dead."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of a server. `rate` is posts per second in all, 0 for a closed loop; `posts` 0 for no limit."""
+    """The load on a server. `rate` is the number of posts a second in all; 0 is a closed loop. `posts` 0 is no
+    limit."""
 
     subscribers: int
     publishers: int = 4
@@ -41,11 +43,11 @@ class Load:
     ping_interval_ms: float = 0
     post_probe_interval_ms: float = 0
     post_by_socket: bool = False
-    """Posts are operations of graphql-transport-ws sockets, one socket a publisher."""
+    """Posts are sent over graphql-transport-ws. Each publisher has its own socket."""
 
 
 def subscriptions(count: int) -> list[str]:
-    """So many subscribe payloads that select the same eight fields, each in an order of its own."""
+    """This many subscribe payloads. All select the same eight fields, each in a different order."""
     return [
         json.dumps(
             {
@@ -70,13 +72,14 @@ def _dialect_arguments(running: Running, load: Load) -> list[str]:
 
 
 def run(running: Running, load: Load) -> dict[str, Any]:
-    """Puts the load on the server and returns the report, with `elsewhere_cpu_share` added.
+    """Puts the load on the server and returns the report.
 
-    That is what everything else on this machine took meanwhile, in cores: figures with more than a few hundredths of
-    it were disturbed.
+    `elsewhere_cpu_share` is added to the report. It says how many cores all other programs on this machine used in that
+    time. If it is more than a few hundredths, the figures were disturbed.
 
     Raises:
-        LoadFailed: nothing could be measured. A report with `complete` false is no failure: it says what was wrong.
+        LoadFailed: nothing could be measured. If `complete` is false in a report, that is no failure: the report says
+            what was wrong.
     """
     arguments = [
         str(native.load_generator()),

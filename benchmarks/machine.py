@@ -1,4 +1,4 @@
-"""The machine that the figures come from, and which core does what."""
+"""The machine on which the figures are measured, and which core is for what."""
 
 import os
 import platform
@@ -10,12 +10,12 @@ from pathlib import Path
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE: int | None = _CORES[0] if len(_CORES) > 1 else None
 LOAD_CORE: int | None = _CORES[1] if len(_CORES) > 1 else None
-"""With a single core nothing is pinned, and the figures mean little: server and load take turns."""
+"""With a single core nothing is pinned. Then the figures mean little, because server and load take turns."""
 
 
 @contextmanager
 def pinned(core: int | None) -> Iterator[None]:
-    """Processes started inside inherit a binding to the core; None binds nothing."""
+    """Processes that are started inside run only on this core. None binds nothing."""
     if core is None:
         yield
         return
@@ -28,21 +28,22 @@ def pinned(core: int | None) -> Iterator[None]:
 
 
 class RealtimePriority(RuntimeError):
-    """Raised under a real-time policy, where a thread that spins until another of its process is done keeps that one
-    from the core. Node's main thread does: V8's workers stood ready and never ran, and it took up to twice as long."""
+    """Raised under a real-time policy. There, a thread that spins while it waits for another thread of its process
+    keeps that thread from the core. Node's main thread does this: V8's workers were ready and never ran, and Node took
+    up to twice as long."""
 
     def __init__(self) -> None:
         super().__init__("real-time priority stalls servers of several threads on one core: use `nice -n -20` instead")
 
 
 def refuse_realtime_priority() -> None:
-    """Raises `RealtimePriority` where the servers would inherit it."""
+    """Raises `RealtimePriority` if the servers would inherit such a policy."""
     if os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
         raise RealtimePriority
 
 
 def describe() -> dict[str, str | int]:
-    """What a reader needs to judge the figures by."""
+    """What a reader must know to judge the figures."""
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -62,7 +63,7 @@ def describe() -> dict[str, str | int]:
 
 @dataclass(frozen=True)
 class CpuClock:
-    """Seconds that all cores of the machine were busy, to find out what others took meanwhile."""
+    """For how many seconds the cores of the machine were busy, added up. It shows how much other programs used."""
 
     busy_seconds: float
 
@@ -74,7 +75,7 @@ class CpuClock:
 
 
 def process_cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far, 0.0 when it is gone."""
+    """User and system time of a process so far. 0.0 if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except FileNotFoundError:
@@ -85,8 +86,8 @@ def process_cpu_seconds(pid: int) -> float:
 def anonymous_bytes(pid: int) -> int:
     """Memory that a process has allocated itself.
 
-    Not the unique set size: that counts the pages of libraries while no other process maps them, so it falls by 20 MiB
-    when another server of the same installation starts, and rises when that ends.
+    This is not the unique set size, which counts the pages of libraries that no other process maps. That falls by 20
+    MiB when another server of the same installation starts, and rises when that server ends.
     """
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("RssAnon:")[2].split()[0]) * 1024

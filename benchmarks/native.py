@@ -1,4 +1,4 @@
-"""Compiles the C programs of this room with gcc, once per content of their sources."""
+"""Compiles the C programs of this room with gcc, again only if their sources have changed."""
 
 import shutil
 import subprocess
@@ -11,14 +11,14 @@ _FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
 
 
 class CompilerMissing(RuntimeError):
-    """Raised when there is no gcc: neither the load generator nor the floor can be built without it."""
+    """Raised when there is no gcc. Without it, neither the load generator nor the C floor can be built."""
 
     def __init__(self) -> None:
         super().__init__("the benchmarks need gcc for their load generator (Debian: apt-get install gcc libc6-dev)")
 
 
 def compiled(name: str, folder: Path) -> Path:
-    """The program made of all `*.c` of a folder, compiled if its sources are new.
+    """The program that is made of all `*.c` of a folder. It is compiled if the sources have changed.
 
     Raises:
         CompilerMissing: there is no gcc.

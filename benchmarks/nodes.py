@@ -1,9 +1,9 @@
-"""Two nodes on one PostgreSQL, beside one node and SQLite, in one run.
+"""Measures two nodes on one PostgreSQL, and one node and SQLite in the same run.
 
     uv run python -m benchmarks.nodes [--seconds 5] [--runs 3] [--together]
 
 Prints Markdown tables and writes `benchmarks/results/nodes.json`. With `--together` it measures only what a second
-and a third node cost one PostgreSQL, in two to three minutes, and writes nothing.
+and a third node cost one PostgreSQL. That takes two to three minutes and writes no file.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SWEPT_CHANNELS = 10_000
 
 
 class Nodes:
-    """Starts nodes for one measurement after the other, each on a new, empty log."""
+    """Starts nodes, for one measurement after the other. Each measurement has a new, empty log."""
 
     def __init__(self, postgres: PostgresProcess, directory: Path, seconds: float) -> None:
         self._postgres = postgres
@@ -44,7 +44,8 @@ class Nodes:
     async def measure(
         self, kind: str, nodes: int, channels: int, *, light: bool = False, spread: bool = False, variant: str = ""
     ) -> dict[str, Any]:
-        """Posts to the first node (to all with `spread`); times deliveries on the first and on the last node."""
+        """Posts to the first node, or with `spread` to all. Measures the deliveries on the first and on the last
+        node."""
         self._logs += 1
         url = f"sqlite:///{self._directory}/{self._logs}.db"
         if kind == "PostgreSQL":
@@ -105,7 +106,7 @@ def quantiles(latencies: list[float]) -> tuple[float, float]:
 
 
 async def measure_sweep(url: str) -> dict[str, float]:
-    """What one look at the heads of many channels takes, in the median of 15."""
+    """How long it takes to read the heads of many channels once. The median of 15."""
     log = SqlMessageLog(url)
     hubs = Hubs(log)
     hub = hubs.messages
@@ -142,7 +143,7 @@ def table(rows: list[dict[str, Any]], name: str) -> str:
 
 
 def middle(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """One measurement in the medians of its rounds; complete only if each was."""
+    """The medians of the rounds of one measurement. It is complete only if each round was."""
     first = rounds[0]
     return {
         **first,
@@ -171,7 +172,7 @@ async def measure(seconds: float, runs: int) -> dict[str, Any]:
     rounds: list[list[dict[str, Any]]] = [[] for _ in steps]
     with own_postgres() as postgres, tempfile.TemporaryDirectory(dir=REPOSITORY / "benchmarks") as directory:
         nodes = Nodes(postgres, Path(directory), seconds)
-        # Rounds are outermost: a machine that drifts hits all alike.
+        # Each round measures everything once. So if the machine becomes slower or faster, this affects all alike.
         for number in tqdm([number for _ in range(runs) for number in range(len(steps))], unit="run"):
             rounds[number].append(await nodes.measure(**steps[number]))
         sweep = await measure_sweep(postgres.new_database("sweep"))
@@ -186,7 +187,8 @@ async def measure(seconds: float, runs: int) -> dict[str, Any]:
 
 
 async def measure_together(seconds: float, runs: int) -> None:
-    """One node beside two, posted to at the first; one beside three, posted to at all. Prints medians and ratios."""
+    """Compares one node with two (posts go to the first) and with three (posts go to all). Prints medians and
+    ratios."""
     steps: list[dict[str, Any]] = [
         {"kind": "PostgreSQL", "nodes": nodes, "channels": 100, "spread": nodes == 3} for nodes in (1, 2, 3)
     ]

@@ -1,4 +1,4 @@
-"""Load for several nodes from one process, whose one clock times each post until its delivery."""
+"""The load for several nodes. It is one process, so one clock measures the time from each post to its delivery."""
 
 import asyncio
 import json
@@ -19,15 +19,15 @@ _HANDSHAKE = (
 
 @dataclass(slots=True)
 class Listening:
-    """What one node's subscribers received: the latency of each delivery in seconds."""
+    """What the subscribers of one node have received: the latency of each delivery in seconds."""
 
     latencies: list[float] = field(default_factory=list)
     confused: int = 0
-    """Deliveries that did not follow the one before in their channel."""
+    """Deliveries whose sequence was not the next one of their channel."""
 
 
 async def listen(port: int, channel_ids: list[str], heard: Listening, ready: asyncio.Barrier) -> None:
-    """Subscribes to every channel over a few sockets and notes latencies until it is cancelled."""
+    """Subscribes to every channel over a few sockets, and records latencies until it is cancelled."""
     groups = [
         channel_ids[i : i + SUBSCRIPTIONS_PER_SOCKET] for i in range(0, len(channel_ids), SUBSCRIPTIONS_PER_SOCKET)
     ]
@@ -49,7 +49,7 @@ async def _listen(port: int, channel_ids: list[str], heard: Listening, ready: as
             listener.send({"id": channel_id, "type": "subscribe", "payload": payload})
         listener.send({"type": "ping"})
         await listener.until("pong")
-        await asyncio.sleep(0.5)  # the last subscription has read its head by then
+        await asyncio.sleep(0.5)  # by then the last subscription has read its head
         await ready.wait()
         await listener.lost
     finally:
@@ -57,7 +57,7 @@ async def _listen(port: int, channel_ids: list[str], heard: Listening, ready: as
 
 
 class _Listener(asyncio.Protocol):
-    """A WebSocket that costs next to nothing: load and server share the cores that are measured."""
+    """A WebSocket client that needs very little CPU, because load and server share the cores that are measured."""
 
     def __init__(self, heard: Listening) -> None:
         self._heard = heard
@@ -77,13 +77,13 @@ class _Listener(asyncio.Protocol):
             self.lost.set_exception(error or ConnectionError("the node closed a listener's socket"))
 
     async def until(self, what: object) -> None:
-        """Waits for a message of this type, or the end of the handshake."""
+        """Waits for a message of this type, or for the end of the handshake."""
         self._awaited = what
         self._arrived.clear()
         await self._arrived.wait()
 
     def send(self, message: object) -> None:
-        """A text frame, masked with zeros, which leaves it as it is."""
+        """A text frame. Its mask is zero, so the payload stays as it is."""
         body = orjson.dumps(message)
         size = bytes((0x80 | len(body),)) if len(body) < 126 else b"\xfe" + len(body).to_bytes(2)
         self._transport.write(b"\x81" + size + bytes(4) + body)
@@ -124,7 +124,7 @@ class _Listener(asyncio.Protocol):
 
 
 class Poster:
-    """One connection that posts through the REST shim, each post after the answer to the one before."""
+    """One connection that posts over the REST shim. It sends each post after the answer to the one before."""
 
     def __init__(self, port: int) -> None:
         self._port = port

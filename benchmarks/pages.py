@@ -1,13 +1,13 @@
-"""What a page of history costs over GraphQL, beside other servers, in one run.
+"""Measures what a page of history costs over GraphQL, and compares other servers in the same run.
 
     uv run python -m benchmarks.pages [--rounds 5] [--tree DIRECTORY] [--quick]
 
-Pages of 50 and 200 messages with eight fields, cursors and page info. Cold: every request asks for another stretch.
-Warm: all ask for the newest one. CPU is the server process's user and system time, its threads included, divided by
-the requests; the load runs on another core. RAQCOON reads its SQLite log, the peers their memory. `--tree` measures
-another working tree of this repository beside this one. The longest step is how long the event loop is kept from
-everybody else at most, while one connection asks for page after page. Prints Markdown tables and writes
-`results/pages.json`.
+Pages have 50 or 200 messages with eight fields, cursors and page info. Cold means that every request asks for another
+page. Warm means that all requests ask for the newest page. CPU is the user and system time of the server process, with
+all its threads, divided by the number of requests. The load runs on another core. RAQCOON reads from its SQLite log,
+and the other servers from memory. `--tree` also measures another working tree of this repository. The longest step is
+the longest time for which the event loop can do nothing else, while one connection asks for page after page. Prints
+Markdown tables and writes `results/pages.json`.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from benchmarks.servers import NODE_PEERS, ROOT, Server, install_node_peers, nod
 HELD = 4_000
 CONNECTIONS = 8
 STEP_PAGES = 100
-"""Pages in which the longest step is looked for."""
+"""How many pages are read while the longest step is measured."""
 RESULTS = Path(__file__).parent / "results" / "pages.json"
 QUERY = """query Page($last: Int!, $before: %s) { channel(id: "general") { messages(last: $last, before: $before) {
   edges { cursor node { id sequence author content lane provider tokenCount timestamp } }
@@ -40,16 +40,16 @@ QUERY = """query Page($last: Int!, $before: %s) { channel(id: "general") { messa
 
 @dataclass(frozen=True)
 class Measured:
-    """Milliseconds of CPU for a page, each the median of the rounds."""
+    """Milliseconds of CPU for a page. Each figure is the median of the rounds."""
 
     server: str
     milliseconds: dict[str, float]
     longest_steps: dict[str, float]
-    """Milliseconds of CPU; empty where there is no looking in."""
+    """Milliseconds of CPU. Empty for servers in which it cannot be measured."""
 
 
 def servers(tree: Path | None) -> Iterator[tuple[Server, str]]:
-    """Each server, and the type of its cursors."""
+    """The servers, and the GraphQL type of their cursors."""
     held = {"PAGES_MESSAGES": str(HELD)}
 
     def ours(key: str, label: str, directory: Path) -> Server:
@@ -174,7 +174,7 @@ async def measure(server: Server, cursor_type: str, rounds: int, requests_each: 
 
 
 async def measure_steps(server: Server, tree: Path, rounds: int) -> dict[str, float]:
-    """The longest step of the loop for pages of each kind, each the median of the rounds."""
+    """The longest step of the event loop for pages of each kind. Each figure is the median of the rounds."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "steps"
         command = [sys.executable, "-m", "benchmarks.watched", str(tree / "server.py"), str(file)]
@@ -197,7 +197,7 @@ async def measure_steps(server: Server, tree: Path, rounds: int) -> dict[str, fl
 
 
 def longest_step(pid: int, file: Path) -> float:
-    """In milliseconds, since it was asked the last time."""
+    """The longest step since the last call, in milliseconds."""
     os.kill(pid, signal.SIGUSR1)
     deadline = time.monotonic() + 10
     while not file.exists():

@@ -1,4 +1,4 @@
-"""The plots as hand-made SVG: no plotting library, text stays text, one file each."""
+"""Draws the plots as SVG files, without a plotting library. Text stays text."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil, floor, log10
@@ -11,7 +11,7 @@ from benchmarks.servers import SERVERS
 
 WIDTH = 860
 LABELS = 290
-"""Room for the servers' names, left of the bars."""
+"""The width for the names of the servers, left of the bars."""
 BAR_HEIGHT, BAR_GAP = 20, 10
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#64748b", "#dc2626")
 OURS, PEER, BARE = "#2563eb", "#94a3b8", "#cbd5e1"
@@ -62,7 +62,7 @@ def _short(value: float) -> str:
 
 
 def _log_scale(values: Sequence[float], start: float, end: float) -> tuple[Callable[[float], float], list[float]]:
-    """Where a value lies between two pixels, and the powers of ten that get a grid line."""
+    """Maps values to pixels on a logarithmic axis, and knows the powers of ten that get a grid line."""
     low, high = floor(log10(min(values))), ceil(log10(max(values)))
     high = max(high, low + 1)
     return (
@@ -84,7 +84,7 @@ def _values(outcome: Outcome, scenario: Scenario, metric: Metric) -> dict[str, f
 def bars(
     outcome: Outcome, scenario: Scenario, metrics: Sequence[Metric], title: str, subtitle: str, path: Path
 ) -> Path | None:
-    """One bar for each server and metric on a logarithmic scale, the best first; None when nothing was measured."""
+    """One bar for each server and metric, on a logarithmic scale, the best first. None if nothing was measured."""
     columns = [_values(outcome, scenario, metric) for metric in metrics]
     keys = [key for key in columns[0] if all(key in column for column in columns)]
     if not keys:
@@ -114,7 +114,8 @@ def bars(
 
 
 def curve(outcome: Outcome, name: str, metric: Metric, title: str, subtitle: str, path: Path) -> Path | None:
-    """One line for each server over the scenarios of a curve, both axes logarithmic; None when nothing was measured."""
+    """One line for each server over the scenarios of a curve. Both axes are logarithmic. None if nothing was
+    measured."""
     steps = [scenario for scenario in FANOUT if scenario.curve == name]
     lines: dict[str, list[tuple[int, float]]] = {}
     for scenario in steps:
@@ -148,7 +149,7 @@ def curve(outcome: Outcome, name: str, metric: Metric, title: str, subtitle: str
 
 
 def draw_fanout(outcome: Outcome, folder: Path) -> list[Path]:
-    """Draws what the results allow; returns the files written."""
+    """Draws every plot for which there are results, and returns the files that it has written."""
     by_key = {scenario.key: scenario for scenario in FANOUT}
     host = f"{outcome.machine['cpu']}, server on one core; posts of RAQCOON are durable, the peers' in memory"
     drawn = (
@@ -189,7 +190,7 @@ def draw_fanout(outcome: Outcome, folder: Path) -> list[Path]:
 
 
 def storm(runs: dict[str, list[float]], clients: int, path: Path) -> Path:
-    """How many of the clients that came at once are live, over time; one line a run. Times in seconds."""
+    """How many of the clients that came at the same time are live, over time in seconds. One line for each run."""
     left, top, width, height = 70, 80, WIDTH - 110, 260
     until = max((max(times) for times in runs.values() if times), default=1.0)
     canvas = _Canvas(
@@ -216,7 +217,7 @@ def storm(runs: dict[str, list[float]], clients: int, path: Path) -> Path:
 
 
 def scale(lines: dict[str, list[tuple[int, float]]], path: Path) -> Path:
-    """What is left of one worker's rate with more of them on one core; one line a kind of load."""
+    """How much of one worker's rate is left with more workers on one core. One line for each kind of load."""
     left, top, width, height = 70, 80, WIDTH - 260, 260
     most = max(at for line in lines.values() for at, _ in line)
     canvas = _Canvas(

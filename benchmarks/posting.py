@@ -1,9 +1,10 @@
-"""How many posts a second are taken and acknowledged, beside other servers, in one run.
+"""Measures how many posts a second are acknowledged, and compares other servers in the same run.
 
     uv run python -m benchmarks.posting [--quick] [--only mutation] [--servers raqcoon strawberry]
 
-One subscriber, 16 publishers that each wait for their answer. RAQCOON has committed a post to its log before it
-answers; the peers keep it in memory. Prints a Markdown table and writes `benchmarks/results/posting.json`.
+There is one subscriber, and 16 publishers that each wait for the answer before they post again. RAQCOON commits a post
+to its log before it answers. The other servers keep it in memory. Prints a Markdown table and writes
+`benchmarks/results/posting.json`.
 """
 
 import sys

@@ -20,7 +20,7 @@ START_SECONDS = 60.0
 
 
 class ServerFailed(RuntimeError):
-    """Raised when a server ends or does not listen in time; its last words are in the message."""
+    """Raised when a server ends or does not listen in time. The end of its output is in the text."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _wait_until_listening(process: "subprocess.Popen[bytes]", port: int, log: Pa
 
 
 def raise_file_limit() -> None:
-    """Lifts the soft limit of open files to the hard one, for this process and all it starts."""
+    """Raises the soft limit of open files to the hard limit, for this process and all that it starts."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -1,4 +1,4 @@
-"""The table: medians, ratios, what had to be reached, and everything a reader should distrust."""
+"""Writes the table: medians, ratios, goals, and everything that makes a figure less reliable."""
 
 from collections.abc import Sequence
 from math import inf
@@ -8,9 +8,9 @@ from benchmarks.scenarios import Metric, Scenario, Target
 from benchmarks.servers import SERVERS
 
 DISTURBED_CORES = 0.1
-"""From this much work of others on, in cores, a run is called disturbed."""
+"""A run is called disturbed if other programs used this many cores or more."""
 LOAD_SHARE_MAX = 0.9
-"""From this share of its core on, the load generator may have been the bottleneck."""
+"""If the load generator used this share of its core or more, it may have been the bottleneck."""
 
 
 def _figure(value: float | None, metric: Metric) -> str:
@@ -18,7 +18,7 @@ def _figure(value: float | None, metric: Metric) -> str:
 
 
 def ratio(outcome: Outcome, scenario: Scenario, key: str, metric: Metric, subject: str) -> float | None:
-    """How many times better `subject` is than `key`: above 1 is better, whichever way the metric runs."""
+    """How many times better `subject` is than `key`. Above 1 is better, also if less is better in this metric."""
     ours, theirs = (_value(outcome, scenario, name, metric) for name in (subject, key))
     if ours is None or theirs is None:
         return None
@@ -116,7 +116,7 @@ def _distrust(outcome: Outcome) -> list[str]:
 
 
 def render(outcome: Outcome, scenarios: Sequence[Scenario]) -> str:
-    """Everything as Markdown."""
+    """The whole report as Markdown."""
     settings, host = outcome.settings, outcome.machine
     lines = [
         f"Medians of {settings['runs']:g} rounds of {settings['seconds']:g} s, {settings['date']}. "

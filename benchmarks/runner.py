@@ -1,4 +1,4 @@
-"""Runs scenarios: every server of a scenario in turn, a fresh process each, as many rounds as asked for."""
+"""Runs scenarios. In each round, every server of a scenario is measured once, each time in a new process."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 @dataclass
 class Cell:
-    """One server in one scenario: a report for each round, and what went wrong."""
+    """One server in one scenario: a report for each round, and errors."""
 
     scenario: str
     server: str
@@ -31,7 +31,7 @@ class Cell:
     failures: list[str] = field(default_factory=list)
 
     def median(self, read: Any) -> float | None:
-        """The (lower) median of a figure over the rounds, None when no round could be measured."""
+        """The (lower) median of a figure over the rounds. None if no round could be measured."""
         values = sorted(read(report) for report in self.reports)
         return float(values[(len(values) - 1) // 2]) if values else None
 
@@ -102,27 +102,28 @@ def chosen(scenarios: Sequence[Scenario], parsed: Namespace) -> list[Scenario]:
 
 
 def _with_before(keys: Sequence[str]) -> tuple[str, ...]:
-    """Each server, and right after it the one of the other tree, so that both meet the machine in the same state."""
+    """Each server, followed by the same server of the other tree. So the machine is in the same state for both."""
     return tuple(both for key in keys for both in (key, f"{key}-before") if both in SERVERS)
 
 
 def leaves_out(parsed: Namespace) -> bool:
-    """Whether the run is less than the whole, or goes by another name."""
+    """Whether the run leaves something out, or has a name of its own."""
     return bool(parsed.only or parsed.servers or parsed.targets or parsed.tree or parsed.label)
 
 
 def _installed_versions(keys: Sequence[str]) -> dict[str, str]:
-    """Installs what the servers need before anything is timed; returns their versions."""
+    """Installs what the servers need, before anything is measured. Returns their versions."""
     for key in keys:
         SERVERS[key].prepare()
     return {key: SERVERS[key].versions() for key in keys}
 
 
 def measure(scenarios: Sequence[Scenario], parsed: Namespace, results: Path) -> Outcome:
-    """Runs everything, rounds outermost so that what drifts on the machine hits all servers alike.
+    """Runs everything. Each round measures all servers once. So if the machine becomes slower or faster, this affects
+    all servers alike.
 
-    A server that fails is noted, left out of that scenario from then on, and the run goes on. Results are written
-    after each run, so that `--resume` can go on after an interruption.
+    If a server fails, this is recorded, and the server is left out of this scenario from then on. Results are written
+    after each measurement, so that `--resume` can continue after an interruption.
 
     Raises:
         CompilerMissing: the load generator cannot be built.

@@ -1,12 +1,13 @@
-"""What workers cost: the same server with one, two, four and eight workers, all of its processes on one core.
+"""Measures what workers cost: one server with one, two, four and eight workers, all of its processes on one core.
 
     uv run python -m benchmarks.scale [--rounds 5] [--seconds 5] [--workers 1 2 4 8] [--tree DIRECTORY] [--resume]
 
-On one core workers can only cost: the ratios say how much of it is left when the work is split. The CPU time of the
-log's owner for each post says what one owner can carry on a machine of many cores. `--tree` measures one process of
-another working tree of this repository in the same rounds, as `before`. Results are written after each round, so
-`--resume` goes on with a run that was interrupted, and `--render` prints the last one again. Prints a Markdown table
-and writes `benchmarks/results/scale.json` and `scale.md`, and a plot.
+On one core, more workers cannot make the server faster. So the ratios say how much of one core's work is left when it
+is split among workers. The CPU time of the log's owner for each post says how many posts one owner can take on a
+machine with many cores. `--tree` measures one process of another working tree of this repository in the same rounds, as
+`before`. Results are written after each round. So `--resume` continues a run that was interrupted, and `--render`
+prints the last results again. Prints a Markdown table and writes `benchmarks/results/scale.json` and `scale.md`, and a
+plot.
 """
 
 import json
@@ -31,13 +32,13 @@ from benchmarks.servers import ROOT, SERVERS, Server, add_before
 LOADS = {"fanout": Load(5000, publishers=16, channels=200), "posting": Load(2, publishers=16)}
 BEFORE = "before"
 QUIET_CORES = 0.1
-"""A row that was measured while everything else on the machine took more than this is marked."""
+"""A row is marked if other programs used more than this many cores while it was measured."""
 
 Row = dict[str, Any]
 
 
 def server(workers: int | str) -> Server:
-    """RAQCOON with so many workers, or the other working tree's."""
+    """RAQCOON with this many workers, or the server of the other working tree."""
     if workers == BEFORE:
         return SERVERS["raqcoon-before"]
     alone = SERVERS["raqcoon"]
@@ -50,7 +51,7 @@ def server(workers: int | str) -> Server:
 
 
 def processes(pid: int) -> dict[str, int]:
-    """The server's processes by name; one that has no workers is `w1`."""
+    """The processes of the server by name. A server without workers has one process, `w1`."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     if not children:
         return {"w1": pid}
@@ -59,7 +60,7 @@ def processes(pid: int) -> dict[str, int]:
 
 
 def complete(pid: int, workers: int | str) -> dict[str, int]:
-    """`processes`, once all are there."""
+    """Waits until all processes are there, and returns `processes`."""
     while True:
         found = processes(pid)
         if workers in (1, BEFORE) or len(found) == int(workers) + 2:
@@ -68,7 +69,7 @@ def complete(pid: int, workers: int | str) -> dict[str, int]:
 
 
 def proportional_bytes(pid: int) -> int:
-    """A process's memory, with what it shares divided among those who share it."""
+    """The memory of a process. Memory that several processes share is divided among them."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -76,9 +77,9 @@ def proportional_bytes(pid: int) -> int:
 
 
 def measured(workers: int | str, load: Load) -> Row:
-    """One round of one load: rates, CPU by kind of process for each post, and memory before the load.
+    """One round of one load: rates, the CPU time of each kind of process for a post, and the memory before the load.
 
-    The CPU time includes that of opening the subscriptions, which matters with thousands of them only.
+    The CPU time includes the opening of the subscriptions, which matters only if there are thousands of them.
     """
     started = time.monotonic()
     with running(server(workers)) as found:
@@ -113,13 +114,14 @@ def median(rows: Sequence[Row], workers: int | str, figure: str) -> float:
 
 
 def ratio(rows: Sequence[Row], workers: int | str, figure: str) -> float:
-    """The median over the rounds of what so many workers reach, divided by what one did in the same round."""
+    """The median, over the rounds, of the rate with this many workers divided by the rate with one in the same
+    round."""
     of_these, of_one = ([row[figure] for row in rows if row["workers"] == each] for each in (workers, 1))
     return float(statistics.median(these / one for these, one in zip(of_these, of_one, strict=False)))
 
 
 def table(rows: dict[str, list[Row]], counts: Sequence[int | str]) -> str:
-    """Medians, and each count's ratio to one worker in the same rounds."""
+    """The medians, and for each number of workers its ratio to one worker in the same rounds."""
     lines = [
         "| workers | deliveries/s, 200 channels of 25 | of one | posts/s, 2 subscribers | of one "
         "| owner, µs CPU a post | workers, µs CPU a post | memory MiB | start s |",
@@ -192,7 +194,7 @@ def main() -> int:
     done = len(document["rows"]["posting"]) // len(counts)
     for number in tqdm(range(done, parsed.rounds), unit="round"):
         for kind, load in LOADS.items():
-            # Every other round the other way round: what warms or slows the machine hits none of them alone.
+            # Every second round goes in the opposite order. So if the machine becomes slower, this affects all alike.
             order = counts if number % 2 == 0 else counts[::-1]
             found = [measured(count, replace(load, seconds=parsed.seconds)) for count in order]
             document["rows"][kind] += sorted(found, key=lambda row: counts.index(row["workers"]))

@@ -1,4 +1,4 @@
-"""What is measured: each scenario's load, the servers it makes sense for, and what RAQCOON has to reach."""
+"""What is measured: the load of each scenario, its servers, and the goals of RAQCOON."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ NODE_GRAPHQL = ("yoga", "mercurius", "mercurius-jit")
 
 @dataclass(frozen=True)
 class Metric:
-    """A column: how it is read from a report, and whether more is better."""
+    """A column of the table: how it is read from a report, and whether more is better."""
 
     label: str
     read: Callable[[Report], float]
@@ -22,8 +22,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class Target:
-    """RAQCOON's value of the scenario's metric (by index) must be at least (at most, where less is better) `factor`
-    times the best of `rivals`; without rivals, `factor` is the bound itself."""
+    """A goal: RAQCOON's value of a metric of the scenario (by its index) must be at least `factor` times the best value
+    of `rivals`, or at most so much if less is better. Without rivals, `factor` is the goal itself."""
 
     factor: float
     rivals: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One row group of the table. `load` is at full length; `--seconds` shortens it."""
+    """One group of rows of the table. `load` has its full length; `--seconds` shortens it."""
 
     key: str
     title: str
@@ -42,12 +42,12 @@ class Scenario:
     metrics: tuple[Metric, ...]
     targets: tuple[Target, ...] = ()
     curve: str | None = None
-    """Scenarios of one curve differ in one number, `at`."""
+    """The scenarios of one curve differ only in one number, `at`."""
     at: int = 0
 
     @property
     def compared(self) -> frozenset[str]:
-        """The servers that its targets name."""
+        """The servers that the goals of the scenario name."""
         return frozenset(key for target in self.targets for key in (target.subject, *target.rivals))
 
 
@@ -56,7 +56,7 @@ def _per_subscriber(report: Report) -> float:
 
 
 def _growth_mib(report: Report) -> float:
-    """Resident memory at the end over that at a quarter of the deliveries, when pools and caches have filled."""
+    """Resident memory at the end minus that after a quarter of the deliveries, when pools and caches are full."""
     quarter = next(kib for _, done, kib in report["samples"] if done * 4 >= report["deliveries"])
     return float(report["rss_end_kib"] - quarter) / 1024
 
@@ -94,7 +94,7 @@ _ALL = (
 )
 _CURVE = ("raqcoon", "floor")
 _FEWER = ("raqcoon", "strawberry", "mercurius-jit", "broadcast", "bun", "floor")
-"""What RAQCOON is held against by its targets, and the fastest of the others that execute GraphQL."""
+"""The servers that the goals name, and the fastest of the others that execute GraphQL."""
 
 
 def _few(subscribers: int) -> Scenario:

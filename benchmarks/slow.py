@@ -1,8 +1,8 @@
-"""What slow subscribers cost, and how a storm of resuming clients comes back.
+"""Measures what slow subscribers cost, and how long it takes when many clients resume at the same time.
 
     uv run python -m benchmarks.slow [--messages 100000] [--stuck 20] [--storm 2000]
 
-Prints a Markdown table. Clients are raw sockets: what is looked at is bytes that nobody takes.
+Prints a Markdown table. The clients are raw sockets, because what matters here are bytes that nobody reads.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def _content(size: int) -> Callable[[int], str]:
 
 
 async def measure_stuck(server: EngineServer, messages: int, stuck: int) -> list[str]:
-    """Rows about clients that stop reading while messages pass."""
+    """The rows about clients that do not read while messages are delivered."""
     async with await Client.open(server.port) as fast:
         await fast.subscribe()
 
@@ -67,7 +67,7 @@ async def measure_stuck(server: EngineServer, messages: int, stuck: int) -> list
 
 
 class Returning(asyncio.Protocol):
-    """A client of the storm: subscribes after its cursor, keeps the sequences it was sent."""
+    """One of the clients that resume: subscribes after its cursor, and keeps the sequences that it was sent."""
 
     def __init__(self, request: tuple[bytes, bytes], last: int, done: asyncio.Future[None]) -> None:
         self._request = request
@@ -88,7 +88,7 @@ class Returning(asyncio.Protocol):
         end = 0
         for found in _SEQUENCE.finditer(data):
             if found.end() == len(data):
-                break  # The number may go on in the next packet.
+                break  # The number may continue in the next packet.
             self.sequences.append(int(found[1]))
             end = found.end()
         self._rest = data[max(end, len(data) - 40) :]
@@ -101,7 +101,7 @@ class Returning(asyncio.Protocol):
 
 
 async def measure_storm(server: EngineServer, storm: int) -> list[str]:
-    """Rows about clients that all resume at once, each from another cursor."""
+    """The rows about clients that all resume at the same time, each from a different cursor."""
     await server.post_many(STORM_MESSAGES, content=_content(100), channel="storm")
     await server.kill()
     await server.start()

@@ -1,12 +1,12 @@
-"""A soak: subscribers come and go, posts at a steady rate, the server is killed now and then; nothing may be lost.
+"""A soak: subscribers come and go, posts come at a steady rate, the server is killed sometimes. Nothing may be lost.
 
     uv run python -m benchmarks.soak [--seconds 3600] [--subscribers 2000] [--posts-per-second 20] [--faults-every 60]
 
-Faults come in turn: a tenth of the connections is reset at once, the server is frozen for two seconds, and every so
-often it is killed. Memory, tasks and open files of the server are sampled every few seconds. Each subscriber's record
-must be contiguous from its first message to its last, and at the end every acknowledged post must be in the log exactly
-once. Prints the figures, writes a plot with `--plot`, and exits with 1 when a message is missing or repeated, when
-memory, tasks or files grew, or when some of them were left after the last client had gone.
+There are different faults: a tenth of the connections is reset at the same time, the server is frozen for two seconds,
+and sometimes the server is killed. The memory, tasks and open files of the server are sampled every few seconds. What a
+subscriber receives must have no gap from its first message to its last. At the end every acknowledged post must be in
+the log exactly once. Prints the figures, and with `--plot` writes a plot. The exit code is 1 if a message is missing or
+repeated, if memory, tasks or files grew, or if some of them were left after the last client had gone.
 """
 
 import argparse
@@ -31,25 +31,28 @@ from tests.server_process import ServerProcess
 ROOT = Path(__file__).resolve().parents[1]
 CHANNELS = 20
 CHURN_SECONDS = (5.0, 60.0)
-"""How long a subscriber stays before it leaves and comes back, elsewhere in the log or at the head."""
+"""How long a subscriber stays before it leaves. It comes back at the head, or at another place in the log."""
 CONTENT_CHARACTERS = (100, 8_000)
-"""Long enough that what the server keeps for those who catch up is full within a third of each life."""
+"""This is long enough for the caches for subscribers that catch up to be full after a third of each life of the
+server."""
 FINISH_SECONDS = 60.0
 _METRICS = re.compile(r"^raqcoon_(tasks|subscribers) (\S+)$", re.M)
 RESET_SHARE = 0.1
 FREEZE_SECONDS = 2.0
 GROWTH_MAX = {"memory_bytes": 8 * 1024 * 1024, "tasks": 50, "files": 50}
-"""Of the last third of each life of the server over its middle third: caches have filled by then."""
+"""How much more memory the server may have in the last third of each life than in the middle third. The caches are full
+by then."""
 LEFT_MAX = {"tasks": 2, "files": 10}
-"""Over an idle server that nobody had used. The log's four readers open when first needed, and stay: eight files."""
+"""Open files that may be left, compared with a server that nobody has used. The log's four readers open eight files
+when they are first needed, and keep them open."""
 
 
 @dataclass
 class Record:
-    """What the soak was told and saw."""
+    """What the soak has posted and seen."""
 
     posted: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Channel and sequence of each acknowledged post, by its name, with which its content begins."""
+    """Channel and sequence of each acknowledged post, by its name. The content begins with that name."""
     received: int = 0
     restarts: int = 0
     resets: int = 0
@@ -119,7 +122,8 @@ class Soak:
             channel, name = f"soak-{number % CHANNELS}", f"post {number}"
             content = f"{name}:" + "x" * chance.randint(*CONTENT_CHARACTERS)
             body = {"channel_id": channel, "author": "soak", "content": content, "idempotency_key": name}
-            while True:  # The outcome of a post that a fault cut off is unknown: its key settles it.
+            # If a fault interrupted a post, its outcome is unknown. It is repeated with its idempotency key.
+            while True:
                 with contextlib.suppress(httpx.HTTPError):
                     answer = await self._http.post("/api/messages", json=body)
                     if answer.status_code == 200:
@@ -129,7 +133,8 @@ class Soak:
         self._posted.set()
 
     async def _follow(self, number: int, stop: asyncio.Event) -> None:
-        """Subscribes, stays a while, leaves; now with its newest cursor, now anew. One in fifty reads slowly."""
+        """Subscribes, stays a while and leaves, again and again, with its newest cursor or without. One in fifty reads
+        slowly."""
         chance = random.Random(number)
         await asyncio.sleep(chance.uniform(0, min(10.0, self._options.seconds / 4)))
         follower = Follower(self._server.port, f"soak-{number % CHANNELS}", slow=number % 50 == 0)
@@ -150,7 +155,7 @@ class Soak:
         self._account(follower)
 
     async def _finish(self, follower: Follower) -> None:
-        """Reads on to the channel's end: a run that merely stops early must not pass for a whole one."""
+        """Reads to the end of the channel, so that a subscriber that stopped too early is noticed."""
         await self._posted.wait()
         if not follower.sequence:
             return
@@ -183,7 +188,7 @@ class Soak:
         )
 
     async def _check_empty(self, unused: Sample) -> None:
-        """Nothing of a client is left once it has gone."""
+        """Checks that nothing of the clients is left after they have gone."""
         deadline = time.monotonic() + FINISH_SECONDS
         while True:
             last = await self._look()
@@ -197,7 +202,8 @@ class Soak:
         self.record.samples.append(last)
 
     async def _check_log(self) -> None:
-        """Every acknowledged post is there once, where its answer said, and each channel has no gap."""
+        """Checks that every acknowledged post is stored once, at the sequence in its answer, and that no channel has a
+        gap."""
         held: dict[str, tuple[str, int]] = {}
         for channel in (f"soak-{number}" for number in range(CHANNELS)):
             cursor, expected = None, 1
@@ -220,7 +226,7 @@ class Soak:
 
 
 async def _waits(stop: asyncio.Event, seconds: float) -> bool:
-    """Waits so long; True at once when the soak is over."""
+    """Waits for this time. True at once if the soak is over."""
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()

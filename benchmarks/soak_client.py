@@ -1,4 +1,5 @@
-"""A subscriber of the soak: a graphql-transport-ws socket that checks its own record and keeps nothing else."""
+"""A subscriber of the soak: a graphql-transport-ws socket that checks the order of its messages and keeps nothing
+else."""
 
 import asyncio
 import re
@@ -18,9 +19,9 @@ _MESSAGE = re.compile(r'"sequence":(\d+),"cursor":"([^"]+)"')
 
 
 class Follower:
-    """Reads a channel over as many connections as it takes; what it receives must be one contiguous run.
+    """Reads a channel over any number of connections. What it receives must have no gap and no repeat.
 
-    `slow` readers take a frame at a time, with pauses.
+    A `slow` one reads one frame at a time, with pauses.
     """
 
     def __init__(self, port: int, channel: str, *, slow: bool) -> None:
@@ -29,13 +30,13 @@ class Follower:
         self._slow = slow
         self._cursor: str | None = None
         self.sequence = 0
-        """The newest message received; 0 before the first."""
+        """The sequence of the newest message received. 0 before the first."""
         self.received = 0
         self.problems: list[str] = []
         self._socket: ClientConnection | None = None
 
     def reset(self) -> None:
-        """Ends the connection as a network does: no close frame, whatever was under way is lost."""
+        """Ends the connection as a network does: without a close frame. What is under way is lost."""
         if self._socket is not None:
             self._socket.transport.abort()
 

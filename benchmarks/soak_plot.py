@@ -1,4 +1,4 @@
-"""The soak as a picture: memory, tasks and open files over time, one row each."""
+"""Draws the soak: memory, tasks and open files over time, one row each."""
 
 from collections.abc import Callable, Sequence
 from html import escape
@@ -17,7 +17,7 @@ _ROWS: tuple[tuple[str, str, Callable[[Sample], float]], ...] = (
 
 
 def draw(samples: Sequence[Sample], path: Path, title: str) -> None:
-    """Writes the SVG; dashed lines are restarts of the server."""
+    """Writes the SVG. Dashed lines are restarts of the server."""
     end = max(sample.seconds for sample in samples)
     height = TOP + ROW * len(_ROWS) + 40
     parts = [

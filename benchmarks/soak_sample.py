@@ -1,4 +1,4 @@
-"""What the soak sees of its server at one moment, and what has grown from moment to moment."""
+"""Samples of the soak's server, and how much its figures have grown between samples."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at the server; `life` counts its restarts."""
+    """One sample of the server. `life` counts its restarts."""
 
     seconds: float
     life: int
@@ -17,7 +17,7 @@ class Sample:
 
 
 def growth(samples: Iterable[Sample], figure: str) -> int:
-    """The largest growth within one life of the server: its last third over its middle third, by medians."""
+    """The largest growth within one life of the server: the median of its last third minus that of its middle third."""
     lives: dict[int, list[int]] = {}
     for sample in samples:
         if sample.subscribers:

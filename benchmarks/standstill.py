@@ -1,10 +1,10 @@
-"""For how long a server stands still at worst: another client asks `/healthz` all the time and notes its longest wait.
+"""Measures the longest time for which a server stands still. A client asks `/healthz` again and again.
 
     python -m benchmarks.standstill --port 8010 --pid 1234
 
-Prints a line when it has begun, and JSON when its standard input ends. A wait counts as far as the server's main thread
-worked meanwhile: what a busy machine takes from both is not the server's doing. The kernel counts that in steps of up
-to 4 ms.
+Prints a line when it has begun, and JSON with its longest wait when its standard input ends. Of each wait, only the
+time in which the server's main thread worked is counted. What a busy machine takes from server and client is not the
+server's fault. The kernel counts that time in steps of up to 4 ms.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from pathlib import Path
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ANSWER_END = b'{"status":"ok"}'
 ADDRESS = "127.0.0.3"
-"""Clients take turns by address."""
+"""It has its own address, because clients take turns by address."""
 PRIORITY = -15
 PAUSE_SECONDS = 0.001
 GIVE_UP_SECONDS = 30.0
 
 
 def worked_ms(pid: int) -> float:
-    """CPU time of a process' main thread."""
+    """CPU time of the main thread of a process."""
     return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e6
 
 
@@ -46,7 +46,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--pid", type=int, required=True)
     options = parser.parse_args()
-    with contextlib.suppress(OSError):  # Only root may. What has to wait for its own turn measures the machine.
+    with contextlib.suppress(
+        OSError
+    ):  # Only root may do this. Without it, this process may itself have to wait for the processor, and measures that.
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     over = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()

@@ -1,10 +1,11 @@
-"""Clients that all come back at once: each connects, loads a page of 50 over its socket and subscribes with its cursor.
+"""Many clients come at the same time: each connects, loads a page of 50 over its socket and subscribes with its cursor.
 
     uv run python -m benchmarks.storm [--clients 5000] [--tree DIRECTORY] [--plot docs/images/storm.svg]
 
-500 subscribers hear 20 messages a second when the storm begins. Measured: how many of the clients are live (they have
-had their page, their subscription, and a message by it) at each moment, and how late messages come to those who were
-there before. The server has one core, the load another. `--tree` measures another working tree of this repository too.
+When they come, 500 subscribers already get 20 messages a second. The benchmark measures two things. One is how many of
+the new clients are live at each moment: they have their page and their subscription, and have received a message by it.
+The other is how late messages reach the subscribers that were there before. The server has one core, and the load
+another. `--tree` measures another working tree of this repository too.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def _operation(id_: str, query: str, **variables: object) -> bytes:
 
 @dataclass
 class Run:
-    """What happened. Times in seconds since the storm began."""
+    """What happened. Times are in seconds since the clients began to come."""
 
     label: str
     live_at: list[float]
@@ -57,7 +58,7 @@ class Run:
 
 
 class Client(asyncio.Protocol):
-    """One socket: `before` subscribes at once, the others load a page first."""
+    """One socket. With `before` it subscribes at once; otherwise it loads a page first."""
 
     def __init__(self, run: "Storm", *, before: bool) -> None:
         self._run = run
@@ -175,7 +176,7 @@ class Storm:
             writer.write(post("/api/messages", item))
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]))
-            if number > HISTORY:  # The history is posted as fast as it goes.
+            if number > HISTORY:  # The history is posted as fast as possible.
                 if number == HISTORY + 1:
                     started = time.perf_counter()
                 await asyncio.sleep(max(0.0, started + (number - HISTORY) / PER_SECOND - time.perf_counter()))

@@ -1,10 +1,10 @@
-"""Starts a working tree's `server.py` with a watch on its event loop, for `benchmarks.pages`.
+"""Starts the `server.py` of a working tree and measures the steps of its event loop, for `benchmarks.pages`.
 
     python -m benchmarks.watched DIRECTORY/server.py STEPS_FILE
 
-SIGUSR1 writes the longest step of the loop since the last one to the file, in milliseconds, and begins anew. A step is
-one round of the loop, in CPU time of its thread. The watch takes part in every round, so the server never rests: its
-whole CPU time means nothing meanwhile.
+On SIGUSR1 it writes the longest step since the last signal to the file, in milliseconds, and starts again. A step is
+one round of the loop, in CPU time of its thread. The measuring runs in every round, so the server never sleeps. So its
+total CPU time means nothing here.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ def main() -> None:
     server, steps_file = sys.argv[1:3]
     sys.argv = [server]
     sys.path.insert(0, str(Path(server).parent))
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Until the loop runs.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Waits until the loop runs.
     watch = Watch(Path(steps_file))
     main_loop = uvicorn.Server.main_loop
     running: set[asyncio.Task[None]] = set()

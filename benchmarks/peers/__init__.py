@@ -1,1 +1,1 @@
-"""Small real servers that RAQCOON is measured beside. Each keeps its messages in memory and shares one schema."""
+"""Small real servers that RAQCOON is compared with. Each keeps its messages in memory, and all have the same schema."""

@@ -10,7 +10,7 @@
 # ///
 """Ariadne's ASGI application with its graphql-transport-ws handler, as its documentation on subscriptions shows it.
 
-A script with requirements of its own, so that Ariadne is no dependency of the project.
+It is a script with its own requirements, so that Ariadne is no dependency of the project.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the Python peers share: the making of a message, and the fan-out through one unbounded queue a subscriber."""
+"""What the Python peers share: how a message is made, and how it is passed on through one queue for each subscriber."""
 
 import asyncio
 from collections import defaultdict
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One post. Nothing of it is stored: the peers answer from memory only."""
+    """One post. It is not stored: the peers keep everything in memory."""
 
     id: str
     channel_id: str
@@ -23,7 +23,8 @@ class ChatMessage:
 
 
 class Chat:
-    """An in-memory channel server, the way the libraries' documentation shows it: a queue for each subscriber."""
+    """A channel server in memory, as the documentation of the libraries shows it: one queue for each subscriber,
+    without a bound."""
 
     def __init__(self) -> None:
         self._sequences: dict[str, int] = defaultdict(int)

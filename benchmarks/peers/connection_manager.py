@@ -1,6 +1,7 @@
-"""FastAPI's `ConnectionManager` (its WebSocket tutorial) as a channel server: REST posts, a list of sockets a channel.
+"""FastAPI's `ConnectionManager` (from its WebSocket tutorial) as a channel server, with posts over REST.
 
-This is the shape of the server that RAQCOON replaces: everything in memory, no GraphQL, `send_json` once a socket.
+The server that RAQCOON replaces was built like this: everything in memory, no GraphQL, a list of sockets for each
+channel, and one `send_json` for each socket.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Stock Strawberry on FastAPI: pages of a channel's history, from memory."""
+"""Strawberry on FastAPI as it comes: pages of a channel's history, from memory."""
 
 import argparse
 import os

@@ -1,8 +1,8 @@
-"""Strawberry on FastAPI: as its documentation sets it up, or (`--tuned`) with everything that documentation offers.
+"""Strawberry on FastAPI as its documentation shows it. With `--tuned`, with everything that the documentation offers.
 
-Tuned means `ParserCache`, `ValidationCache`, an `async def` context getter (a plain function costs a thread-pool hop
-a request) and no permessage-deflate. `--sse` also switches on subscriptions over server-sent events, which are off
-as it comes.
+Tuned means `ParserCache`, `ValidationCache`, an `async def` context getter (with a plain function, each request goes
+through the thread pool) and no permessage-deflate. `--sse` also switches on subscriptions over server-sent events,
+which are off by default.
 """
 
 import argparse
@@ -24,7 +24,7 @@ chat = Chat()
 
 @strawberry.type
 class Message:
-    """The same fields as RAQCOON's, the cursor excepted."""
+    """The same fields as in RAQCOON, but without the cursor."""
 
     id: strawberry.ID
     channel_id: strawberry.ID
