@@ -1,4 +1,5 @@
-"""A message log in memory that keeps every promise of `message_log.protocol` but durability, and a chat on it."""
+"""A message log in memory, and a chat on it. The log keeps every promise of `message_log.protocol` except
+durability."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -22,7 +23,7 @@ from resolvers.post_message import post_message
 
 @dataclass
 class MemoryLog:
-    """`failing` makes every coroutine raise `Unavailable`; `forget` stands in for retention."""
+    """If `failing` is set, every coroutine raises `Unavailable`. `forget` does what retention does."""
 
     failing: bool = False
     epoch: str = field(default_factory=lambda: uuid4().hex)
@@ -350,7 +351,7 @@ class MemoryChanges:
 
 @asynccontextmanager
 async def memory_chat(**settings: object) -> AsyncIterator[Chat]:
-    """A chat on a log in memory, with a running hub. On leaving, no channel may be left in the hub's registry."""
+    """A chat on a log in memory, with a running hub. At the end no channel may be left in the hub's registry."""
     log = MemoryLog()
     hubs = Hubs(log)
     await log.open(hubs)
@@ -365,7 +366,8 @@ async def memory_chat(**settings: object) -> AsyncIterator[Chat]:
 
 
 def viewer_of_patterns(patterns: Collection[str], author: str | None = None) -> Viewer:
-    """Who may read and post to the channels of these patterns, and manages nothing: what the claim `channels` says."""
+    """A viewer that may read and post to the channels of these patterns and manage none, as with the claim
+    `channels`."""
     named = ChannelPatterns(patterns)
     return Viewer(author, read=named, post=named, manage=NO_CHANNEL)
 

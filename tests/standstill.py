@@ -1,4 +1,4 @@
-"""How long the event loop is kept from everything else, as CPU time: what else the machine does does not count."""
+"""How long one step keeps the event loop from everything else. It is CPU time, so other programs do not count."""
 
 import asyncio
 import gc
@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 STANDSTILL_SECONDS_MAX = 0.05
-"""What anything that one client sends may keep the loop at most."""
+"""The longest step that anything that one client sends may cause."""
 
 
 class Watch:
-    """Looks in at every round of the loop."""
+    """Looks at the clock in every round of the loop."""
 
     def __init__(self) -> None:
         self.longest_seconds = 0.0
@@ -27,10 +27,10 @@ class Watch:
 
 @asynccontextmanager
 async def watching() -> AsyncIterator[Watch]:
-    """Watches the loop until the context is left.
+    """Watches the loop until the end of the `with` block.
 
-    Python's collector rests meanwhile: after a few thousand tests in one process a full collection takes a third of a
-    second, and what it looks at then is not what the watched client has sent.
+    Python's garbage collector is off in that time. After a few thousand tests in one process a full collection takes a
+    third of a second, and most of that is not caused by the watched client.
     """
     gc.collect()
     gc.disable()

@@ -1,4 +1,4 @@
-"""The system's Chromium against a real server; where it is not installed the tests say that they were skipped."""
+"""The system's Chromium and a real server. If Chromium is not installed, the tests are skipped and say so."""
 
 import pytest
 

@@ -1,8 +1,9 @@
-"""Harms a cluster for as long as one likes, and judges what came of it.
+"""Harms a cluster for as long as you like, and checks the history.
 
     uv run python -m tests.chaos [--faults 200] [--seed 1]
 
-Exit codes: 0 when nothing was violated, 1 when something was; the shortest history that shows it is printed.
+The exit code is 0 if no rule was violated. Otherwise it is 1, and the shortest history that shows a violation is
+printed.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from tests.cluster.postgres import own_postgres
 
 
 def figures(outcome: Outcome) -> str:
-    """A run's figures, one a line."""
+    """The figures of a run, one in each line."""
     lines = [f"{count:6} {kind}" for kind, count in sorted(outcome.counts.items())]
     lines += [
         f"{outcome.seconds:.0f} s, {sum(outcome.counts.values())} faults",

@@ -1,4 +1,4 @@
-"""Authors whose messages go on living: they grow, are completed, edited and erased, on any node."""
+"""Authors who change their messages: they append to them, complete, edit and erase them, on any node."""
 
 import asyncio
 import random
@@ -33,11 +33,11 @@ mutation ($id: ID!, $revision: Int!, $text: String!) {
 }
 PIECES_MAX = 8
 DOUBTS_ONCE_IN = 6
-"""One acknowledged piece in so many is sent again, as if its answer had been lost."""
+"""One of so many acknowledged pieces is sent again, as if its answer had been lost."""
 
 
 class Author:
-    """Gives one message after the other a life. Nobody else touches them, so each revision is this author's."""
+    """Posts and changes one message after the other. Nobody else changes them, so each revision is this author's."""
 
     def __init__(
         self, name: str, book: Book, clients: dict[str, ChatClient], channel_id: str, chance: random.Random
@@ -51,15 +51,16 @@ class Author:
         self._channel_id = channel_id
         self._random = chance
         self._own: dict[int, tuple[str, int]] = {}
-        """Name and revision of the messages that may still be edited or erased, by sequence."""
+        """The name and the revision of each message that may still be edited or erased, by sequence."""
 
     async def run(self, stop: asyncio.Event, pause_seconds: float) -> None:
-        """Lives until `stop` is set; the message that grows then is finished."""
+        """Runs until `stop` is set. The message that is growing then is completed."""
         while not stop.is_set():
             await self.live(pause_seconds)
 
     async def live(self, pause_seconds: float, *, node: str | None = None) -> None:
-        """One message's life, and perhaps a change of an earlier one; on `node`, or on any at each try."""
+        """Posts one message and its pieces, and perhaps changes an earlier one. Each try goes to `node`, or to any
+        node."""
         self.posted += 1
         name = f"{self.name}-{self.posted}"
         grows = self._random.random() < 0.6
@@ -83,7 +84,7 @@ class Author:
             await self.correct(node=node)
 
     async def correct(self, *, node: str | None = None) -> None:
-        """Edits or erases one of the messages so far."""
+        """Edits or erases one of the earlier messages."""
         if not self._own:
             return
         sequence = self._random.choice(list(self._own))
@@ -96,7 +97,7 @@ class Author:
             self._own[sequence] = name, reached
 
     async def _post(self, name: str, grows: bool, node: str | None) -> int | None:
-        """The sequence; None when the author has given up."""
+        """Posts a message and returns its sequence. None if the author has given up."""
         while True:
             where = node or self._random.choice(list(self._clients))
             self._book.add(lambda at, where=where: Posted(at, self._channel_id, self.name, name, where))  # type: ignore[misc]
@@ -120,9 +121,10 @@ class Author:
     async def _change(
         self, sequence: int, revision: int | None, kind: str, text: str | None, node: str | None, *, last: bool = False
     ) -> int | None:
-        """Makes the next revision of a message, and returns the one it has then; None when the author has given up.
+        """Makes the next revision of a message, and returns the message's revision after that. None if the author has
+        given up.
 
-        With `last`, the piece completes the message: two revisions.
+        With `last`, the piece also completes the message, which makes two revisions.
         """
         assert revision is not None
         made = [(revision + 1, kind, text), *([(revision + 2, "COMPLETED", None)] if last else [])]
@@ -140,7 +142,7 @@ class Author:
             where = node or self._random.choice(list(self._clients))
             answer = await self._ask(where, MUTATIONS[kind], **variables)
             if isinstance(answer, Failed) and tries > 1 and answer.extensions.get("code") == "REVISION_CONFLICT":
-                # An edit has no other way to say that the try before it was done: nobody else changes this message.
+                # So the edit was done by the try before, since nobody else changes this message.
                 answer = {"revision": answer.extensions["revision"]}
             if isinstance(answer, dict):
                 if answer["revision"] != made[-1][0]:

@@ -1,20 +1,20 @@
-"""Judges what a history says of changes: pure, like `checker`.
+"""Checks what a history says about changes. It does no I/O, like `checker`.
 
 What must hold, in each channel:
 
 | violation            | what must hold                                                                      |
 |----------------------|-------------------------------------------------------------------------------------|
-| `change gap`         | the changes in the log are 1, 2, 3 …, and so are the revisions of each message      |
-| `change repeat`      | no piece and no new content is in the log twice: a change tried again is one change |
-| `change invented`    | whatever change the log holds was asked for                                         |
-| `change lost`        | an acknowledged change is in the log, as the revision that its author was told      |
-| `change not in log`  | a change that a follower received is what the log holds under that sequence         |
-| `change skipped`     | a follower's next change is the one that follows: none is missing                   |
-| `change repeated`    | … and none comes again or late, across all of its connections                       |
-| `change fell short`  | who followed to the end has received every change up to the log's end               |
-| `differs`            | what a follower shows of a message in the end is what the log says                  |
+| `change gap`         | the changes in the log have the sequences 1, 2, 3 …, and each message the revisions 1, 2, 3 … |
+| `change repeat`      | no piece and no new content is in the log twice, also if it was tried twice         |
+| `change invented`    | every change in the log was asked for                                               |
+| `change lost`        | an acknowledged change is in the log, with the revision that its author was told    |
+| `change not in log`  | a change that a follower received is the one that the log has under that sequence   |
+| `change skipped`     | no change is missing between two that a follower received                           |
+| `change repeated`    | a follower receives no change twice or late, over all of its connections            |
+| `change fell short`  | a follower that stayed to the end has received every change up to the end of the log |
+| `differs`            | in the end, a follower shows each message as the log has it                         |
 
-Texts are unique, so a text names a change. Those of an erased message are gone from the log and are not compared.
+Texts are unique, so a text identifies a change. Texts of erased messages are no longer in the log and are not compared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,11 +33,11 @@ from tests.chaos.history import (
 )
 
 Found = tuple[Any, ...]
-"""Kind, text, and the events and entries of the log that prove it."""
+"""A violation: its kind, a text, and the events and entries of the log that prove it."""
 
 
 def change_violations(events: Sequence[Event], log: Sequence[StoredChange | Standing]) -> Iterator[Found]:
-    """Every violation in one channel; `log` in any order."""
+    """Every violation in one channel. `log` may be in any order."""
     changes = sorted((each for each in log if isinstance(each, StoredChange)), key=lambda change: change.sequence)
     standing = {each.sequence: each for each in log if isinstance(each, Standing)}
     yield from _in_log(events, changes)

@@ -1,24 +1,24 @@
-"""Judges a history: pure, histories in, violations out.
+"""Checks a history and returns its violations. It does no I/O.
 
 What must hold, in each channel:
 
 | violation     | what must hold                                                                             |
 |---------------|--------------------------------------------------------------------------------------------|
-| `log gap`     | the log's sequences are 1, 2, 3 …                                                          |
-| `log repeat`  | no content is in the log twice: a post that was tried again is one message                 |
-| `invented`    | whatever the log holds was posted                                                          |
-| `lost`        | an acknowledged post is in the log, under the sequence that its publisher was told         |
+| `log gap`     | the sequences in the log are 1, 2, 3 …                                                     |
+| `log repeat`  | no content is in the log twice, also if its post was tried twice                           |
+| `invented`    | every message in the log was posted                                                        |
+| `lost`        | an acknowledged post is in the log, with the sequence that its publisher was told          |
 | `two answers` | a post that was acknowledged more than once was given the same sequence each time          |
-| `not in log`  | what a subscriber received is what the log holds under that sequence                       |
+| `not in log`  | a message that a subscriber received is the one that the log has under that sequence       |
 | `disagree`    | subscribers that received a sequence received the same message                             |
-| `skipped`     | a subscriber's next message is the one that follows: none is missing                       |
-| `repeated`    | … and none comes again or late, across all of its connections                              |
-| `fell short`  | who listened to the end has received everything up to the log's end                        |
-| `heard on`    | a second after a revocation was acknowledged nothing reaches whom it is for                |
+| `skipped`     | no message is missing between two that a subscriber received                               |
+| `repeated`    | a subscriber receives no message twice or late, over all of its connections                |
+| `fell short`  | a subscriber that stayed to the end has received everything up to the end of the log       |
+| `heard on`    | a second after a revocation was acknowledged, its author receives nothing more             |
 
-What must hold of changes is told in `change_checker`.
+`change_checker` says what must hold for changes.
 
-Contents are unique, so a content names a post.
+Contents are unique, so a content identifies a post.
 """
 
 from collections import defaultdict
@@ -44,12 +44,12 @@ from tests.chaos.history import (
 )
 
 REVOKED_SECONDS = 1.0
-"""After its acknowledgement a revocation acts on every node within this time."""
+"""A revocation takes effect on every node within this time after its acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What does not hold, with the fewest events and entries of the log that show it."""
+    """A rule that does not hold, with the fewest events and entries of the log that show it."""
 
     kind: str
     channel_id: str
@@ -63,12 +63,12 @@ class Violation:
 
     @property
     def history(self) -> History:
-        """The shortest history that shows it: checking this one finds it again, and needs all of it."""
+        """The shortest history that shows it. If anything is left out of it, the violation is not found."""
         return History(sorted(self.events, key=lambda event: event.at), list(self.log))
 
 
 def check(history: History) -> list[Violation]:
-    """Every violation in a history, those with the shortest proof first."""
+    """Every violation in a history. Those with the shortest proofs come first."""
     channels: dict[str, _Channel] = defaultdict(_Channel)
     for entry in history.log:
         if isinstance(entry, Stored):
@@ -83,13 +83,13 @@ def check(history: History) -> list[Violation]:
 
 
 def report(history: History, violations: Sequence[Violation], *, most: int = 5) -> str:
-    """The violations for people: the shortest proofs, each with what the nemesis did meanwhile."""
+    """The violations as text: the shortest proofs, each with what the nemesis did in that time."""
     lines = [f"{len(violations)} violations; those with the shortest proof:"]
     for violation in violations[:most]:
         lines.append(f"\n{violation.kind}: {violation.text}")
         events = violation.history.events
         if events:
-            # A fault somewhat earlier may still be the cause.
+            # A fault that came a little earlier may also be the cause.
             begin, end = events[0].at - 2, events[-1].at
             faults = [e for e in history.events if isinstance(e, Fault) and begin <= e.at <= end]
             lines += [f"  {e.at:9.3f}  {e}" for e in sorted([*events, *faults[-10:]], key=lambda e: e.at)]
@@ -98,7 +98,7 @@ def report(history: History, violations: Sequence[Violation], *, most: int = 5) 
 
 
 class _Channel:
-    """One channel's part of a history."""
+    """The part of a history that concerns one channel."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

@@ -1,4 +1,4 @@
-"""Subscribers that follow what is done to messages, by the rule of the example, whatever becomes of their nodes."""
+"""Subscribers that follow the changes of messages by the rule of the example, also while their nodes are harmed."""
 
 import asyncio
 import random
@@ -50,10 +50,10 @@ def sequence_of(message_id: str) -> int:
 
 
 class Follower(Subscriber):
-    """Holds a channel's messages: from pages, from `messages` and from `changes`, on one connection at a time.
+    """Keeps the messages of a channel up to date, from pages, `messages` and `changes`, with one connection at a time.
 
-    `replays`: it takes all messages from the subscription; else the newest ones from a page, and the subscription
-    goes on behind them.
+    With `replays` it gets all messages from the subscription. Otherwise it gets the newest ones from a page, and the
+    subscription continues after them.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Follower(Subscriber):
         self._replays = replays
 
     async def open(self, clients: list[ChatClient]) -> None:
-        """Asks where changes and messages are, and for the newest messages, all in one query, of any node."""
+        """Asks any node for both cursors and for the newest messages, all in one query."""
         while True:
             try:
                 async with asyncio.timeout(8):
@@ -94,7 +94,7 @@ class Follower(Subscriber):
         self._book.add(lambda at: Began(at, self.channel_id, self.name, self.reached_message))
 
     async def read_pages(self, clients: list[ChatClient], pause_seconds: float) -> None:
-        """Reads pages of history, of any node at any moment, until it is cancelled."""
+        """Reads pages of history from any node, at any time, until it is cancelled."""
         while True:
             await asyncio.sleep(random.uniform(0, 2 * pause_seconds))
             after = encode_cursor(self._epoch, self.channel_id, random.randint(0, self.reached_message))
@@ -111,13 +111,13 @@ class Follower(Subscriber):
             self.held.take_message(edge["node"])
 
     async def until_both(self, message: int, change: int) -> None:
-        """Returns once both sequences have arrived."""
+        """Returns when both sequences have arrived."""
         while self.reached_message < message or self.reached_change < change:
             self._moved.clear()
             await self._moved.wait()
 
     def show(self) -> None:
-        """Writes into the book what it holds."""
+        """Writes into the book which messages it has now."""
         for message in list(self.held.messages.values()):
             self._book.add(
                 lambda at, m=message: Shows(  # type: ignore[misc]
@@ -133,7 +133,7 @@ class Follower(Subscriber):
             )
 
     def _operations(self) -> dict[str, tuple[str, str | None]]:
-        # Changes first: what is done to a message that comes on this connection must not have been missed.
+        # Changes come first, so that no change is missed of a message that comes on this connection.
         return {"changes": (CHANGES, self.changes_cursor), "messages": (MESSAGES, self.cursor)}
 
     def _receive(self, data: dict[str, Any]) -> None:

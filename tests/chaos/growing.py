@@ -1,11 +1,12 @@
-"""Answers that grow while everything is killed: in the end every subscriber shows, byte for byte, what was sent.
+"""Answers grow while everything is killed. In the end every subscriber must show exactly what was sent.
 
     uv run python -m tests.chaos.growing [--messages 100] [--rate 20] [--subscribers 1000] [--channels 100]
         [--seconds 60] [--kills 9]
 
-So many messages grow at so many pieces a second each, in so many channels; the subscribers of `changes` are dealt to
-the channels. Meanwhile the server, a process of subscribers and the process that writes are killed (kill -9) in turn,
-and started again. The server has a core to itself. Without kills the waits tell how soon a piece reaches a subscriber.
+`--messages` messages grow, each with `--rate` pieces a second, in `--channels` channels. The subscribers of `changes`
+are spread over the channels. Meanwhile the server, a process of subscribers, and the process that writes are killed
+(kill -9) in turn and started again. The server has a core to itself. Without kills, the waits say how soon a piece
+reaches a subscriber.
 """
 
 import argparse
@@ -27,13 +28,13 @@ from tests.chaos.growing_parts import END
 from tests.server_process import REPOSITORY, ServerProcess
 
 PROCESSES = 4
-"""Processes of subscribers: one of them is killed at a time."""
+"""How many processes of subscribers there are. One of them is killed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to; times in seconds, `waits` from the making of a piece to a subscriber, ascending,
-    without those of the first quarter, in which subscribers come."""
+    """The result of a run. Times are in seconds. `waits` are the times from making a piece until a subscriber has it,
+    ascending, without those of the first quarter, in which the subscribers come."""
 
     pieces: int
     changes: int
@@ -56,7 +57,7 @@ class Outcome:
 
 
 class _Part:
-    """A process of `growing_parts`, which may be killed and started again."""
+    """A process of `growing_parts` that can be killed and started again."""
 
     def __init__(self, *arguments: object) -> None:
         self._arguments = ["-m", "tests.chaos.growing_parts", *map(str, arguments)]
@@ -72,7 +73,7 @@ class _Part:
             await self._process.wait()
 
     def check(self) -> None:
-        """Raises: it has failed by itself."""
+        """Raises an error if the process has failed by itself."""
         assert self._process is not None
         if self._process.returncode not in (None, 0):
             raise RuntimeError(f"{self._arguments} ended with {self._process.returncode}")
@@ -81,7 +82,7 @@ class _Part:
 async def run(
     directory: Path, *, messages: int, rate: float, subscribers: int, channels: int, seconds: float, kills: int
 ) -> Outcome:
-    """One run; everything it starts is gone afterwards."""
+    """One run. Afterwards nothing that it has started is left."""
     server = ServerProcess(directory)
     common = directory, server.port, messages, channels
     writer = _Part("write", *common, "--rate", rate)
@@ -103,7 +104,7 @@ async def run(
         used = 0.0
         for number in range(kills):
             await asyncio.sleep(seconds / (kills + 1))
-            # The server every other time, then a process of subscribers or the one that writes.
+            # Every second time it is the server, otherwise a process of subscribers or the one that writes.
             victim = server if number % 2 == 0 else victims[1 + (number // 2) % len(parts)]
             if victim is server:
                 used, cpu = used + process_cpu_seconds(server.pid) - cpu, 0.0

@@ -1,7 +1,7 @@
-"""The processes of a `growing` run: one that writes answers piece by piece, and some that watch them grow.
+"""The processes of a `growing` run: one writes answers piece by piece, and some subscribe to them.
 
-Each may be killed at any moment and is then started again with the same arguments. What is to be sent is written to a
-file before it is sent, so who comes after a kill sends the very same piece again.
+Each may be killed at any moment, and is then started again with the same arguments. Each piece is written to a file
+before it is sent. So after a kill, the new process sends exactly the same piece again.
 """
 
 import argparse
@@ -35,7 +35,7 @@ CHANGES = """subscription ($c: ID!, $a: Cursor) {
   changes(channelId: $c, after: $a) { cursor messageId kind revision piece content }
 }"""
 END = "end"
-"""The name of a file: once it is there, producers complete what they write."""
+"""The name of a file. When it exists, producers complete their messages."""
 RETRY_SECONDS = 0.1
 MASK = b"\0\0\0\0"
 
@@ -45,12 +45,13 @@ def channel_of(message: int, channels: int) -> str:
 
 
 def piece_of(message: int, number: int) -> str:
-    """Any text, with the moment at which it was made."""
+    """A random text with the time at which it was made."""
     return f"<{message}.{number}@{time.time():.6f}>" + random.choice(("", " é", " 🌩\n", " and a few words more"))
 
 
 class Answers:
-    """Posts messages and appends to each so many pieces a second, until there is `END`; then completes them."""
+    """Posts messages and appends pieces to each at a fixed rate, until the file `END` exists. Then it completes
+    them."""
 
     def __init__(self, directory: Path, port: int, messages: int, channels: int, rate: float) -> None:
         self._directory = directory
@@ -70,9 +71,9 @@ class Answers:
         path.touch()
         sent = path.read_bytes().splitlines()
         if sent and not path.read_bytes().endswith(b"\n"):
-            sent.pop()  # The kill came in the middle of writing: it was not sent.
+            sent.pop()  # The process was killed while it wrote this line. So the piece was not sent.
             path.write_bytes(b"".join(line + b"\n" for line in sent))
-        if sent:  # The newest may have been sent or not.
+        if sent:  # The newest piece may have been sent or not.
             await link.ask(APPEND, i=id_, r=len(sent) - 1, p=orjson.loads(sent[-1]))
         due = time.monotonic() + random.random() / self._rate
         with path.open("ab", buffering=0) as record:
@@ -88,7 +89,7 @@ class Answers:
 
 
 class Link:
-    """A connection that asks one thing at a time, again and again until it is answered."""
+    """A connection that sends one request at a time, and repeats it until it is answered."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -131,9 +132,10 @@ async def open_socket(port: int) -> Any:
 
 
 class Watcher(asyncio.Protocol):
-    """One subscriber of `changes`: holds a channel's messages by the rule of the example, over all its connections.
+    """One subscriber of `changes`. It keeps the messages of a channel up to date by the rule of the example, over all
+    of its connections.
 
-    Frames are taken apart here: the load of a thousand subscribers has one core.
+    It parses frames by itself to save CPU time, because a thousand subscribers share one core.
     """
 
     def __init__(self, port: int, channel: str, waits: list[tuple[float, float]]) -> None:
@@ -227,7 +229,7 @@ class Watcher(asyncio.Protocol):
 
 
 class Audience:
-    """So many watchers, dealt to the channels. In the end it says how many show what was sent, and how soon it came."""
+    """Runs watchers, spread over the channels. In the end it says how many show what was sent, and how soon it came."""
 
     def __init__(self, directory: Path, port: int, name: str, count: int, messages: int, channels: int) -> None:
         self._directory = directory

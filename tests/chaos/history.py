@@ -1,11 +1,11 @@
-"""What happened in a run, as those who took part were told it."""
+"""What happened in a run: what everybody who took part has done and was told."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """A publisher tries to post `content`, under an idempotency key of its own; tried again, it is one more event."""
+    """A publisher tries to post `content`, with its own idempotency key. Another try is another event."""
 
     at: float
     channel_id: str
@@ -33,7 +33,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The publisher is not told what became of a try."""
+    """The publisher does not learn the outcome of a try."""
 
     at: float
     channel_id: str
@@ -60,7 +60,7 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A subscriber receives a message. `content` is None where it was erased already."""
+    """A subscriber receives a message. `content` is None if the message was erased already."""
 
     at: float
     channel_id: str
@@ -74,7 +74,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """A subscriber's connection ends or cannot be made; it will come again with its newest cursor."""
+    """A subscriber's connection ends or cannot be opened. It will connect again with its newest cursor."""
 
     at: float
     channel_id: str
@@ -87,7 +87,7 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A subscriber was listening until everything had healed and had time to arrive."""
+    """A subscriber listened until all faults were over and everything had time to arrive."""
 
     at: float
     channel_id: str
@@ -99,9 +99,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Changing:
-    """An author tries to make `revision` of a message; tried again, it is one more event.
+    """An author tries to make `revision` of a message. Another try is another event.
 
-    `text` is the piece or the new content, unique; None for what has no text.
+    `text` is the piece or the new content, and is unique. None if the change has no text.
     """
 
     at: float
@@ -118,7 +118,7 @@ class Changing:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The author is told that it was done."""
+    """The author is told that the change was made."""
 
     at: float
     channel_id: str
@@ -134,7 +134,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class ChangeUnknown:
-    """The author is not told what became of a try."""
+    """The author does not learn the outcome of a try."""
 
     at: float
     channel_id: str
@@ -179,7 +179,7 @@ class ChangeDelivered:
 
 @dataclass(frozen=True, slots=True)
 class Shows:
-    """What a follower shows of a message at the end, after it has had time to hear everything."""
+    """How a follower shows a message in the end, after everything had time to arrive."""
 
     at: float
     channel_id: str
@@ -196,7 +196,7 @@ class Shows:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """It was acknowledged that a subscriber's access is revoked, to this channel or to every one."""
+    """A revocation was acknowledged, of a subscriber's access to this channel or to every channel."""
 
     at: float
     channel_id: str
@@ -208,7 +208,7 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class Restoring:
-    """From now on a subscriber may be let in again."""
+    """From now on a subscriber may have access again."""
 
     at: float
     channel_id: str
@@ -231,7 +231,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the log holds in the end."""
+    """A message that the log has in the end."""
 
     channel_id: str
     sequence: int
@@ -243,7 +243,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class StoredChange:
-    """A change that the log holds in the end. `text` is None where there is none, or where the message was erased."""
+    """A change that the log has in the end. `text` is None if it has no text, or if the message was erased."""
 
     channel_id: str
     sequence: int
@@ -258,7 +258,7 @@ class StoredChange:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the log says of a message in the end."""
+    """A message as the log has it in the end."""
 
     channel_id: str
     sequence: int
@@ -303,7 +303,7 @@ Held = Stored | StoredChange | Standing
 
 @dataclass(slots=True)
 class History:
-    """Events in the order of their times, and the log's content afterwards, by channel and sequence."""
+    """The events in the order of their times, and the content of the log afterwards, by channel and sequence."""
 
     events: list[Event] = field(default_factory=list)
     log: list[Held] = field(default_factory=list)

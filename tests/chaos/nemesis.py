@@ -1,4 +1,4 @@
-"""Harms a cluster in every way it must survive."""
+"""Harms a cluster in all the ways that it must survive."""
 
 import asyncio
 import contextlib
@@ -28,13 +28,13 @@ REVOKE = (
 )
 RESTORE = "mutation ($author: String!, $channelId: ID) { restoreAccess(author: $author, channelId: $channelId) }"
 REST_SECONDS = (0.2, 1.5)
-"""Between two faults. Many of them last longer, so they overlap."""
+"""The time between two faults. Many faults last longer, so they overlap."""
 LONG_STALL_SECONDS = 6.5
-"""Longer than any limit of a node: it must give up, and come back."""
+"""This is longer than any time limit of a node. So the node must give up, and come back."""
 
 
 class Nemesis:
-    """Does one fault after the other and sees to it that each of them ends."""
+    """Causes one fault after the other, and makes sure that each of them ends."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Nemesis:
         self._lasting: set[asyncio.Task[None]] = set()
         self.counts: dict[str, int] = {}
         self.exit_codes: list[int] = []
-        """Of nodes that were asked to stop."""
+        """Exit codes of nodes that were asked to stop."""
 
     KINDS = (
         "kill a node",
@@ -90,7 +90,7 @@ class Nemesis:
     )
 
     async def run(self, faults: int, kinds: Sequence[str] = KINDS) -> None:
-        """Does so many faults, each kind about as often as the others, and waits until all are over."""
+        """Causes this many faults, each kind about equally often, and waits until all are over."""
         bag: list[str] = []
         for _ in range(faults):
             if not bag:
@@ -112,7 +112,8 @@ class Nemesis:
 
     async def _bring_up(self, node: ServerProcess) -> None:
         while True:
-            with contextlib.suppress(ServerFailed):  # PostgreSQL may be away: then it ends at once, as it should
+            # If PostgreSQL is not there, the node ends at once, as it should.
+            with contextlib.suppress(ServerFailed):
                 await node.start()
                 self._note(f"node {node.name} is up")
                 return
@@ -225,8 +226,9 @@ class Nemesis:
         self._let_last(troubled())
 
     async def _hints_foreign(self) -> None:
-        """Says to all nodes, on the very channel that they listen to, what another log would say there, another epoch's
-        or a copy's; beside garbage, and heads far ahead by the earlier form, which names no log."""
+        """Sends wrong hints to all nodes, on the notification channel that they listen to: those of another log (with
+        another epoch, or of a copy), hints that cannot be read, and heads that are far too high in the earlier form,
+        which does not name a log."""
         self._note("foreign hints")
         with contextlib.suppress(psycopg.Error, OSError):  # PostgreSQL may be away
             async with await psycopg.AsyncConnection.connect(self._database_url, autocommit=True) as connection:
@@ -260,15 +262,15 @@ class Nemesis:
                     await asyncio.sleep(0.02)
 
     async def _known(self, connection: psycopg.AsyncConnection[Any]) -> tuple[str, dict[str, int]]:
-        """The log's epoch and the heads of its channels."""
+        """The epoch of the log, and the heads of its channels."""
         row = await (await connection.execute("SELECT epoch FROM log_info")).fetchone()
         assert row is not None
         heads = await (await connection.execute("SELECT channel_id, last_sequence FROM channels")).fetchall()
         return str(row[0]), dict(heads)
 
     async def _revoke(self) -> None:
-        """Throws a subscriber out for a while, with every hint lost or none. Alone: a node that the database cannot be
-        reached from, or that is not there, has nothing to deliver and hears of nothing."""
+        """Revokes a subscriber's access for a while. Either all hints are lost in that time, or none. No other fault
+        may happen at the same time: a node that does not run, or cannot reach the database, would not hear of it."""
         await asyncio.gather(*self._lasting)
         outcast, lost = self._random.choice(self._outcasts), self._random.random() < 0.5
         channel = outcast.channel_id if self._random.random() < 0.5 else None
@@ -287,7 +289,7 @@ class Nemesis:
                 await asyncio.to_thread(path.write_text, "")
 
     async def _insist(self, mutation: str, **variables: Any) -> None:
-        """Asks any node, until one has done it."""
+        """Asks one node after the other, until one has done it."""
         while True:
             client = self._clients[self._random.choice(list(self._clients))]
             try:

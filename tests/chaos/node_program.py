@@ -1,8 +1,8 @@
-"""A node for the chaos tests: `server.py` with a clock that may jump and, to prove the checker, seeded bugs.
+"""A node for the chaos tests: `server.py` with a clock that may jump, and with bugs that the checker has to find.
 
-`CHAOS_CLOCK` names a file that holds the seconds by which the clock that stamps messages is off. `CHAOS_HINTS` names a
-file that says what happens to the hints of other nodes; see `TROUBLES`. `CHAOS_BUGS` lists bugs, separated by commas;
-see `BUGS`.
+`CHAOS_CLOCK` names a file with a number of seconds: the clock that gives messages their timestamps is wrong by so much.
+`CHAOS_HINTS` names a file that says what happens to the hints of other nodes (see `TROUBLES`). `CHAOS_BUGS` lists bugs,
+separated by commas (see `BUGS`).
 """
 
 import asyncio
@@ -35,19 +35,20 @@ from message_log.sql import SqlMessageLog
 from messages import Draft, Message
 
 COMMIT_SECONDS = 0.05
-"""How long after its delivery the buggy node commits: a fault must be able to fall between the two."""
+"""How long after a delivery the buggy node commits the message. A fault must be able to happen in between."""
 
 LATE_SECONDS = 3.0
-"""How long after a change the buggy node thinks of the message: somebody must come in between."""
+"""How long after a change the buggy node updates what it keeps of the message. Others must be able to read in
+between."""
 
 
 def hints_lost() -> None:
-    """Whatever a node commits, the others are not told."""
+    """A node does not tell the others what it commits."""
     Hints.announce = lambda self, commit: None  # type: ignore[method-assign]
 
 
 def no_sweep() -> None:
-    """The heads of live channels are never read again."""
+    """The heads of live channels are never read after the start."""
 
     async def never(self: Hub) -> None:
         await asyncio.Event().wait()
@@ -56,7 +57,7 @@ def no_sweep() -> None:
 
 
 def delivered_before_commit() -> None:
-    """Messages go to subscribers as soon as their sequences are known, before their transaction is committed."""
+    """Messages are delivered as soon as their sequences are known, before their transaction is committed."""
     publish: list[Callable[[Batch], None]] = []
     open_log = SqlMessageLog.open
 
@@ -77,7 +78,7 @@ def delivered_before_commit() -> None:
 
 
 def resume_off_by_one() -> None:
-    """A cursor stands for the position before its own."""
+    """A cursor means the position before the right one."""
     from resolvers import subscribe
 
     position_of = subscribe.position_of
@@ -85,7 +86,7 @@ def resume_off_by_one() -> None:
 
 
 def early_hint_trusted() -> None:
-    """What comes is delivered at once, though what precedes it has not come."""
+    """Messages are delivered at once, although earlier ones have not come yet."""
 
     def whatever_came(self: Inflow) -> list[Entry]:
         run: list[Entry] = []
@@ -102,7 +103,7 @@ def early_hint_trusted() -> None:
 
 
 def foreign_hint_trusted() -> None:
-    """Hints are believed whatever log they name."""
+    """Hints are believed, also if they belong to another log."""
     decode = wire.decode
 
     def believe(payload: str | bytes, log_name: str, epoch: str) -> list[wire.Told]:
@@ -114,7 +115,7 @@ def foreign_hint_trusted() -> None:
 
 
 def revocations_unwatched() -> None:
-    """A node knows what it has revoked itself and never looks what others have."""
+    """A node knows only its own revocations, and never reads those of others."""
 
     async def never(self: RevocationWatch) -> None:
         await asyncio.Event().wait()
@@ -123,7 +124,7 @@ def revocations_unwatched() -> None:
 
 
 def piece_again() -> None:
-    """A piece that comes again is appended again."""
+    """A piece that is sent again is appended again."""
     append = ChangePlan._append
 
     def whatever_came(self: ChangePlan, draft: ChangeDraft, message: Message) -> Appended:
@@ -134,7 +135,7 @@ def piece_again() -> None:
 
 
 def changes_come_first() -> None:
-    """A change is handed on at once, and what is kept of its message is made what it is now seconds later."""
+    """A change is delivered at once, but what the node keeps of its message is only updated seconds later."""
     restate, reached = Hubs._restate, Hubs._reached
 
     def later(do: Callable[..., None]) -> Callable[..., None]:
@@ -148,7 +149,7 @@ def changes_come_first() -> None:
 
 
 def pages_kept() -> None:
-    """A page that was read once is shown again, whatever was done to its messages since."""
+    """A page that was read once is shown again, although its messages were changed since."""
     read, kept = SqlMessageLog.page, dict[str, Any]()
 
     async def page(self: SqlMessageLog, channel_id: str, **asked: Any) -> Any:
@@ -180,17 +181,17 @@ Hear = Callable[[Hints, str, str], None]
 
 
 def _lost(hear: Hear, hints: Hints, channel: str, payload: str) -> None:
-    """It never comes."""
+    """The hint never comes."""
 
 
 def _doubled(hear: Hear, hints: Hints, channel: str, payload: str) -> None:
-    """It comes at once, and again within two seconds."""
+    """The hint comes at once, and again within two seconds."""
     hear(hints, channel, payload)
     asyncio.get_running_loop().call_later(random.uniform(0, 2), hear, hints, channel, payload)
 
 
 def _shuffled(hear: Hear, hints: Hints, channel: str, payload: str) -> None:
-    """Each entry comes by itself, in any order."""
+    """Each entry of the hint comes alone, in any order."""
     try:
         entries = wire.decode(payload, hints._name, hints._epoch)
     except wire.NotForThisLog:
@@ -203,7 +204,7 @@ def _shuffled(hear: Hear, hints: Hints, channel: str, payload: str) -> None:
 
 
 def _late(hear: Hear, hints: Hints, channel: str, payload: str) -> None:
-    """It comes after seconds."""
+    """The hint comes seconds later."""
     asyncio.get_running_loop().call_later(random.uniform(0.5, 4), hear, hints, channel, payload)
 
 
@@ -211,7 +212,7 @@ TROUBLES = {"lost": _lost, "doubled": _doubled, "shuffled": _shuffled, "late": _
 
 
 def trouble_hints(path: Path) -> None:
-    """From now on what this node hears goes through the trouble that the file names, if it names one."""
+    """From now on the hints that this node receives have the trouble that the file names, if it names one."""
     hear = Hints._hear
 
     def troubled(self: Hints, channel: str, payload: str) -> None:
@@ -228,7 +229,7 @@ def trouble_hints(path: Path) -> None:
 
 
 class JumpingClock:
-    """The time of day, off by as many seconds as a file says."""
+    """The time of day, wrong by as many seconds as a file says."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -236,7 +237,7 @@ class JumpingClock:
     def __call__(self) -> datetime:
         try:
             off = float(self._path.read_text())
-        except (OSError, ValueError):  # not there, or being written
+        except (OSError, ValueError):  # the file does not exist yet, or is being written
             off = 0.0
         return datetime.now(UTC) + timedelta(seconds=off)
 

@@ -1,4 +1,4 @@
-"""Those who use a cluster while it is harmed, and write down what they are told."""
+"""Publishers and subscribers that use a cluster while it is harmed, and write down what they are told."""
 
 import asyncio
 import random
@@ -11,12 +11,12 @@ from tests.cluster.chat_client import ChatClient, Failed
 from tests.cluster.subscriber import Subscriber
 
 GIVES_UP_ONCE_IN = 12
-"""One unknown outcome in so many is left unknown: such a post may be stored once, or not at all."""
+"""After one in so many unknown outcomes the post is not repeated. It may be stored once, or not at all."""
 POST_SECONDS = 8.0
 
 
 class Book:
-    """The one list of events, in the order in which they came."""
+    """The list of all events, in the order in which they happened."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -31,19 +31,19 @@ class Book:
 
 
 def content(name: str, size: int) -> str:
-    """A unique content of about `size` bytes whose every byte can be checked."""
+    """A unique content of about `size` bytes. Each of its bytes can be checked."""
     return f"{name}/{size}/" + "." * size
 
 
 def named(text: str) -> str:
-    """The name in a content that arrived whole; else what arrived, so that it equals nothing that was posted."""
+    """The name in a content that arrived unchanged. Otherwise what arrived, which then equals no posted content."""
     name, _, rest = text.partition("/")
     size, _, dots = rest.partition("/")
     return name if size.isdecimal() and dots == "." * int(size) else f"spoiled: {text[:80]}"
 
 
 class Publisher:
-    """Posts one message after the other, each until it is told that it was stored, to any node."""
+    """Posts one message after the other, to any node. Each is repeated until the answer says that it was stored."""
 
     def __init__(
         self, name: str, book: Book, clients: dict[str, ChatClient], channel_ids: list[str], chance: random.Random
@@ -59,13 +59,13 @@ class Publisher:
         self._random = chance
 
     async def run(self, stop: asyncio.Event, pause_seconds: float) -> None:
-        """Posts until `stop` is set; what is being posted then is finished."""
+        """Posts until `stop` is set. The post that is under way then is finished."""
         while not stop.is_set():
             await self.post(self._random.choice(self._channel_ids), self._random.choice((1, 20, 200, 2000)))
             await asyncio.sleep(self._random.uniform(0, 2 * pause_seconds))
 
     async def post(self, channel_id: str, size: int, *, node: str | None = None) -> None:
-        """Posts one message, to `node` or to a node by chance at every try."""
+        """Posts one message. Each try goes to `node`, or to a random node."""
         self.posted += 1
         name = f"{self.name}-{self.posted}"
         while True:
@@ -94,7 +94,7 @@ class Publisher:
 def listener(
     name: str, book: Book, channel_id: str, nodes: list[str], *, sequence: int, cursor: str, token: str | None = None
 ) -> Subscriber:
-    """A subscriber from `sequence`, whose cursor is given, that writes everything into the book."""
+    """A subscriber that starts at `sequence`, whose cursor is given, and writes everything into the book."""
     book.add(lambda at: Began(at, channel_id, name, sequence))
     return Subscriber(
         name,

@@ -1,4 +1,4 @@
-"""One run: a cluster, people who use it, a nemesis who harms it, and the history of it all."""
+"""One run: a cluster, publishers and subscribers that use it, a nemesis that harms it, and the history of it all."""
 
 import asyncio
 import random
@@ -28,24 +28,24 @@ from tests.transports.tokens import SECRET, token
 PROGRAM = str(REPOSITORY / "tests" / "chaos" / "node_program.py")
 CHANNELS = ["red", "green", "blue"]
 LIVING = "gold"
-"""The channel whose messages grow, are edited and erased, beside plain posts."""
+"""The channel in which messages grow, are edited and erased. It also has plain posts."""
 AUTHORS = 3
 VISITORS = 4
-"""Followers that come while messages are changed, one every `VISIT_SECONDS`; as many come afterwards."""
+"""How many followers come while messages are changed, one every `VISIT_SECONDS`. As many come afterwards."""
 VISIT_SECONDS = 2.0
 PAGE_PAUSE_SECONDS = 0.5
 NODES = "abc"
 PUBLISHERS = 6
 SUBSCRIBERS_PER_CHANNEL = 3
 PAUSE_SECONDS = 0.04
-"""A publisher's mean pause between two posts."""
+"""The mean pause of a publisher between two posts."""
 ARRIVAL_SECONDS = 40.0
-"""How long subscribers are given to hear everything once all faults are over."""
+"""How long subscribers have to receive everything after all faults are over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A run's history and figures. `problems` are answers that no client should ever be given."""
+    """The history and the figures of a run. `problems` are answers that no client should ever get."""
 
     history: History
     counts: dict[str, int]
@@ -59,7 +59,7 @@ class Outcome:
     reconnections: int
     seconds: float
     uss_mib: dict[str, tuple[float, float]]
-    """Memory of each node that lived from the beginning to the end, before and after, in MiB."""
+    """The memory, before and after, of each node that ran from the beginning to the end, in MiB."""
 
 
 async def run(
@@ -72,7 +72,7 @@ async def run(
     bugs: Sequence[str] = (),
     arrival_seconds: float = ARRIVAL_SECONDS,
 ) -> Outcome:
-    """Runs a cluster of three nodes under load until so many faults are over."""
+    """Runs a cluster of three nodes under load until this many faults are over."""
     chance = random.Random(seed)
     url = await asyncio.to_thread(postgres.new_database, f"chaos_{seed}")
     async with AsyncExitStack() as stack:
@@ -115,12 +115,12 @@ async def run(
             for channel_id in CHANNELS
             for i in range(SUBSCRIBERS_PER_CHANNEL)
         ]
-        # The last one of each channel is thrown out now and then; the others are slow now and then.
+        # The access of the last one of each channel is revoked sometimes. The others are slow sometimes.
         outcasts = [each for each in subscribers if each.name.endswith(str(SUBSCRIBERS_PER_CHANNEL - 1))]
         steady = [each for each in subscribers if each not in outcasts]
         await stack.enter_async_context(subscribed(*subscribers))
         visits = _Visits(stack, book, nodes, clients, epoch)
-        # These two may be slow and lose their connections, as the others may.
+        # These two may be slow and may lose their connections, like the others.
         steady += [await visits.come(), await visits.come()]
         authors = [
             Author(f"author{i}", book, clients, LIVING, random.Random(chance.random())) for i in range(AUTHORS + 1)
@@ -143,7 +143,7 @@ async def run(
         await asyncio.sleep(1)
         stop.set()
         await asyncio.gather(*publishing, visiting)
-        # Through one node only, so that the others' subscribers depend on what nodes tell each other.
+        # Only over one node, so that the subscribers of the others depend on what nodes tell each other.
         for channel_id in [*CHANNELS, LIVING]:
             await last.post(channel_id, 1, node="a")
         for _ in range(3):
@@ -183,7 +183,7 @@ async def run(
 
 
 class _Visits:
-    """Followers of the living channel: they come at any moment, take turns in how they begin, and stay."""
+    """Followers of the channel with changes. They come at any time, begin in different ways in turn, and stay."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class _Visits:
 async def arrive(
     subscribers: Sequence[Subscriber], followers: Sequence[Follower], log: Sequence[Held], seconds: float
 ) -> None:
-    """Waits until every subscriber has heard everything, or has had its time."""
+    """Waits until every subscriber has received everything, or until the time for it is over."""
     heads: dict[str, int] = {}
     for entry in log:
         if isinstance(entry, Stored):
@@ -241,7 +241,7 @@ async def arrive(
             await all_of_them()
     except TimeoutError:
         return  # what is missing is a violation
-    await asyncio.sleep(0.5)  # what comes twice would come now
+    await asyncio.sleep(0.5)  # if something comes twice, it comes now
 
 
 async def epoch_of(url: str) -> str:
@@ -252,7 +252,8 @@ async def epoch_of(url: str) -> str:
 
 
 async def stored(url: str) -> list[Held]:
-    """The log: its messages as they were posted, its changes, and how messages of the living channel stand."""
+    """Reads the log: its messages as they were posted, its changes, and the messages of the channel with changes as
+    they are now."""
     held: list[Held] = []
     standing: dict[int, Message] = {}
     async with await psycopg.AsyncConnection.connect(url) as connection:
@@ -262,7 +263,7 @@ async def stored(url: str) -> list[Held]:
             "edited_at, erased_at, idempotency_key FROM messages ORDER BY 1, 2"
         )
         for channel_id, sequence, author, text, lane, provider, tokens, at, *life, key in await rows.fetchall():
-            # A text that was changed names no post any more; the key does.
+            # A content that was changed does not identify the post any more. The idempotency key does.
             held.append(Stored(channel_id, sequence, key if life[0] else named(text)))
             if channel_id == LIVING:
                 standing[sequence] = Message(

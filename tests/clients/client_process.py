@@ -1,4 +1,4 @@
-"""One client as a process of its own, and what it reports."""
+"""One client as a separate process, and what it reports."""
 
 import asyncio
 import json
@@ -24,11 +24,11 @@ NODE_CLIENTS = (
 )
 OTHER_CLIENTS = ("gql", "websocket", "curl")
 CLIENTS = tuple(name for name in (*NODE_CLIENTS, *OTHER_CLIENTS) if name != "curl" or shutil.which("curl"))
-"""Those that this machine has; the others it can install."""
+"""Clients that this machine must have already. All others can be installed."""
 
 
 class ClientProcess:
-    """A running client. `cells` holds the outcome of requests, `received` what came in each channel, in order."""
+    """A running client. `cells` has the outcomes of requests, and `received` what came in each channel, in order."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, errors: Path) -> None:
         self.name = name
@@ -42,7 +42,7 @@ class ClientProcess:
 
     @classmethod
     async def start(cls, name: str, work: dict[str, Any], workspace: Path) -> "ClientProcess":
-        """Starts the client in a process group of its own: curl has children."""
+        """Starts the client in its own process group, because curl has child processes."""
         command: Sequence[str] = (sys.executable, "-m", "tests.clients.programs")
         if name in NODE_CLIENTS:
             command = ("node", *NODE_FLAGS, str(workspace / "client.mjs"))
@@ -62,19 +62,19 @@ class ClientProcess:
         return cls(name, process, errors)
 
     async def until_cells(self, count: int) -> None:
-        """Waits for the outcome of so many requests."""
+        """Waits for the outcomes of this many requests."""
         await self._until(lambda: len(self.cells) >= count)
 
     async def until_received(self, channel: str, count: int) -> None:
-        """Waits for so many messages of a channel."""
+        """Waits for this many messages of a channel."""
         await self._until(lambda: len(self.received[channel]) >= count)
 
     def signal(self, number: signal.Signals) -> None:
-        """Signals the client and its children: SIGSTOP is a tab that hangs."""
+        """Sends a signal to the client and its children. SIGSTOP acts like a browser tab that hangs."""
         os.killpg(self._process.pid, number)
 
     async def end(self) -> None:
-        """Ends the client; everything that it printed has been read then."""
+        """Ends the client. Afterwards everything that it has printed is read."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:

@@ -1,4 +1,4 @@
-"""All clients at once against one server: what they ask, follow and live through. One kill serves every client."""
+"""All clients at the same time against one server: what they ask, what they follow, and which faults they survive."""
 
 import asyncio
 import shutil
@@ -14,23 +14,24 @@ from tests.engine.client import Client
 from tests.engine.engine_server import EngineServer
 
 PAST = 250
-"""Messages that lie before: three pages of history."""
+"""Messages that were posted before: three pages of history."""
 LIVE = 1_000
 SLOW = 600
 SLOW_BYTES = 8_000
 SLOW_TIMEOUT_SECONDS = 1.0
 SOCKET_CLIENTS = {"apollo-websocket", "urql-websocket", "gql", "websocket"}
-"""Those that the server cuts when they take nothing; streams wait a minute."""
+"""Clients that the server cuts when they do not read. Streams are cut only after a minute."""
 TOKEN_SECONDS = 1
 TOKENS = 3
 """How many tokens each client uses up while it follows."""
 GUARDED_BATCH = 40
 BATCH = 20
-"""Posts under way at once."""
+"""Posts under way at the same time."""
 
 
 class Matrix:
-    """One run. Afterwards `clients` hold what they received and `log` what they should have, by channel."""
+    """One run. Afterwards `clients` have what they received, and `log` has what they should have received, by
+    channel."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -91,13 +92,13 @@ class Matrix:
         self.clients = {client.name: client for client in started}
 
     async def _live(self, server: EngineServer) -> None:
-        """Everybody is there, and messages come as fast as one socket posts them."""
+        """All clients are connected, and messages come as fast as one socket can post them."""
         await server.until(lambda seen: seen["raqcoon_subscribers"] == 3 * len(CLIENTS))
         await server.post_many(LIVE, channel="live", content=lambda number: f"live {number}")
         await self._received(server, "live", LIVE)
 
     async def _restart(self, server: EngineServer) -> None:
-        """kill -9 in mid-stream, while posts go on until they are answered."""
+        """Kills the server (kill -9) while messages come. Posts are repeated until they are answered."""
         halfway = asyncio.Event()
 
         async def post() -> None:
@@ -117,7 +118,7 @@ class Matrix:
         await self._received(server, "restart", LIVE)
 
     async def _slow(self, server: EngineServer) -> None:
-        """All tabs hang, more than their sockets hold goes by, and they wake up."""
+        """All clients hang, more messages come than their sockets can hold, and then the clients continue."""
         await server.until(lambda seen: seen["raqcoon_subscribers"] == 3 * len(CLIENTS))
         for client in self.clients.values():
             client.signal(signal.SIGSTOP)
@@ -128,7 +129,7 @@ class Matrix:
         await self._received(server, "slow", SLOW)
 
     async def _tokens(self, guarded: EngineServer, tokens: TokenServer) -> None:
-        """Posts go on while each client uses up its tokens."""
+        """Posts continue until each client has used up its tokens."""
         for number in range(TOKENS):
             await tokens.until_each_asked_again(CLIENTS)
             content = f"guarded {number}"
@@ -146,7 +147,7 @@ class Matrix:
 
 
 async def head(server: EngineServer, channel: str) -> str:
-    """Where a channel ends now."""
+    """The newest sequence of a channel now."""
     query = "query ($id: ID!) { channel(id: $id) { headCursor } }"
     answer = await server.http.post("/graphql", json={"query": query, "variables": {"id": channel}})
     return str(answer.raise_for_status().json()["data"]["channel"]["headCursor"])
@@ -158,7 +159,8 @@ MUTATION = """mutation ($channel: ID!, $content: String!) {
 
 
 async def post_through(server: EngineServer, channel: str, contents: list[str]) -> None:
-    """Posts, all under way at once and begun in order, until each is answered; its key makes it one message."""
+    """Posts all of them at the same time, begun in order. Each is repeated until it is answered; its key makes it one
+    message."""
     while True:
         try:
             async with await Client.open(server.port) as client:

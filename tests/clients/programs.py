@@ -1,4 +1,4 @@
-"""The clients that are not JavaScript, all cells: `python -m tests.clients.programs NAME WORK`, like `client.mjs`."""
+"""The clients that are not in JavaScript: `python -m tests.clients.programs NAME WORK`, like `client.mjs`."""
 
 import asyncio
 import json
@@ -31,7 +31,8 @@ def tell(**what: object) -> None:
 
 
 class Gql:
-    """The package gql: the example's client; with tokens a loop of its own, since that one asks for none."""
+    """The package gql, with the client of the example. With tokens it is a different loop, since the example has
+    none."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -71,7 +72,7 @@ class Gql:
 
 
 class Plain:
-    """A client of the earlier server: the plain WebSocket, and REST for what was before."""
+    """A client of the earlier server: the plain WebSocket, and REST for earlier messages."""
 
     def __init__(self, url: str) -> None:
         self.url = url.removesuffix("/graphql")
@@ -115,7 +116,7 @@ class Plain:
 
 
 class Curl:
-    """curl, one process a request; the stream is read line by line, as a shell script would."""
+    """curl, with one process for each request. The stream is read line by line, as in a shell script."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -152,7 +153,7 @@ class Curl:
     async def follow(self, channel: str, after: str, tokens: str | None) -> Messages:
         query = f'subscription {{ messages(channelId: "{channel}") {{ sequence content }} }}'
         while True:
-            # The event's id is the cursor, and this header takes it back: nothing else has to be kept.
+            # The id of the event is the cursor. This header sends it back, so nothing else has to be stored.
             headers = ["-H", "Accept: text/event-stream", "-H", f"Last-Event-ID: {after}"]
             if tokens is not None:
                 headers += ["-H", f"Authorization: Bearer {await token_from(tokens)}"]
@@ -164,7 +165,7 @@ class Curl:
                 if name:
                     event[name] = value
                 elif event:
-                    # What is not followed by an empty line was cut off, and does not count.
+                    # An event that is not followed by an empty line was cut off, and does not count.
                     data = json.loads(event.get("data") or "{}")
                     if "id" in event:
                         after = event["id"]

@@ -1,4 +1,4 @@
-"""The lines of docs/clients/others.md for clients and gateways that are built, and the tools that build them."""
+"""Code of docs/clients/others.md for clients and gateways that have to be built, and the tools that build them."""
 
 import re
 import subprocess
@@ -11,13 +11,13 @@ _PAGE = node.REPOSITORY / "docs" / "clients" / "others.md"
 
 
 def blocks(language: str, heading: str) -> list[str]:
-    """The code of one language under a heading of the page, in order."""
+    """The code blocks of one language under a heading of the page, in order."""
     part = _PAGE.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(rf"```{language}\n(.*?)```", part, re.S)
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """What a tool of Node prints; it must succeed."""
+    """Runs a Node tool, which must succeed, and returns what it prints."""
     done = subprocess.run(
         command, cwd=cwd, env=node.environment(), capture_output=True, text=True, timeout=100, check=False
     )

@@ -1,4 +1,4 @@
-"""Where clients get their tokens: short-lived ones, so that subscriptions outlive many."""
+"""A server that gives tokens to clients. Each token is short, so a subscription needs many."""
 
 import asyncio
 import math
@@ -17,7 +17,7 @@ def make_token(author: str, seconds: int) -> str:
 
 
 class TokenServer:
-    """Answers each GET with a fresh token of whoever the path names, and counts them in `issued`."""
+    """Answers each GET with a new token of the author that the path names, and counts them in `issued`."""
 
     def __init__(self, seconds: int) -> None:
         self.issued: Counter[str] = Counter()
@@ -34,7 +34,7 @@ class TokenServer:
         await self._server.wait_closed()
 
     async def until_each_asked_again(self, names: Sequence[str]) -> None:
-        """Waits until each of `names` has asked for another token than it has now."""
+        """Waits until each of `names` has got a further token."""
         before = self.issued.copy()
         async with self._changed:
             await self._changed.wait_for(lambda: all(self.issued[name] > before[name] for name in names))

@@ -1,4 +1,4 @@
-"""Short ways to ask a node over HTTP."""
+"""Short functions to ask a node over HTTP."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ query Page($id: ID!, $after: Cursor) {
 
 
 class Failed(Exception):
-    """Raised when a node answers with GraphQL errors; `extensions` are the first one's."""
+    """Raised when a node answers with GraphQL errors. `extensions` are those of the first error."""
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(errors[0]["message"])
@@ -28,7 +28,7 @@ class Failed(Exception):
 
 
 class ChatClient:
-    """Asks one node. Connections are kept; close it with `async with`."""
+    """Asks one node. It keeps its connections open; use it with `async with`."""
 
     def __init__(self, url: str, *, timeout_seconds: float = 15.0, token: str | None = None) -> None:
         self.http = httpx.AsyncClient(
@@ -67,7 +67,7 @@ class ChatClient:
         return str(data["channel"]["headCursor"])
 
     async def history(self, channel_id: str) -> list[tuple[int, str]]:
-        """(sequence, content) of everything the channel holds."""
+        """(sequence, content) of every message in the channel."""
         held: list[tuple[int, str]] = []
         after: str | None = None
         while True:

@@ -1,9 +1,9 @@
-"""Builds the image, runs deploy/compose.yaml, harms it under load, and accounts for every message.
+"""Builds the image, runs deploy/compose.yaml, harms it under load, and checks every message.
 
     uv run python -m tests.cluster.compose [--no-build] [--file more.yaml …]
 
-Needs a Docker engine with Compose 2 or newer, port 8010 and the network that the file names. Two to five minutes.
-Exit codes: 0 when nothing is missing, repeated or out of order, 1 otherwise.
+It needs a Docker engine with Compose 2 or newer, port 8010 and the network that the file names. It takes two to five
+minutes. The exit code is 0 if nothing is missing, repeated or out of order, and otherwise 1.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Compose:
         """Runs one and returns what it printed.
 
         Raises:
-            SystemExit: it failed; what it said was shown.
+            SystemExit: it failed. What it printed was shown.
         """
         process = await asyncio.create_subprocess_exec(
             *self._command, *arguments, env=self._environment, stdout=asyncio.subprocess.PIPE
@@ -54,14 +54,14 @@ class Compose:
         return printed.decode()
 
     async def subscribers(self, node: str) -> int:
-        """How many subscriptions a node holds by its own count."""
+        """How many subscriptions a node has, as the node itself counts them."""
         metrics = await self("exec", "-T", node, "python", "-c", METRICS)
         found = re.search(r"^raqcoon_subscribers (\d+)", metrics, re.M)
         return int(found[1]) if found else 0
 
 
 class Publisher:
-    """Posts until told to stop; what is not answered is posted again with its key."""
+    """Posts until it is told to stop. A post that is not answered is repeated with its key."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -82,7 +82,7 @@ class Publisher:
                 except Failed as failed:
                     self.refused[str(failed.extensions.get("code"))] += 1
                     await asyncio.sleep(0.1)
-                except (httpx.HTTPError, ValueError) as error:  # No answer, or the balancer's own.
+                except (httpx.HTTPError, ValueError) as error:  # There was no answer, or an error of the balancer.
                     self.refused[type(error).__name__] += 1
                     await asyncio.sleep(0.1)
             self.longest_wait_seconds = max(self.longest_wait_seconds, time.monotonic() - begun)
@@ -132,7 +132,7 @@ async def until_ready(client: ChatClient) -> None:
 
 
 async def judge(compose: Compose) -> list[str]:
-    """Loads and harms what runs; the problems found."""
+    """Puts load on the cluster and harms it. Returns the problems that it has found."""
     problems: list[str] = []
     publishers = [Publisher(f"publisher{number}") for number in range(PUBLISHERS)]
     async with ChatClient(f"http://{ADDRESS}") as client:

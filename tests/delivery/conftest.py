@@ -1,4 +1,4 @@
-"""What each test of the engine holds besides its own subject."""
+"""What is checked in each test of the engine, in addition to its own subject."""
 
 from collections.abc import Iterator
 

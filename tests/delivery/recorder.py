@@ -1,4 +1,4 @@
-"""A sink that records what it takes and can be made slow."""
+"""A sink that records what it is sent and can be made slow."""
 
 import asyncio
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from messages import Message
 
 
 class Whole(NamedTuple):
-    """The layout of a recorder: the batch itself."""
+    """The wire format of a recorder: the batch itself."""
 
     batch: Batch
 
@@ -18,8 +18,8 @@ class Whole(NamedTuple):
 
 
 VIOLATIONS: list[str] = []
-"""What the engine did to a recorder against the contract of `Sink`. Whatever is raised in a sink, the engine catches:
-so it is noted too, and looked at after each test."""
+"""Violations of the contract of `Sink` by the engine. The engine catches every error of a sink. So violations are also
+recorded here, and checked after each test."""
 
 
 def _demand(kept: bool, violation: str) -> None:
@@ -29,10 +29,10 @@ def _demand(kept: bool, violation: str) -> None:
 
 
 class Recorder(Sink):
-    """Takes every batch while `open`; afterwards `sequences` is what the subscriber was sent.
+    """Takes every batch while it is open. `sequences` is what the subscriber was sent.
 
-    With `claims` it may be written to without being asked, while it is open. With `room`, taking so many batches on end
-    makes it slow for a few steps of the loop.
+    With `claims` it may be written to without being asked, while it is open. With `room` it becomes slow for a few
+    steps of the loop after it has taken this many batches in a row.
     """
 
     def __init__(self, *, claims: bool = True, room: int | None = None) -> None:
@@ -101,7 +101,8 @@ class Recorder(Sink):
         self.ended.append(error)
 
     async def reached(self, sequence: int) -> None:
-        """Waits, a loop step at a time, until the message of `sequence` was taken or the subscription has ended."""
+        """Waits, step by step of the loop, until the message with `sequence` was taken or the subscription has
+        ended."""
         while not self.ended and (not self.messages or self.messages[-1].sequence < sequence):
             await asyncio.sleep(0)
 

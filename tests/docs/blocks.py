@@ -10,17 +10,17 @@ PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
 PROGRAMS = {"sh", "python", "js", "ts"}
 CHECKED = {"graphql", "json", "toml"}
 SHOWN = {"mermaid", "sql", "text"}
-"""Pictures, what an operator types into a database, and what goes over the wire."""
+"""Blocks that are no programs: diagrams, commands for a database, and what is sent over the network."""
 
 NOT_RUN = re.compile(r"(pip install uv && )?uv run (--no-dev )?(server\.py|pytest)\b.*")
-"""Shell commands that start the server or this suite: running them here would prove nothing new."""
+"""Shell commands that start the server or these tests. Running them here would prove nothing new."""
 
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block, and where it stands."""
+    """One code block, and where it is."""
 
     page: Path
     line: int
@@ -41,7 +41,8 @@ class Block:
 
     @property
     def resumes(self) -> bool:
-        """Whether it promises to live through a restart, if it follows a channel. The README's is the shortest one."""
+        """Whether it follows a channel also through a restart, as the docs promise. The shortest one, in the README,
+        does not."""
         return self.language != "sh" and self.page.name != "README.md"
 
 

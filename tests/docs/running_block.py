@@ -12,12 +12,12 @@ from tests import node
 from tests.clients.workspace import NODE_FLAGS
 from tests.docs.blocks import REPOSITORY, Block
 
-# A reader sees a refusal; a test has to be told.
+# A person sees a refusal, but a test needs an exit code.
 _SHELL_PRELUDE = 'set -eo pipefail\ncurl() { command curl --silent --show-error --fail-with-body "$@"; }\n'
 
 
 class RunningBlock:
-    """The program of a block. `output` is what it has printed so far, its errors among it."""
+    """The program of a block. `output` is what it has printed so far, including its errors."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.output = ""
@@ -28,7 +28,8 @@ class RunningBlock:
     @classmethod
     @asynccontextmanager
     async def start(cls, block: Block, address: str, workspace: Path) -> AsyncIterator["RunningBlock"]:
-        """Runs the block against the server at `address` (host and port); ends it, and its children, on leaving."""
+        """Runs the block against the server at `address` (host and port). Afterwards it ends the program and its
+        children."""
         text = block.text.replace("127.0.0.1:8010", address)
         match block.language:
             case "sh":
@@ -56,7 +57,7 @@ class RunningBlock:
             await running.ended
 
     async def until_printed(self, text: str) -> None:
-        """Waits until the output holds `text`; fails when the program ends before."""
+        """Waits until `text` is in the output. Fails if the program ends before."""
         while text not in self.output:
             assert not self.ended.done(), f"it ended without having printed {text!r}\n{self.output}"
             self._changed.clear()

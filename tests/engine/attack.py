@@ -1,7 +1,7 @@
-"""The frame of an attack: what everybody else notices of it meanwhile, and that nothing of it is left afterwards.
+"""Runs an attack, and checks how much other clients notice of it and that nothing of it is left afterwards.
 
-An attack runs beside a probe: a subscriber in another channel that posts and waits for its own message. What it may
-wait is generous; without the guards of `transports/` it waited for seconds.
+At the same time as an attack there is a probe: a subscriber in another channel that posts and waits for its own
+message. Its time limit is generous. Without the limits in `transports/` it waited for seconds.
 """
 
 import asyncio
@@ -18,29 +18,29 @@ from tests.engine.engine_server import EngineServer
 from tests.server_process import REPOSITORY
 
 STANDSTILL_MS_MAX = 50.0
-"""For how long the server may stand still for anything that one client sends."""
+"""How long the server may stand still because of anything that one client sends."""
 NOTICED_SECONDS = 1.0
-"""A probe that waits longer for its own message has noticed the attack."""
+"""If the probe waits longer than this for its own message, the attack is noticed."""
 HELD_BYTES_MAX = 12_000_000
-"""What one client may make the server hold while it is at it, what the probe's posts take included."""
+"""How much memory one client may make the server hold during the attack. It includes what the probe's posts take."""
 KEPT_BYTES_MAX = 32_000_000
-"""What the process may keep once it is over: page caches of the log's connections and the allocator's reserve, both
-bounded and filled by whoever comes first."""
+"""How much memory the process may keep afterwards: page caches of the log's connections, and the reserve of the
+allocator. Both are bounded, and are filled by the first clients."""
 MUTATION = 'mutation { postMessage(channelId: "probe", author: "probe", content: "x") { sequence } }'
 
 
 def kept_from_the_processor_seconds(pid: int) -> float:
-    """For how long the threads of a process could have run, and other processes ran instead."""
+    """For how long the threads of a process were ready to run while other processes ran."""
     waited_ns = 0
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):  # That thread has just ended.
+        with contextlib.suppress(OSError):  # The thread has just ended.
             waited_ns += int(path.read_text().split()[1])
     return waited_ns / 1e9
 
 
 class Probe:
-    """Another client of the server, and how long it waited at worst. What other processes of the machine took from the
-    server, or from the probe, does not count."""
+    """Another client of the server, and its longest wait. Time in which other processes of the machine kept the server
+    or the probe from running does not count."""
 
     def __init__(self, client: Client, server_pid: int) -> None:
         self.client = client
@@ -66,7 +66,8 @@ class Probe:
 
 @contextlib.asynccontextmanager
 async def attack(server: EngineServer) -> AsyncIterator[Probe]:
-    """The time of an attack; when it is over the server must be as it was before, and the probe content."""
+    """The time of an attack. When it is over, the server must be as before, and the probe must not have waited too
+    long."""
     client = await Client.open(server.port)
     await client.send(client.operation("1", SUBSCRIBE, channel="probe", after=None))
     probe = Probe(client, server.pid)
@@ -99,7 +100,7 @@ async def attack(server: EngineServer) -> AsyncIterator[Probe]:
 
 @contextlib.asynccontextmanager
 async def standstill(server: EngineServer) -> AsyncIterator[Callable[[], Awaitable[float]]]:
-    """Measures for how many ms the server stood still at worst, by `benchmarks.standstill`; ends when it is asked."""
+    """Measures the longest standstill of the server in ms, with `benchmarks.standstill`. It ends when it is asked."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.standstill", "--port", str(server.port), "--pid", str(server.pid)),
         cwd=REPOSITORY,
@@ -108,7 +109,7 @@ async def standstill(server: EngineServer) -> AsyncIterator[Callable[[], Awaitab
     )
     assert process.stdout is not None
     try:
-        await process.stdout.readline()  # It has begun.
+        await process.stdout.readline()  # The measurement has begun.
 
         async def worst_ms() -> float:
             said, _ = await process.communicate(b"")
@@ -122,8 +123,8 @@ async def standstill(server: EngineServer) -> AsyncIterator[Callable[[], Awaitab
 
 
 async def longest_standstill_ms(server: EngineServer, work: Callable[[], Awaitable[None]], attempts: int = 3) -> float:
-    """The longest standstill during an attack. Of several attempts the best counts, since a machine that runs other
-    tests too adds to each what is not the server's doing."""
+    """The longest standstill during an attack. Of several attempts the best one counts, because other tests on the
+    machine can make each attempt longer."""
     best = float("inf")
     for _ in range(attempts):
         async with standstill(server) as worst_ms:

@@ -1,5 +1,5 @@
-"""A graphql-transport-ws client that reads as fast or as slowly as a test wants. It parses frames by itself, since most
-of what is measured here is what happens to bytes that nobody takes."""
+"""A graphql-transport-ws client that reads as fast or as slowly as a test wants. It parses frames by itself, because
+most of these tests are about bytes that nobody reads."""
 
 import asyncio
 import base64
@@ -20,12 +20,12 @@ SUBSCRIBE = """subscription ($channel: ID!, $after: Cursor) {
 
 
 class Client:
-    """One socket, used by one task at a time. `buffer_bytes` is what its kernel may hold for it."""
+    """One socket, for one task at a time. `buffer_bytes` is how much the kernel may hold for it."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.closed: int | None = None
-        """The close code once the connection is over; 1006 when it ended without one."""
+        """The close code after the connection has ended. 1006 if it ended without one."""
         self._buffer = bytearray()
         self._position = 0
 
@@ -82,7 +82,7 @@ class Client:
 
     @staticmethod
     def storm_request(port: int, channel: str, after: str) -> tuple[bytes, bytes]:
-        """A handshake, and the frames to send once it is answered."""
+        """Makes a handshake, and sends these frames after it was answered."""
         head = (
             f"GET /graphql HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -102,19 +102,19 @@ class Client:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
     async def subscribe(self, channel: str = "general", after: str | None = None, id_: str = "1") -> None:
-        """Subscribes; returns once the subscription stands."""
+        """Subscribes. Returns when the subscription is set up."""
         await self.send(self.operation(id_, SUBSCRIBE, channel=channel, after=after), {"type": "ping"})
 
     async def settle(self) -> None:
-        """Returns once the server has handled every frame sent so far; nothing else may arrive before."""
+        """Returns when the server has handled every frame sent so far. Nothing else may arrive before."""
         await self.send({"type": "ping"})
         assert (await self.next_frame())["type"] == "pong"
 
     async def next_frame(self) -> dict[str, Any]:
-        """The next frame's JSON; WebSocket pings are answered on the way.
+        """The JSON of the next frame. WebSocket pings that come before it are answered.
 
         Raises:
-            ConnectionError: the connection is over; `closed` says how.
+            ConnectionError: the connection has ended. `closed` says how.
         """
         while True:
             opcode, data = await self._next()
@@ -128,7 +128,7 @@ class Client:
                 raise ConnectionError(f"closed with {self.closed}: {data[2:]!r}")
 
     async def next_message(self) -> dict[str, Any]:
-        """The next message of a subscription; pongs are skipped."""
+        """The next message of a subscription. Pongs are ignored."""
         while True:
             value = await self.next_frame()
             if value["type"] == "next":
@@ -137,7 +137,7 @@ class Client:
             assert value["type"] == "pong", value
 
     async def read_run(self, first: int, last: int, check: Callable[[dict[str, Any]], bool] | None = None) -> str:
-        """Reads messages `first`…`last` and asserts that exactly these come, in order; returns the last cursor."""
+        """Reads messages `first`…`last`, and asserts that exactly these come, in order. Returns the last cursor."""
         cursor = ""
         for sequence in range(first, last + 1):
             message = await self.next_message()

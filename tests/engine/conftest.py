@@ -1,4 +1,4 @@
-"""Servers as processes of their own, one for each test."""
+"""Servers as separate processes, one for each test."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack

@@ -15,7 +15,7 @@ _SAMPLE = re.compile(r'^(\w+)(?:\{(\w+)="([^"]*)"\})? (\S+)$', re.M)
 
 
 class EngineServer(ServerProcess):
-    """A `ServerProcess` with a client for its HTTP endpoints; runs as long as the context that it manages."""
+    """A `ServerProcess` with a client for its HTTP endpoints. It runs inside its `async with` block."""
 
     def __init__(self, directory: Path, **options: Any) -> None:
         super().__init__(directory, **options)
@@ -42,7 +42,7 @@ class EngineServer(ServerProcess):
         }
 
     async def until(self, condition: Callable[[dict[str, float]], bool], seconds: float = 30) -> dict[str, float]:
-        """The metrics, once they fulfil the condition."""
+        """Waits until the metrics fulfil the condition, and returns them."""
         seen: dict[str, float] = {}
         try:
             async with asyncio.timeout(seconds):
@@ -55,7 +55,7 @@ class EngineServer(ServerProcess):
             raise AssertionError(f"not within {seconds} s; the server says {seen}\n{self.log()[-3000:]}") from None
 
     async def until_empty(self, subscribers: int = 0) -> dict[str, float]:
-        """Waits until nobody is connected and nothing of them is left, but for `subscribers` of a probe."""
+        """Waits until no client is connected and nothing of clients is left, except `subscribers` of a probe."""
         return await self.until(
             lambda seen: (
                 sum(value for name, value in seen.items() if name.startswith("raqcoon_connections{")) == subscribers
@@ -73,7 +73,7 @@ class EngineServer(ServerProcess):
         return item
 
     async def post_many(self, count: int, *, content: Callable[[int], str], channel: str = "general") -> None:
-        """Posts `content(1…count)` in order of their numbers over one socket's worth of pipelining."""
+        """Posts `content(1…count)` in this order, with several posts under way at the same time."""
         await post_in_order(self.port, count, content, channel)
 
 
@@ -83,7 +83,7 @@ MUTATION = """mutation ($channel: ID!, $content: String!) {
 
 
 async def post_in_order(port: int, count: int, content: Callable[[int], str], channel: str) -> None:
-    """Posts over one graphql-transport-ws socket, several at a time; the server begins them in order."""
+    """Posts over one graphql-transport-ws socket, several at a time. The server begins them in order."""
     async with await Client.open(port) as client:
         for start in range(1, count + 1, 32):
             numbers = range(start, min(start + 32, count + 1))

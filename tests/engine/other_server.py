@@ -1,6 +1,6 @@
-"""The application on an ASGI server that knows nothing of it: `python -m tests.engine.other_server hypercorn|uvicorn`.
+"""The application on an ordinary ASGI server: `python -m tests.engine.other_server hypercorn|uvicorn`.
 
-Both close and ping as they please; what is shown on them is that messages pass through ASGI's `send` alone.
+Both close and ping in their own way. The tests on them show that messages are delivered with nothing but ASGI's `send`.
 """
 
 import asyncio

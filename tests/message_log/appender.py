@@ -1,4 +1,4 @@
-"""Appends until it is killed, and says through a pipe what was acknowledged. Runs as a process of its own."""
+"""A separate process that appends until it is killed, and writes into a pipe what was acknowledged."""
 
 import asyncio
 from multiprocessing.connection import Connection

@@ -1,4 +1,4 @@
-"""A listener that writes down what it hears, and short ways to post."""
+"""A listener that records what it is told, and short functions to post."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from messages import Draft, Message, Revocation
 
 
 class Recorder:
-    """Hears what a log says; `heard_something` is set by whatever comes from another log, `thrown_out` by every
-    revocation, `gap` when commits may have been missed."""
+    """Records what a log tells it. `heard_something` is set when something comes from another process, `thrown_out` by
+    every revocation, and `gap` when commits may have been missed."""
 
     def __init__(self) -> None:
         self.commits: list[list[Message]] = []
@@ -46,7 +46,7 @@ class Recorder:
 
     @property
     def reached(self) -> list[tuple[str, int]]:
-        """How far channels have come by what other processes told, with messages or without."""
+        """The newest sequences of channels as other processes have told them, with messages or without."""
         return [*self.hints, *((message.channel_id, message.sequence) for message in self.from_elsewhere)]
 
     def hinted_changes(self, channel_id: str, sequence: int) -> None:
@@ -62,23 +62,23 @@ class Recorder:
 
     @property
     def messages(self) -> list[Message]:
-        """All messages that were announced, in order."""
+        """All messages that the log has told, in order."""
         return [message for commit in self.commits for message in commit]
 
 
 async def post(log: SqlMessageLog, *contents: str, channel_id: str = "general", author: str = "ada") -> list[Message]:
-    """Appends at the same time and returns the messages in the order of `contents`."""
+    """Appends all of them at the same time, and returns the messages in the order of `contents`."""
     drafts = (Draft(channel_id, author, content) for content in contents)
     return [appended.message for appended in await append(log, *drafts)]
 
 
 async def append(log: SqlMessageLog, *drafts: Draft) -> list[Appended]:
-    """Appends at the same time; the first failure is raised."""
+    """Appends all of them at the same time. Raises the first error."""
     return await asyncio.gather(*(log.append(draft) for draft in drafts))
 
 
 async def everything(log: SqlMessageLog, channel_id: str = "general") -> list[Message]:
-    """All messages of a channel that are held."""
+    """All messages of a channel that the log has."""
     found: list[Message] = []
     while page := await log.read(channel_id, after=found[-1].sequence if found else 0, limit=500, max_bytes=10**7):
         found += page

@@ -1,4 +1,4 @@
-"""A worker's log with its owner, as one log: both in this process, with a real Unix socket between them."""
+"""The log of a worker and its owner as one log. Both are in this process, with a real Unix socket between them."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from workers.owner import LogOwner
 
 
 class ServedLog(WorkerLog):
-    """Takes what `SqlMessageLog` takes. `owner` serves the log while it is open."""
+    """Has the arguments of `SqlMessageLog`. `owner` serves the log while it is open."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class ServedLog(WorkerLog):
         readers: int = 4,
         limits: WriterLimits | None = None,
     ) -> None:
-        # Not pytest's directory: a Unix socket's path has 108 characters at most.
+        # This is not in pytest's directory, because the path of a Unix socket has at most 108 characters.
         self._directory = f"{tempfile.gettempdir()}/raqcoon-{uuid.uuid4().hex}"
         super().__init__(url, f"{self._directory}/owner.sock", readers=readers, limits=limits)
         self.url = url
@@ -47,7 +47,7 @@ class ServedLog(WorkerLog):
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def remove_before(self, channel_id: str, sequence: int, *, batch: int = 500) -> int:
-        """As retention does it, which runs where the owner is."""
+        """Removes messages as retention does, which runs in the owner's process."""
         return await self._log.remove_before(channel_id, sequence, batch=batch)
 
     @property
@@ -55,11 +55,11 @@ class ServedLog(WorkerLog):
         return self._socket_path
 
     async def call(self, method: str) -> object:
-        """A call of the owner, by name."""
+        """Calls a function of the owner by its name."""
         return await self._linked().call(method)
 
     async def start_owner(self) -> None:
-        """As a new process of the owner would begin."""
+        """Begins as a new process of the owner would."""
         shutil.rmtree(self._directory, ignore_errors=True)
         os.mkdir(self._directory, 0o700)
         listener = socket.socket(socket.AF_UNIX)
@@ -68,6 +68,6 @@ class ServedLog(WorkerLog):
         await self.owner.serve(listener)
 
     async def stop_owner(self) -> None:
-        """As the owner's process would end, without a word to its workers."""
+        """Ends as the owner's process would when it is killed, without telling its workers."""
         await self.owner.stop()
         await self._log.close()

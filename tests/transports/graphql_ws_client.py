@@ -1,4 +1,4 @@
-"""graphql-transport-ws for tests: a server that must be left clean, a client's frames, operations that wait."""
+"""graphql-transport-ws for tests: a server after which nothing may be left, frames of clients, operations that wait."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ both_servers = pytest.mark.parametrize("ws", [WebSocketProtocol, "websockets-san
 async def graphql_server(
     ws: Any = WebSocketProtocol, operations: type[Operations] = Operations, **options: Any
 ) -> AsyncIterator[tuple[Chat, int]]:
-    """A server; once it is left, no connection, subscriber or task may be left."""
+    """A server. At the end no connection, subscriber or task may be left."""
     connections = options.setdefault("connections", Connections())
     async with memory_chat() as chat:
         endpoint = GraphQLWebSocket(operations(schema), chat, **options)
@@ -80,7 +80,7 @@ def nested(levels: int) -> Any:
 
 
 async def settle(opened: RawSocket) -> None:
-    """Returns once the server has handled every frame sent so far."""
+    """Returns when the server has handled every frame sent so far."""
     await opened.send({"type": "ping"})
     assert await opened.expect() == {"type": "pong"}
 
@@ -91,7 +91,7 @@ async def post(chat: Chat, *contents: str, channel: str = "general") -> None:
 
 
 class Gated(Operations):
-    """Operations whose executions, and then whose subscribing, wait at a gate."""
+    """Operations that wait for an event before they are executed, and before they subscribe."""
 
     gate: asyncio.Event
     waiting: int

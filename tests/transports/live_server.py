@@ -19,7 +19,7 @@ from transports.serving.websocket_protocol import WebSocketProtocol
 async def serve(
     app: Any, *, ws: Any = WebSocketProtocol, http: Any = HttpProtocol, max_size: int = 1_048_576
 ) -> AsyncIterator[int]:
-    """Serves an ASGI application on the loopback; yields its port. On leaving, no connection or task may be left."""
+    """Serves an ASGI application on the loopback, and yields its port. At the end no connection or task may be left."""
     config = uvicorn.Config(
         app,
         http=http,
@@ -35,7 +35,7 @@ async def serve(
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    # asyncio switches Nagle's algorithm off only where the protocol is named; with it every answer takes 40 ms.
+    # asyncio switches off Nagle's algorithm only if the protocol is named. Without that, every answer takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     await server.startup(sockets=[listener])
@@ -45,7 +45,7 @@ async def serve(
     except BaseException:
         await server.shutdown(sockets=[listener])
         raise
-    # What `shutdown` does when nothing is left to wait for, without its pause of 0.1 s.
+    # This is what `shutdown` does if there is nothing to wait for, without its pause of 0.1 s.
     for each in server.servers:
         each.close()
         await each.wait_closed()
@@ -63,7 +63,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Closed:
-    """The server's close frame; None in both where the connection ended without one."""
+    """The close frame of the server. Both are None if the connection ended without one."""
 
     code: int | None
     reason: str | None
@@ -83,7 +83,7 @@ def frame(payload: str | bytes, *, opcode: int | None = None) -> bytes:
 
 
 class RawSocket:
-    """A WebSocket that checks nothing of what it sends, and everything of what it receives."""
+    """A WebSocket that does not check what it sends, and checks everything that it receives."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
         self.reader = reader
@@ -158,7 +158,7 @@ class RawSocket:
         return received
 
     async def close(self) -> None:
-        """A normal closure, waited for."""
+        """Closes the connection normally, and waits until it is closed."""
         self.writer.write(frame(struct.pack("!H", 1000), opcode=8))
         while not isinstance(await self.receive(), Closed):
             pass
@@ -166,13 +166,13 @@ class RawSocket:
         self.writer.close()
 
     def reset(self) -> None:
-        """Ends the connection by a TCP reset, as a vanished client would."""
+        """Ends the connection by a TCP reset, as if the client had vanished."""
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Returns once the other side of a socket, which has no event to wait for, has come so far."""
+    """Returns when the condition is true. For what the other side of a socket does, there is no event to wait for."""
     while not condition():
         await asyncio.sleep(0.005)

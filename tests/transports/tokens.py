@@ -11,7 +11,7 @@ SECRET = "a secret that is only good for tests, but long enough"
 
 
 def token(secret: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, **claims: Any) -> str:
-    """A signed token of `ann`, good for an hour, unless told otherwise; a claim that is None is left out."""
+    """A signed token, by default of `ann` and valid for an hour. A claim that is None is left out."""
     payload = {"sub": "ann", "exp": int(time.time()) + 3600, **claims}
     payload = {name: value for name, value in payload.items() if value is not None}
     return jwt.encode(payload, secret, algorithm=algorithm, headers=None if kid is None else {"kid": kid})

@@ -1,4 +1,4 @@
-"""A server with workers as an operator sees it: which processes it has, and what becomes of them."""
+"""A server with workers as an operator sees it: its processes, and what happens to them."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from tests.engine.engine_server import EngineServer
 
 
 def comm(pid: int) -> str:
-    """What a process calls itself; empty when it is gone or a zombie."""
+    """The name of a process. Empty if it has ended or is a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -41,7 +41,7 @@ class WorkerServer(EngineServer):
         return self
 
     async def complete(self) -> None:
-        """Returns once the supervisor has said that all are ready."""
+        """Returns when the supervisor has said that all processes are ready."""
         await until(lambda: self.log().count("RAQCOON listens") + self.log().count('"listening"') > 0)
 
     def children(self) -> dict[str, int]:
@@ -58,7 +58,7 @@ class WorkerServer(EngineServer):
         return pid
 
     async def again(self, name: str, but: int) -> int:
-        """The pid of who has come in the place of `but`."""
+        """The pid of the process that has replaced the process `but`."""
         await until(lambda: self.children().get(name, but) != but)
         return self.children()[name]
 
@@ -68,11 +68,11 @@ class WorkerServer(EngineServer):
         return httpx.AsyncClient(base_url=self.url, timeout=30, limits=limits)
 
     async def worker_of(self, client: httpx.AsyncClient) -> str:
-        """Which worker a client's connection is at: what its request ids have in common."""
+        """The worker that a client's connection is at: the part that all its request ids have in common."""
         return (await client.get("/healthz")).headers["x-request-id"].partition("-")[0]
 
     async def at_each(self) -> list[httpx.AsyncClient]:
-        """A client with a connection that stands at each worker."""
+        """Clients with open connections, one at each worker."""
         found: dict[str, httpx.AsyncClient] = {}
         for _ in range(200):
             client = self.client()
