@@ -65,7 +65,7 @@ class Unauthenticated(RaqcoonError):
 
 
 class Forbidden(RaqcoonError):
-    """Raised when the caller is known, or nobody in particular, and may not do this."""
+    """Raised when the caller may not do this."""
 
     code = "FORBIDDEN"
     http_status = 403
@@ -75,7 +75,7 @@ class Forbidden(RaqcoonError):
 
 
 class RetryLater(RaqcoonError):
-    """Base of the errors that pass by themselves; `retry_after_ms` is a hint, in milliseconds."""
+    """Base of errors that do not last, so that a retry makes sense after about `retry_after_ms` milliseconds."""
 
     def __init__(self, problem: str, retry_after_ms: int) -> None:
         super().__init__(problem)
@@ -128,7 +128,7 @@ class TooManyFilters(RaqcoonError):
 
 
 class LogDamaged(RaqcoonError):
-    """Raised when the database says that what it holds at this place is damaged. Other places may well be read."""
+    """Raised when the database says that its data at this place is damaged. Other places may still be readable."""
 
     code = "LOG_DAMAGED"
     http_status = 500
@@ -138,7 +138,7 @@ class LogDamaged(RaqcoonError):
 
 
 class TooManySubscriptions(RaqcoonError):
-    """Raised when a socket has as many subscriptions as it may have: the next belongs on another socket.
+    """Raised when a socket has as many subscriptions as it may have. Further ones need another socket.
 
     `limit` is how many one socket may have.
     """
@@ -222,7 +222,7 @@ class MessageComplete(RaqcoonError):
 
 
 class PersistedQueryNotFound(RaqcoonError):
-    """Raised when only a document's hash was sent and it is not known here. Its text is what Apollo looks for."""
+    """Raised when only the hash of a document was sent, and it is not known here. Apollo looks for exactly this text."""
 
     code = "PERSISTED_QUERY_NOT_FOUND"
     http_status = 200
@@ -232,7 +232,7 @@ class PersistedQueryNotFound(RaqcoonError):
 
 
 class DocumentError(RaqcoonError):
-    """Base of what is wrong with a document. `errors` are the formatted GraphQL errors, one for each problem."""
+    """Base of errors in a document. `errors` are the formatted GraphQL errors, one for each problem."""
 
     http_status = 400
 
@@ -261,4 +261,4 @@ class InternalError(RaqcoonError):
 
 
 class StartupError(Exception):
-    """Raised when the server cannot start as it is set up; its text is one clear line for the operator."""
+    """Raised when the server cannot start with its settings. Its text is one clear line for the operator."""

@@ -1,6 +1,6 @@
-"""Messages as a database holds them: rows, of which `Message` objects are made for whoever looks at one.
+"""Messages as rows of a database. `Message` objects are made of them only when code looks at single messages.
 
-To make 200 objects takes twice as long as to read their rows, and a page of history is made into JSON without them.
+To make 200 objects takes twice as long as to read their rows, and the JSON of a page of history is made without them.
 Times are whole microseconds since 1970 in UTC.
 """
 
@@ -31,26 +31,28 @@ SEQUENCE, CONTENT, COMPLETE = ROW.index("sequence"), ROW.index("content"), ROW.i
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _AS_POSTED = (0, 1, None, None)
-"""The columns of a message's life while nothing was done to it."""
+"""Revision, completeness and times of a message that was not changed, as they are in a row."""
 LIFE_AS_POSTED = (0, True, None, None)
 """The same, as `Message` has it."""
 
 
 def to_microseconds(moment: datetime) -> int:
-    """Whole microseconds since 1970 of an aware datetime; exact, which `timestamp()` is not."""
+    """Whole microseconds since 1970 of an aware datetime. This is exact, unlike `timestamp()`."""
     return (moment - _UNIX_EPOCH) // _MICROSECOND
 
 
 def from_microseconds(microseconds: int) -> datetime:
     """The inverse of `to_microseconds`, in UTC."""
-    seconds, rest = divmod(microseconds, 1_000_000)  # What `timedelta` is made of: it need not find out.
+    seconds, rest = divmod(
+        microseconds, 1_000_000
+    )  # `timedelta` stores seconds and microseconds, so it need not divide.
     return _UNIX_EPOCH + timedelta(0, seconds, rest)
 
 
 def lived(
     revision: int, complete: int, edited_at: int | None, erased_at: int | None
 ) -> tuple[int, bool, datetime | None, datetime | None]:
-    """The columns of a message's life as `Message` has them."""
+    """Revision, completeness and times of a row, as `Message` has them."""
     if not revision:
         return LIFE_AS_POSTED if complete else (0, False, None, None)
     return (
@@ -65,7 +67,7 @@ def message_of(row: Row, epoch: str) -> Message:
     """The message of a row, in the log of this epoch."""
     channel_id, sequence, author, content, lane, provider, token_count, timestamp, *life = row
     accepted_at = from_microseconds(timestamp)
-    if (*life,) == _AS_POSTED:  # Nearly all are.
+    if (*life,) == _AS_POSTED:  # This is true for nearly all messages.
         return Message(channel_id, sequence, author, content, lane, provider, token_count, accepted_at, epoch)
     return Message(
         channel_id, sequence, author, content, lane, provider, token_count, accepted_at, epoch, *lived(*life)
@@ -95,7 +97,7 @@ class MessageRows(Sequence[Message]):
 
     Args:
         columns: the values of each column of `ROW`, all of the same number.
-        epoch: the log's.
+        epoch: the epoch of the log.
     """
 
     __slots__ = ("_messages", "columns", "epoch")
@@ -111,7 +113,7 @@ class MessageRows(Sequence[Message]):
 
     @classmethod
     def of(cls, messages: Sequence[Message]) -> "MessageRows":
-        """Of messages that there are already."""
+        """The rows of `Message` objects."""
         return cls.of_rows([row_of(message) for message in messages], messages[0].epoch if messages else "")
 
     def cursor(self, place: int) -> str:
@@ -120,7 +122,7 @@ class MessageRows(Sequence[Message]):
 
     @property
     def characters(self) -> int:
-        """Of all contents: at most as many as they have bytes."""
+        """The length of all contents together, in characters. They have at least as many bytes."""
         return sum(map(len, self.columns[CONTENT]))
 
     def __len__(self) -> int:

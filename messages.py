@@ -1,4 +1,4 @@
-"""The domain's types: what is posted, what is stored, where a reader stands, and who is asking.
+"""The types of the domain: what is posted, what is stored, the position of a reader, and who asks.
 
 Nothing here knows of databases, GraphQL or sockets. Instances are never mutated: one `Message` object is shared by
 every subscriber of its channel.
@@ -22,9 +22,9 @@ _CURSOR = struct.Struct(">8s8sQ")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _ALPHABET = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_"
 _LAST_TWO = [(high + low).encode() for high in _ALPHABET for low in _ALPHABET]
-"""Twelve bits in base 64."""
+"""Twelve bits as two characters of base 64."""
 MESSAGE_OVERHEAD_BYTES = 400
-"""What a `Message` costs beside its content: the object, its author, lane and provider, its place in a list."""
+"""How many bytes a `Message` takes besides its content: the object, author, lane, provider, and a place in a list."""
 SEQUENCE_MAX = 2**53 - 1
 """Highest sequence a cursor may carry: what a JSON number holds exactly."""
 
@@ -35,7 +35,7 @@ LANE_CHARACTERS_MAX = 64
 PROVIDER_CHARACTERS_MAX = 64
 TOKEN_COUNT_MAX = 2**31 - 1
 NOT_IN_CHANNEL_ID = re.compile(r"[\s/\x00-\x1f\x7f-\x9f]")
-"""Cc (control characters, so NUL too), what `str.isspace` calls white space, and the slash."""
+"""Control characters (Cc, which includes NUL), white space as `str.isspace` has it, and the slash."""
 
 
 @lru_cache(maxsize=4096)
@@ -99,7 +99,7 @@ def text_size_bytes(text: str) -> int:
 
 
 def iso_timestamp(moment: datetime) -> str:
-    """An aware moment in ISO 8601, always with six digits of fraction: strict parsers know one form only."""
+    """A time in ISO 8601, always with six digits of fraction, because strict parsers accept only one form."""
     return moment.isoformat(timespec="microseconds")
 
 
@@ -107,9 +107,8 @@ def iso_timestamp(moment: datetime) -> str:
 class Message:
     """One stored post. `sequence` counts 1, 2, 3 … in its channel; `timestamp` is when the log accepted it, UTC.
 
-    The instance is the message as it stood at one moment: `revision` counts the changes that it has had by then.
-    `complete` is False while it may still grow. Once it is erased its content is empty, and lane, provider and token
-    count are None.
+    The instance is the message as it was at one moment. `revision` counts its changes up to then. `complete` is False
+    while it may still grow. When it is erased, its content is empty, and lane, provider and token count are None.
     """
 
     channel_id: str
@@ -128,7 +127,7 @@ class Message:
 
     @property
     def id(self) -> str:
-        """`<channelId>:<sequence>`: what clients normalise their caches by."""
+        """`<channelId>:<sequence>`, which clients use as a key in their caches."""
         return f"{self.channel_id}:{self.sequence}"
 
     @property
@@ -138,7 +137,7 @@ class Message:
 
     @property
     def edition(self) -> int:
-        """How often what stands at this place of the log was stated anew: the revision."""
+        """How often the entry at this place of the log was stated anew. For a message this is the revision."""
         return self.revision
 
     @property
@@ -153,7 +152,7 @@ class Message:
 
 
 def parse_message_id(message_id: str) -> tuple[str, int] | None:
-    """The (channel_id, sequence) that `Message.id` was made of, or None when it is malformed."""
+    """The (channel_id, sequence) of which `Message.id` was made. None if the id is malformed."""
     channel_id, _, digits = message_id.rpartition(":")
     if not channel_id or not (digits.isascii() and digits.isdigit()) or digits[0] == "0" or len(digits) > 16:
         return None
@@ -163,7 +162,7 @@ def parse_message_id(message_id: str) -> tuple[str, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A post that has passed the input rules and has no sequence yet. Not `complete`: it will grow."""
+    """A post that has passed the input rules and has no sequence yet. If it is not `complete`, it will grow."""
 
     channel_id: str
     author: str
@@ -173,11 +172,11 @@ class Draft:
     token_count: int | None = None
     idempotency_key: str | None = None
     sender: str | None = None
-    """Whose token it came with, None where nobody is told from anybody. It is not stored."""
+    """The author of the token that it came with. None on a server without authentication. It is not stored."""
     complete: bool = True
 
     def same_post(self, message: Message) -> bool:
-        """Whether `message`, as it stands, says what this draft says."""
+        """Whether `message`, as it is now, has the content of this draft."""
         return (self.content, self.lane, self.provider, self.token_count) == (
             message.content,
             message.lane,
@@ -225,9 +224,9 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """That an author's access to a channel was taken away; None stands for every channel.
+    """It says that an author's access to a channel was taken away. None means every channel.
 
-    It holds until `until`, without end where that is None, or until it is taken back. All times are UTC.
+    It is in force until `until` (without end if that is None), or until it is taken back. All times are UTC.
     """
 
     author: str
@@ -239,11 +238,11 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who is asking, and what they may do. The default is anybody, who may do everything.
+    """Who asks, and what they may do. By default it is anybody, who may do everything.
 
     `author`: the only name they may post under, None for any. `read`, `post`, `manage`: the channels in which they may
     do that; none of the three implies another. `expires_at`: Unix time in seconds at which their token ends, None for
-    never. What takes rights away again is not here: `resolvers.rights` asks both.
+    never. Revocations are not here; `resolvers.rights` looks at both.
     """
 
     author: str | None = None
@@ -262,7 +261,7 @@ class Viewer:
         return self.post.match(channel_id)
 
     def may_manage(self, channel_id: str | None) -> bool:
-        """Whether they may manage a channel; None stands for every channel, those to come too."""
+        """Whether they may manage a channel. None means every channel, also future ones."""
         return self.manage.everything if channel_id is None else self.manage.match(channel_id)
 
     def may_post_as(self, author: str) -> bool:

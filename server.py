@@ -54,26 +54,28 @@ from transports.serving.websocket_protocol import WebSocketProtocol
 from transports.sight.logs import log_handler
 from transports.wire.sockets import anyone
 
-if TYPE_CHECKING:  # One process alone needs nothing of that room.
+if TYPE_CHECKING:  # A server of one process needs nothing of `workers`.
     from workers.part import Part
 
 logger = logging.getLogger("raqcoon")
 
 OPEN_FILES = 65_536
-"""Soft limit of open files that the server asks for: a socket each, and a few of its own."""
+"""The soft limit of open files that the server asks for: one for each connection, and a few of its own."""
 OWN_FILES = 256
-"""Open files that are no connections: the log's, the listener's, those Python has."""
+"""Open files that are no connections: those of the log, of the listener and of Python."""
 SWITCH_INTERVAL_SECONDS = 0.0005
 """How long the event loop may keep the GIL from the log's writer thread. With Python's 5 ms a busy loop starves it."""
 COLLECTOR_THRESHOLDS = (5_000, 5, 1_000)
-"""Cyclic garbage of a connection's first moments is found by the young collections. A full one takes 0.5 s at 9,000
-connections and finds nothing: closed connections go by reference counts. So full ones are rare (once in 25 million
-allocations that outlive others); setting up 5,000 connections then takes 0.3 s of collecting instead of 1.0."""
+"""Thresholds of Python's garbage collector. The cyclic garbage of new connections is found by the collections of the
+young generations. A full collection takes 0.5 s with 9,000 connections and finds nothing, because closed connections
+are freed by reference counts. So full collections are rare: once in 25 million allocations that outlive others. Then
+setting up 5,000 connections takes 0.3 s of collecting, and not 1.0 s."""
 LISTEN_BACKLOG = 4096
 STOCK_PAGE = " (Strawberry's stock page, which loads from a CDN: the page of playground/ was not built)"
 IDLE_HTTP_SECONDS = 75
-"""An HTTP connection is kept for its next request, longer than clients (httpx: 5 s) and balancers (nginx: 60 s) keep
-theirs: who closes first must be the one that would write next. With uvicorn's 5 s a post now and then was cut."""
+"""How long an idle HTTP connection is kept for its next request. Clients (httpx: 5 s) and balancers (nginx: 60 s) keep
+it for a shorter time. The side that sends the next request must be the first to close. With uvicorn's 5 s, a post was
+sometimes lost on a connection that was just being closed."""
 
 
 class Command(NamedTuple):
@@ -201,8 +203,8 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def _ignore_sigterm() -> None:
-    """From here to the end of the process. Closing the loop gives the signal its default back, which kills: so it is
-    held back first, and what came meanwhile stays so."""
+    """Ignores SIGTERM from now on to the end of the process. When the loop is closed, SIGTERM gets its default action
+    again, which kills the process. So the signal is blocked before that, and stays blocked."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
@@ -279,7 +281,8 @@ async def serve(settings: Settings, checked: Checked, part: "Part | None" = None
         connections = Connections(
             max_connections=max_connections,
             max_per_address=settings.max_connections_per_address,
-            # By the addresses that trusted proxies tell; `Admission` counts what stands before this server.
+            # Counts clients by the addresses that trusted proxies tell. `Admission` counts TCP connections, also of
+            # proxies.
             elsewhere=NOWHERE if part is None else part.sockets,
         )
         if identity is not None:
@@ -345,7 +348,7 @@ async def serve(settings: Settings, checked: Checked, part: "Part | None" = None
             if part is not None:
                 await part.peers.serve(part.figures_listener, app.metrics.figures)
                 stack.callback(part.peers.stop)
-        # What stands now stands until the end: no collection need look at it.
+        # Everything that exists now is needed until the end. So no garbage collection need look at it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECTOR_THRESHOLDS)
@@ -375,7 +378,7 @@ def _identity(settings: Settings) -> JwtIdentity | None:
 
 
 def _tell_who_may(settings: Settings) -> None:
-    """Says where anybody may do everything."""
+    """Logs a warning if anybody may do everything."""
     if settings.auth == "jwt":
         return
     if settings.jwt_secret is not None or settings.jwt_jwks is not None:
@@ -408,7 +411,8 @@ def _persisted_queries(settings: Settings) -> PersistedQueries:
 
 
 def _traced(chat: Chat) -> Schema:
-    """Begins to trace posts on their way to subscribers; the contract with Strawberry's own spans around operations."""
+    """Begins to trace posts on their way to subscribers. Returns the contract with Strawberry's spans around
+    operations."""
     try:
         from resolvers.tracing import Tracing, provider_by_environment
         from schema.tracing import spans
@@ -462,7 +466,8 @@ def _announce(settings: Settings, host: str, port: int, location: str) -> None:
 
 def _listen_for(settings: Settings, port: int, reuse_port: bool = False) -> socket.socket:
     listener = _listen(settings.host, port, reuse_port)
-    # Twice the time after which a slow subscriber is cut: who takes nothing is found by that, who is gone by this.
+    # Twice the time after which a slow subscriber is cut. Clients that do not read are found by that time, and clients
+    # that have gone without closing the connection by this one.
     limit_unacknowledged(listener, 2 * settings.slow_subscriber_timeout_seconds)
     return listener
 
@@ -480,14 +485,14 @@ def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:
         else:
             why = error.strerror or str(error)
         raise StartupError(f"cannot listen on {host}:{port}: {why}") from None
-    # Accepted sockets inherit it. Small frames must not wait for an acknowledgement of the ones before.
+    # Accepted sockets inherit this. Small frames must not wait for the acknowledgement of earlier ones.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    limit_unsent(listener)  # For event streams; WebSockets set it wherever they are served.
+    limit_unsent(listener)  # This is for event streams. WebSockets set it by themselves.
     return listener
 
 
 def _raise_open_files() -> int | None:
-    """Raises the soft limit of open files as far as it may, and returns it; None where there is none."""
+    """Raises the soft limit of open files as far as possible, and returns it. None if there is no limit."""
     try:
         import resource
     except ImportError:  # Windows has no such limit.

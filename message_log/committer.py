@@ -52,7 +52,7 @@ _OLDEST_CHANGES = (
 _REMOVE_CHANGES = delete(changes).where(
     changes.c.channel_id == bindparam("channel_id"), changes.c.sequence < bindparam("stop")
 )
-# Whoever removes holds the channel as whoever appends does: a piece is stored before its message goes, or is refused.
+# Removing locks the channel as appending does. So a piece is stored before its message is removed, or is refused.
 _HOLD_CHANNEL = select(channels.c.last_change).where(channels.c.channel_id == bindparam("channel_id")).with_for_update()
 _COUNT_CHANGES = (
     update(channels)
@@ -155,7 +155,7 @@ class Committer:
                 with self._driver() as driver:
                     self._unscrubbed = not self._dialect.scrub(driver)
                 if not self._unscrubbed and self._dialect.exclusive:
-                    # Connections keep pages that they have read, and statements what they were given last.
+                    # Connections keep pages that they have read, and statements keep their last parameters.
                     self.close()
                     self._engine.dispose()
             except Exception as error:

@@ -12,8 +12,8 @@ _Call = tuple["asyncio.Future[Any]", Callable[[], Any]]
 
 
 class ReaderThreads:
-    """What `ThreadPoolExecutor` does, for a third of the CPU: it makes two futures, two callbacks and four locks for
-    each call, which cost as much as a short query.
+    """Does what `ThreadPoolExecutor` does, for a third of the CPU. The executor makes two futures, two callbacks and
+    four locks for each call, which cost as much as a short query.
 
     Args:
         count: how many calls run at the same time. Further calls wait, in the order in which they came.
@@ -47,7 +47,7 @@ class ReaderThreads:
     def _work(self) -> None:
         while (item := self._calls.get()) is not None:
             _run(*item)
-            del item  # It holds what was read.
+            del item  # The result holds what was read, so it must not be kept until the next call.
 
 
 def _run(future: "asyncio.Future[Any]", call: Callable[[], Any]) -> None:
@@ -64,7 +64,7 @@ def _run(future: "asyncio.Future[Any]", call: Callable[[], Any]) -> None:
     except RuntimeError:
         pass  # The loop is closed, so nobody waits.
     finally:
-        error = None  # It holds this frame, which holds it.
+        error = None  # The error refers to this frame, and this frame to the error: such a cycle must not stay.
 
 
 def _tell(future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:

@@ -9,7 +9,7 @@ from message_log.sql import SqlMessageLog
 
 _CHANNELS_PAGE = 500
 ROUND_SHARE = 0.05
-"""Share of the time that rounds may take: over many channels they come less often."""
+"""The share of the time that rounds may take. With many channels, rounds come less often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class RetentionPolicy:
     """What each channel keeps. None keeps everything.
 
     Attributes:
-        max_age_seconds: messages older than this go.
-        max_messages: of a channel, only the newest this many stay.
+        max_age_seconds: older messages are removed.
+        max_messages: of each channel, only this many of the newest messages stay.
         interval_seconds: how long to rest between two rounds at least.
         batch: how many messages one transaction removes, at most.
     """

@@ -1,4 +1,4 @@
-"""Answers that are made and that their clients have not taken yet: how many bytes of memory they may hold."""
+"""How much memory answers may take that are made and that their clients have not taken yet."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
@@ -12,7 +12,7 @@ ALL_BYTES_MAX = 64 * 1024 * 1024
 CLIENT_BYTES_MAX = 16 * 1024 * 1024
 """When a client holds more than this, it waits, whatever the others hold."""
 SMALL_BYTES = 1024 * 1024
-"""Every client may always hold this much, so that clients who take nothing cannot stop those who do."""
+"""Every client may always hold this much. So clients that do not read cannot stop those that do."""
 WAIT_SECONDS = 10.0
 _WOKEN_AT_ONCE = 8
 

@@ -207,8 +207,11 @@ class _Exchange:
             return read_body_json(body, self._endpoint._limits)
 
     async def run(self, request: GraphQLRequest, context: Context, *, may_change: bool) -> "Stream | None":
-        """Answers, or returns what goes on as a stream: the caller runs it once nothing holds the request any more,
-        whose document and variables may be a megabyte for as long as the stream lives."""
+        """Answers the request. If the answer is a stream, returns a function that runs it.
+
+        The caller runs it when nothing refers to the request any more. Otherwise its document and variables, which may
+        be a megabyte, would be kept for as long as the stream lives.
+        """
         endpoint = self._endpoint
         prepared = await endpoint._operations.prepare_in_turn(
             request.query, request.operation_name, request.extensions, client=context.client

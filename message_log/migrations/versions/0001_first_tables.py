@@ -1,4 +1,4 @@
-"""The first tables: counters, messages, totals, and what settles an unknown commit."""
+"""The first tables: counters, messages, totals, and the table that says how an unknown commit ended."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,7 +20,7 @@ def upgrade() -> None:
         sa.Column("epoch", _text(), nullable=False),
         sa.CheckConstraint("id = 1", name="log_info_one_row"),
     )
-    # Counters and totals are updated in place by every commit: room in the page keeps those updates off the index.
+    # Every commit updates counters and totals. With free room in their pages, these updates need not touch the index.
     op.create_table(
         "channels",
         sa.Column("channel_id", _text(), primary_key=True),

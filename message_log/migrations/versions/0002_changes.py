@@ -1,4 +1,4 @@
-"""The life of a message: what was done to it after it was posted, and what still grows."""
+"""Changes of messages after they were posted, and the messages that still grow."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,8 +15,8 @@ def _text() -> sa.types.TypeEngine[str]:
 
 def upgrade() -> None:
     op.add_column("channels", sa.Column("last_change", sa.BigInteger, nullable=False, server_default="0"))
-    # Behind `content` on SQLite, where a column can only be added at the end: reading them follows the overflow pages
-    # of a content, which is read with them anyway.
+    # On SQLite a column can only be added at the end, so these are after `content`. To read them, SQLite has to read
+    # the overflow pages of a long content. But the content is read with them anyway.
     op.add_column("messages", sa.Column("revision", sa.Integer, nullable=False, server_default="0"))
     op.add_column("messages", sa.Column("complete", sa.SmallInteger, nullable=False, server_default="1"))
     op.add_column("messages", sa.Column("edited_at", sa.BigInteger))

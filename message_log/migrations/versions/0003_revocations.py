@@ -1,4 +1,4 @@
-"""Whose access was taken away, and a counter that every change of it raises."""
+"""Whose access was taken away, and a counter that every change of that table increments."""
 
 import sqlalchemy as sa
 from alembic import op

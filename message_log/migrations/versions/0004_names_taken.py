@@ -1,4 +1,4 @@
-"""A counter that is raised whenever an author's name is taken from changes, so that every process learns of it."""
+"""A counter that is incremented when an author's name is removed from changes, so that every process notices."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,6 +1,6 @@
 """Pieces that were committed together are one row, and few rows of changes are in the index by message.
 
-What is there already stays as it is: each row is one change, and in the index.
+Rows that exist already stay as they are: each is one change, and is in the index.
 """
 
 import sqlalchemy as sa
