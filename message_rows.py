@@ -43,9 +43,8 @@ def to_microseconds(moment: datetime) -> int:
 
 def from_microseconds(microseconds: int) -> datetime:
     """The inverse of `to_microseconds`, in UTC."""
-    seconds, rest = divmod(
-        microseconds, 1_000_000
-    )  # `timedelta` stores seconds and microseconds, so it need not divide.
+    # `timedelta` stores seconds and microseconds. With these two it need not divide.
+    seconds, rest = divmod(microseconds, 1_000_000)
     return _UNIX_EPOCH + timedelta(0, seconds, rest)
 
 

@@ -46,9 +46,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--pid", type=int, required=True)
     options = parser.parse_args()
-    with contextlib.suppress(
-        OSError
-    ):  # Only root may do this. Without it, this process may itself have to wait for the processor, and measures that.
+    with contextlib.suppress(OSError):
+        # Only root may do this. Without it, this process may itself have to wait for the processor, and measures that.
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     over = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()

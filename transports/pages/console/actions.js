@@ -1,13 +1,13 @@
-// What may be done to a message that is shown: stop it, edit it, erase it.
+// What a user can do to a message that is shown: stop it, edit it, erase it.
 
 import { element } from './timeline.js';
 
 /**
- * Makes `actionsFor(message, row)`: buttons for what the identity's token allows. `current()` is the channel and the
- * timeline that are shown; `problem(text)` says what went wrong.
+ * Makes `actionsFor(message, row)`: the buttons that the token of the identity allows. `current()` returns the channel and
+ * the timeline that are shown. `problem(text)` shows what went wrong.
  */
 export function messageActions(identity, current, problem) {
-  /** Does something to a message, and says so when it is refused. */
+  /** Does something to a message. If it is refused, shows why. */
   async function attempt(something) {
     problem('');
     try {
@@ -24,7 +24,7 @@ export function messageActions(identity, current, problem) {
       attempt(() => current().channel.erase(row.message));
       return;
     }
-    // Once more, in the same place: nothing brings an erased message back.
+    // A second click in the same place is needed, because an erased message cannot be restored.
     target.dataset.sure = 'yes';
     target.textContent = 'Erase for good?';
     target.onblur = () => queueMicrotask(() => current().timeline.redraw(row)); // not while it is being replaced

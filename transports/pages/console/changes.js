@@ -1,8 +1,8 @@
-// What was done to a message after it was posted, and the rule by which every client ends with the same text.
+// Changes of messages, and the rule for applying them. With it, every client ends with the same text.
 
 /**
- * The message after `change`, the message itself where the change is in it already, or null where a change between the
- * two is missing: then the message has to be read anew.
+ * The message after `change`. If the message has the change already, the message itself. If a change before this one is
+ * missing, null: then the message has to be read again.
  */
 export function applyChange(message, change) {
   if (change.revision <= message.revision) return message;
@@ -18,11 +18,11 @@ export function applyChange(message, change) {
     case 'ERASED':
       return { ...message, revision, content: '', lane: null, provider: null, tokenCount: null, complete: true, erasedAt: timestamp };
     default:
-      return null; // a kind of a later version of the server
+      return null; // this kind of change comes from a later version of the server
   }
 }
 
-/** The number of the message that a change was done to. */
+/** The sequence of the message that was changed. */
 export function sequenceOf({ messageId }) {
   return Number(messageId.slice(messageId.lastIndexOf(':') + 1));
 }

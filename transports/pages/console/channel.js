@@ -1,5 +1,5 @@
-// One channel as two positions that move over its logs: its messages (history first, then everything after it, with no
-// gap and no repeat) and what is done to them afterwards.
+// One channel: two positions that move over its two logs. One is the log of its messages: first the history, and then
+// everything after it, without a gap and without repeats. The other is the log of their changes.
 
 import { applyChange, sequenceOf } from './changes.js';
 
@@ -43,8 +43,8 @@ const POST = `mutation Post($channelId: ID!, $author: String!, $content: String!
 }`;
 
 const RETRY_MS = 1000;
-const EARLY_MAX = 1_000; // messages that are not shown of which changes are kept
-const FAR_MESSAGES = 5_000; // further back than this, a linked message is shown without what came since
+const EARLY_MAX = 1_000; // for how many messages that are not shown changes are kept
+const FAR_MESSAGES = 5_000; // a linked message that is older than this is shown without all messages that came after it
 const PASSING = new Set(['UNAVAILABLE', 'RATE_LIMITED', 'INTERNAL_SERVER_ERROR']);
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -55,18 +55,18 @@ export class Channel {
   #view;
   #closed = false;
   #stop = () => {};
-  #cursor = null; // of the newest message that arrived, or of where an empty channel stood
-  #sequence = null; // of that message; null where any may come next
+  #cursor = null; // of the newest message that arrived, or the head of a channel that was empty
+  #sequence = null; // of that message; null if the next one may have any sequence
   #oldest = null;
   #subscribedAt = 0;
   #stopChanges = () => {};
   #changesCursor = null;
-  #early = new Map(); // sequence to the changes of a message that has not arrived yet
+  #early = new Map(); // by sequence: changes of messages that have not arrived yet
 
   /**
    * `view` is told what happens: history(messages, reachedStart), live(message, subscribedAt), gap(from, to),
-   * restart(text), notice(text), refused(error), shown(sequence): the message that is shown, or undefined;
-   * changed(message). With `sequence` it begins around that message, else at the newest.
+   * restart(text), notice(text), refused(error), changed(message). view.shown(sequence) returns the message that is shown,
+   * or undefined. With `sequence` the channel begins around that message, otherwise at the newest one.
    */
   constructor(socket, id, view, sequence = null) {
     this.#socket = socket;
@@ -82,36 +82,36 @@ export class Channel {
     this.#stopChanges();
   }
 
-  /** Shows up to 50 messages before those shown so far. */
+  /** Shows up to 50 messages before those that are shown. */
   async loadOlder() {
     if (this.#oldest) await this.#page(this.#oldest);
   }
 
-  /** The page forgot the messages before `cursor`, so `loadOlder` starts there. */
+  /** The page has dropped the messages before `cursor`, so `loadOlder` starts there. */
   forgetBefore(cursor) {
     this.#oldest = cursor;
   }
 
-  /** Gives a message another content, unless somebody else was faster. */
+  /** Replaces the content of a message, unless somebody else has changed it first. */
   async edit(message, content) {
     const { id, revision } = message;
     const { editMessage } = await this.#socket.request(EDIT, { id, revision, content });
     this.#take(editMessage);
   }
 
-  /** Takes a message's content away, for good. */
+  /** Erases a message for good. */
   async erase({ id }) {
     const { eraseMessage } = await this.#socket.request(ERASE, { id });
     this.#take(eraseMessage);
   }
 
-  /** Lets a message grow no more. */
+  /** Completes a message, so that it cannot grow any more. */
   async stop({ id }) {
     const { completeMessage } = await this.#socket.request(STOP, { id });
     this.#take(completeMessage);
   }
 
-  /** The stored message; tries through any failure that passes by itself. The key makes that safe. */
+  /** Posts, and returns the stored message. Tries again after failures that do not last; the key makes that safe. */
   async post(draft) {
     const idempotencyKey = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0'));
     const variables = { ...draft, channelId: this.id, idempotencyKey: idempotencyKey.join('') };
@@ -125,7 +125,7 @@ export class Channel {
     }
   }
 
-  /** Begins to hear what is done to messages. Before any of them is read: so nothing that is done later is missed. */
+  /** Subscribes to changes. This comes before any message is read, so that no later change is missed. */
   async #beginChanges() {
     const answer = await this.#ask(CHANGES_CURSOR, { channelId: this.id });
     if (!answer || this.#closed) return false;
@@ -144,7 +144,7 @@ export class Channel {
       error: (error) => {
         if (PASSING.has(error.code)) again(retryMs(error));
         else if (error.code === 'CURSOR_EXPIRED') this.#restart('Some changes were removed by retention before this page could read them. This is the channel as it stands now.');
-        else if (error.code !== 'CURSOR_INVALID') this.#view.refused(error); // the messages' own subscription starts anew
+        else if (error.code !== 'CURSOR_INVALID') this.#view.refused(error); // the subscription of the messages starts again by itself
       },
       complete: () => again(RETRY_MS),
     });
@@ -156,7 +156,7 @@ export class Channel {
     const message = this.#view.shown(sequence);
     if (message) this.#apply(message, change);
     else {
-      // It may be on its way, in a page or live, as it was before this change.
+      // The message may be on its way, in a page or live, in its form before this change.
       this.#early.set(sequence, [...(this.#early.get(sequence) ?? []), change]);
       if (this.#early.size > EARLY_MAX) this.#early.delete(this.#early.keys().next().value);
     }
@@ -164,7 +164,7 @@ export class Channel {
 
   #apply(message, change) {
     const after = applyChange(message, change);
-    if (after === null || change.kind === 'ERASED') this.#readAnew(message.id); // an erasure may take the author's name too
+    if (after === null || change.kind === 'ERASED') this.#readAnew(message.id); // an erasure may remove the author's name too
     if (after !== null) this.#take(after);
   }
 
@@ -173,7 +173,7 @@ export class Channel {
     if (answer?.message && !this.#closed) this.#take(answer.message);
   }
 
-  /** Shows a message that is shown already as it is now; never an older state of it. */
+  /** Updates a message that is shown already. It is never replaced by an older state. */
   #take(message) {
     const shown = this.#view.shown(message.sequence);
     if (shown && message.revision >= shown.revision) this.#view.changed(message);
@@ -182,18 +182,18 @@ export class Channel {
   async #open() {
     if (!(await this.#beginChanges())) return;
     let channel = await this.#page(null);
-    // The head may have been read after the page: look once more, lest the very first message be passed over.
+    // The head may have been read after the page. So look once more, or the very first message could be missed.
     if (channel?.lastSequence && !channel.messages.edges.length) channel = await this.#page(null);
     if (!channel) return;
     const newest = channel.messages.edges.at(-1)?.node;
-    // The newest message shown is the safe place to go on from. A channel that holds none has only its head to offer.
+    // It is safe to continue after the newest message that is shown. In a channel without messages, only the head is left.
     this.#cursor = newest?.cursor ?? channel.headCursor;
     this.#sequence = newest?.sequence ?? channel.lastSequence;
     this.#listen();
     this.#listenToChanges();
   }
 
-  /** Shows the message with this number and 49 before it, and then everything since. */
+  /** Shows the message with this sequence and 49 before it, and then everything after it. */
   async #openAt(sequence) {
     if (!(await this.#beginChanges())) return;
     const place = (await this.#ask(PLACE, { id: `${this.id}:${sequence}` }))?.message;
@@ -215,7 +215,7 @@ export class Channel {
     else this.#view.far(since);
   }
 
-  /** The answer to a query, however long it takes; null when it was refused for good, or the channel was left. */
+  /** The answer to a query, however long it takes. Null if it was refused for good, or if the channel was left. */
   async #ask(query, variables) {
     while (!this.#closed) {
       try {
@@ -284,7 +284,7 @@ export class Channel {
     this.#catchUp(message);
   }
 
-  /** Applies to a message that has just been shown the changes that came before it. */
+  /** A message has just been shown: applies its changes that came before it. */
   #catchUp({ sequence }) {
     for (const change of this.#early.get(sequence) ?? []) this.#apply(this.#view.shown(sequence), change);
     this.#early.delete(sequence);

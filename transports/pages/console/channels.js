@@ -14,7 +14,7 @@ export class ChannelList {
   #list;
   #note;
   #storage;
-  #seen; // channel id to the newest sequence that was shown here; the most recently looked at last
+  #seen; // by channel id: the newest sequence that was shown here; the channel that was looked at last comes last
   #channels = [];
   #current = null;
   #filter = '';
@@ -37,7 +37,7 @@ export class ChannelList {
     document.addEventListener('visibilitychange', () => document.hidden || this.refresh());
   }
 
-  /** Asks for the channels now, and every few seconds while the page is looked at. */
+  /** Asks for the channels now, and then every few seconds while the page is visible. */
   async refresh() {
     clearTimeout(this.#timer);
     if (this.#loading) return;
@@ -46,7 +46,7 @@ export class ChannelList {
       this.#channels = await this.#load();
       this.#draw();
     } catch {
-      // The list is a help: a channel can be opened by its name without it.
+      // The list is only a help: without it, a channel can still be opened by its name.
     } finally {
       this.#loading = false;
     }
@@ -89,7 +89,7 @@ export class ChannelList {
     this.#draw();
   }
 
-  /** The id of the channel `step` places after the current one in the list, or null at its end. */
+  /** The id of the channel that is `step` places after the current one in the list. Null at the end of the list. */
   neighbour(step) {
     const links = [...this.#list.querySelectorAll('a')];
     const at = links.findIndex((link) => link.dataset.channel === this.#current);

@@ -14,7 +14,7 @@ const storage = (name) => {
   try {
     return globalThis[name];
   } catch {
-    return {}; // storage is switched off: nothing is remembered
+    return {}; // the browser's storage is switched off, so nothing is remembered
   }
 };
 const remembered = storage('localStorage');
@@ -36,7 +36,7 @@ const timeline = new Timeline(by('timeline'), by('scroller'), {
   actionsFor: messageActions(identity, () => ({ channel, timeline }), problem),
 });
 
-// --- the connection's state -----------------------------------------------------------------------------------------
+// --- the state of the connection -----------------------------------------------------------------------------------------
 
 let connections = 0;
 let countdown = 0;
@@ -77,7 +77,7 @@ by('retry').onclick = () => socket.nudge();
 // --- delivery latency -----------------------------------------------------------------------------------------------
 
 const latencies = [];
-let clockAheadMs = 0; // how far the server's clock is ahead of ours at least: a delivery never takes less than no time
+let clockAheadMs = 0; // how much the server's clock is ahead of ours, at least: a delivery cannot take less than 0 ms
 
 function deliveryMark(message, subscribedAt) {
   const now = Date.now();
@@ -213,11 +213,11 @@ by('older').onclick = async () => {
   const before = timeline.size;
   await channel.loadOlder();
   by('older').disabled = false;
-  // Somebody may have reached the top again while the page was on its way: then no further scrolling tells it.
+  // The user may have reached the top again while the page was on its way. Then no scroll event will come.
   if (timeline.size > before) requestAnimationFrame(loadAtTop);
 };
-// Whoever scrolls to the top of what is loaded gets more. The observer sees what moves the view without scrolling, and
-// the event sees the top that is reached again before the observer has looked.
+// When the user scrolls to the top, older messages are loaded. The observer notices when the view moves without scrolling.
+// The event notices when the top is reached again before the observer has looked.
 function loadAtTop() {
   if (by('older').hidden || !timeline.size || timeline.following) return;
   const distance = by('scroller').getBoundingClientRect().top - by('older').getBoundingClientRect().bottom;
@@ -290,7 +290,7 @@ by('newest').onclick = () => timeline.toNewest();
 
 const unsettled = new Set(); // {author, content, item}: shown before the log has them
 
-/** A delivery may overtake its response: then the row that stood in for the message goes as the message comes. */
+/** A message may be delivered before its post is answered. Then the row that was shown for it is removed when it comes. */
 function settle(message) {
   for (const post of unsettled) {
     if (post.author !== message.author || post.content !== message.content) continue;

@@ -1,6 +1,6 @@
-// The token that this tab uses, and what it says that its bearer may do. The server decides; this only shows it.
+// The token that this tab uses, and the rights that it gives. The server decides; this page only shows them.
 
-/** The claims of a JSON Web Token, unverified, or null where it is not one. */
+/** The claims of a JSON Web Token, without verification. Null if it is no token. */
 export function claimsOf(token) {
   try {
     const [, payload] = token.split('.');
@@ -28,14 +28,14 @@ function matches(pattern, id) {
   try {
     return new RegExp(`^${source}$`, 'su').test(id);
   } catch {
-    return true; // let the server say
+    return true; // the server has to decide
   }
 }
 
 export class Identity {
   #storage;
 
-  /** `storage` is like sessionStorage: what is kept goes with the tab. */
+  /** `storage` is like sessionStorage: what it holds is lost when the tab is closed. */
   constructor(storage) {
     this.#storage = storage;
   }
@@ -53,13 +53,13 @@ export class Identity {
     return this.token === null ? null : claimsOf(this.token);
   }
 
-  /** The only name to post under, or null where any may be used. */
+  /** The only name that may be used for posts. Null if any name may be used. */
   get author() {
     const claims = this.claims;
     return claims === null || claims.post_as === '*' ? null : (claims.sub ?? null);
   }
 
-  /** Whether the token says that this may be done in a channel: 'read', 'post' or 'manage'. True without a token. */
+  /** Whether the token gives the right 'read', 'post' or 'manage' in a channel. True without a token. */
   may(right, id) {
     const claims = this.claims;
     if (claims === null) return true;
@@ -69,7 +69,7 @@ export class Identity {
     return open || patterns.some((pattern) => matches(String(pattern), id));
   }
 
-  /** [right, patterns] of what the token names, for people. */
+  /** [right, patterns] for each right that the token gives, to be shown. */
   rights() {
     const claims = this.claims ?? {};
     return ['read', 'post', 'manage', 'channels'].filter((name) => Array.isArray(claims[name])).map((name) => [name, claims[name].join(', ') || 'none']);

@@ -1,4 +1,5 @@
-// Search among the messages that are loaded: the others are hidden, and the words are marked without touching the text.
+// Search in the messages that are loaded. Messages without the text are hidden. Words are marked without changing the
+// text.
 
 const HIGHLIGHT = 'found';
 
@@ -22,7 +23,7 @@ export class Search {
     this.again();
   }
 
-  /** Looks at all rows once more, after the list has changed. */
+  /** Searches all rows again, after the list has changed. */
   again() {
     const ranges = [];
     let found = 0;
@@ -48,7 +49,7 @@ function rangesIn(root, words) {
   while (walker.nextNode()) {
     const node = walker.currentNode;
     const text = node.data.toLocaleLowerCase();
-    if (text.length !== node.data.length) continue; // lower case moved the letters: mark nothing rather than the wrong ones
+    if (text.length !== node.data.length) continue; // in lower case the text has another length: mark nothing, since the marks would be in the wrong place
     for (let at = text.indexOf(words); at >= 0; at = text.indexOf(words, at + words.length)) {
       const range = new Range();
       range.setStart(node, at);

@@ -1,7 +1,7 @@
-// A graphql-transport-ws client that never gives up.
+// A graphql-transport-ws client that reconnects without end.
 //
-// Operations outlive connections: whatever has not been answered is sent again on the next connection, with variables
-// computed afresh. So a subscription goes on after the newest cursor, and a post must carry an idempotency key.
+// Operations survive a lost connection: an operation that was not answered is sent again on the next connection, and its
+// variables are computed again. So a subscription continues after its newest cursor, and a post needs an idempotency key.
 // Protocol: PROTOCOL.md of the graphql-ws project.
 
 const ACK_TIMEOUT_MS = 10_000;
@@ -9,9 +9,9 @@ const PING_AFTER_MS = 10_000;
 const PONG_TIMEOUT_MS = 5_000;
 const BACKOFF_FIRST_MS = 300;
 const BACKOFF_MAX_MS = 20_000;
-const REFUSED = new Set([4401, 4403]); // no token, a bad one, one that has ended, or somebody who was shut out
+const REFUSED = new Set([4401, 4403]); // there is no token, it is bad, it has ended, or access was revoked
 
-/** What the server answered instead of data. `code` and `extensions` are those of its first error. */
+/** The errors that the server has sent instead of data. `code` and `extensions` are those of the first error. */
 export class OperationError extends Error {
   constructor(errors) {
     super(errors?.[0]?.message ?? 'The server refused this operation.');
@@ -20,7 +20,7 @@ export class OperationError extends Error {
   }
 }
 
-/** Wait before attempt `attempt` (0, 1, 2 …): doubling up to a limit, and at random in its upper half. */
+/** The wait before attempt `attempt` (0, 1, 2 …). It doubles up to a limit, and is random in its upper half. */
 function backoffMs(attempt) {
   const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** attempt);
   return ceiling * (0.5 + Math.random() / 2);
@@ -50,7 +50,7 @@ export class GraphQLSocket {
     this.#connect();
   }
 
-  /** Runs until the returned function is called, or until `complete` or `error` ended it. */
+  /** Runs an operation until the returned function is called, or until `complete` or `error` has ended it. */
   subscribe(query, variables, { next, error, complete }) {
     const id = String(++this.#lastId);
     this.#operations.set(id, { query, variables, next, error, complete });
@@ -60,24 +60,24 @@ export class GraphQLSocket {
     };
   }
 
-  /** The data of a query or mutation, however many connections it takes; rejects with an OperationError. */
+  /** The data of a query or mutation, over as many connections as needed. Rejects with an OperationError. */
   request(query, variables) {
     return new Promise((resolve, reject) => {
       this.subscribe(query, () => variables, {
         next: resolve,
         error: reject,
-        complete: () => reject(new OperationError()), // of no effect once there was a result
+        complete: () => reject(new OperationError()), // has no effect if there was a result
       });
     });
   }
 
-  /** Tries again at once if it is waiting; makes sure that the connection is alive if it seems to be. */
+  /** If it waits for the next try, tries at once. If it seems to be connected, checks that the connection is alive. */
   nudge() {
     if (this.#ready) this.#ping();
     else if (!this.#socket) this.#connect();
   }
 
-  /** Leaves the connection and makes a new one at once: with other parameters, say. */
+  /** Leaves the connection and makes a new one at once, for example with other parameters. */
   renew() {
     this.#attempt = 0;
     this.#lost('changing the token');
@@ -130,7 +130,7 @@ export class GraphQLSocket {
     for (const [id, { query, variables }] of this.#operations) {
       this.#send({ id, type: 'subscribe', payload: { query, variables: variables() } });
     }
-    this.#onState({ name: 'ready' }); // last: whoever hears it may begin operations of its own
+    this.#onState({ name: 'ready' }); // this comes last, because the callback may begin operations
   }
 
   #ping() {
@@ -140,7 +140,7 @@ export class GraphQLSocket {
     this.#timers.pong = setTimeout(() => this.#lost('no answer to a ping'), PONG_TIMEOUT_MS);
   }
 
-  /** Leaves the connection behind without waiting for its close, which takes minutes on a dead network. */
+  /** Leaves the connection without waiting for its close, which takes minutes if the network is down. */
   #lost(reason, refused = false) {
     const socket = this.#socket;
     if (!socket) return;

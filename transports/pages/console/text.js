@@ -1,10 +1,10 @@
-// What people write, as nodes: links, inline code and code blocks are shown as such; everything else stays text.
+// Turns what people write into nodes: links, inline code and code blocks are shown as such. Everything else stays text.
 
 const FENCE = /```([^\n`]*)\n([\s\S]*?)(?:\n```(?=\n|$)|$(?![\s\S]))/g;
 const INLINE = /`([^`\n]+)`|(\bhttps?:[/]{2}[^\s<>"'`]+)/g;
-const TRAILING = /[.,;:!?)\]}]+$/; // belongs to the sentence around a link, not to its address
+const TRAILING = /[.,;:!?)\]}]+$/; // these characters belong to the sentence around a link, and not to its address
 
-/** The nodes that stand for `text`. No markup in it has any effect. */
+/** The nodes for `text`. Markup in it has no effect. */
 export function nodesOf(text) {
   const nodes = [];
   let at = 0;
@@ -49,7 +49,7 @@ function inlineCode(text) {
 
 function codeBlock(language, text) {
   const block = document.createElement('pre');
-  block.tabIndex = 0; // long lines are scrolled with the keyboard
+  block.tabIndex = 0; // so that long lines can be scrolled with the keyboard
   block.dir = 'ltr';
   if (language) block.dataset.language = language;
   block.append(inlineCode(text));

@@ -1,10 +1,10 @@
-// The list of messages. Text reaches the page as text nodes only.
+// The list of messages. Text is added to the page only as text nodes.
 
 import { nodesOf } from './text.js';
 
-const KEPT_ROWS = 5_000; // while the newest are in view; "load older" brings back what was dropped
-const KEPT_ROWS_READING = 20_000; // while somebody reads further up
-const DRAWN_A_FRAME = 100; // new rows; thousands at once come over several frames, and the page answers in between
+const KEPT_ROWS = 5_000; // while the newest messages are in view; "load older" loads again what was dropped
+const KEPT_ROWS_READING = 20_000; // while somebody reads older messages
+const DRAWN_A_FRAME = 100; // new rows in one frame, so that the page stays usable when thousands come at the same time
 const LONG_CHARACTERS = 1_600;
 const NAME_HUES = 8;
 
@@ -48,7 +48,7 @@ function contentOf(text) {
   return [content, more];
 }
 
-/** A message's number, which leads to the message. */
+/** The number of a message, as a link to the message. */
 function numberOf({ sequence, channelId }) {
   if (sequence === null) return element('span', 'sequence', '···');
   const link = element('a', 'sequence', sequence);
@@ -57,14 +57,14 @@ function numberOf({ sequence, channelId }) {
   return link;
 }
 
-/** One row: number, who and what, when. `sequence` is null while the log has not answered. */
+/** One row: number, author and text, time. `sequence` is null as long as the log has not answered. */
 export function row(message) {
   const item = element('li', 'message');
   item.append(numberOf(message), bodyOf(message));
   return item;
 }
 
-/** What a row says beside its number; `actions` are buttons for what may be done to the message. */
+/** The rest of a row besides its number. `actions` are the buttons for the message. */
 function bodyOf(message, actions = []) {
   const head = element('p', 'head');
   const author = element('bdi', 'author', message.author);
@@ -102,20 +102,20 @@ export class Timeline {
   #scroller;
   #onFollow;
   #onForget;
-  #rows = new Map(); // sequence to row
+  #rows = new Map(); // rows by sequence
   #first = 0; // sequence of the first row shown
-  #last = 0; // and of the last one
-  #waiting = []; // [message, mark] not drawn yet
+  #last = 0; // sequence of the last row shown
+  #waiting = []; // [message, mark] that are not drawn yet
   #frame = false;
   #unseen = 0;
   #top = 0;
   #onDraw;
   #actionsFor;
-  #changed = new Set(); // rows whose message is not drawn as it is now
+  #changed = new Set(); // rows whose message has changed since it was drawn
 
   /**
-   * `onFollow(unseen)`: how many messages lie below the view, unread; `onForget(cursor)`: older rows were dropped;
-   * `onDraw()`: the list has changed; `actionsFor(message, row)`: buttons for what may be done to it.
+   * `onFollow(unseen)` gets the number of unread messages below the view. `onForget(cursor)` is called when older rows were
+   * dropped, and `onDraw()` when the list has changed. `actionsFor(message, row)` makes the buttons for a message.
    */
   constructor(list, scroller, { onFollow, onForget, onDraw, actionsFor }) {
     this.#list = list;
@@ -126,7 +126,7 @@ export class Timeline {
     this.#actionsFor = actionsFor;
     this.following = true;
     scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
-    // Rows out of view have estimated heights: their real ones move the end of the list.
+    // The heights of rows out of view are estimates. When they get their real heights, the end of the list moves.
     const sizes = new ResizeObserver(() => this.toNewestIfFollowing());
     sizes.observe(scroller);
     sizes.observe(list);
@@ -162,7 +162,7 @@ export class Timeline {
     this.#onDraw();
   }
 
-  /** Brings a message into view and marks it; false when it is not in the list. */
+  /** Brings a message into view and marks it. False if it is not in the list. */
   reveal(sequence) {
     const item = this.#rows.get(sequence);
     if (!item) return false;
@@ -174,7 +174,7 @@ export class Timeline {
     return true;
   }
 
-  /** Labels each row that is the first of its day, from `first` up to and including `last` (null: to the end). */
+  /** Labels each row that is the first of its day, from `first` to `last` inclusive. If `last` is null, to the end. */
   #markDays(first, last) {
     for (let row = first; row; row = row.nextElementSibling) {
       if (row.message) {
@@ -189,12 +189,12 @@ export class Timeline {
     }
   }
 
-  /** The message with this number as it is shown, or will be in a moment; undefined when it is not in the list. */
+  /** The message with this sequence as it is shown, or will be shown in a moment. Undefined if it is not in the list. */
   message(sequence) {
     return this.#rows.get(sequence)?.message ?? this.#waiting.find(([message]) => message.sequence === sequence)?.[0];
   }
 
-  /** Shows a message that is in the list as it is now. */
+  /** Updates a message that is in the list. */
   update(message) {
     const item = this.#rows.get(message.sequence);
     if (item) {
@@ -207,7 +207,7 @@ export class Timeline {
     this.#drawSoon();
   }
 
-  /** Shows a row as it is when nobody edits it, or with what `editor` makes in place of the content. */
+  /** Shows a row normally, or with what `editor` makes in the place of the content. */
   redraw(item, editor = null) {
     const { message } = item;
     const before = item.querySelector('.body');
@@ -221,7 +221,7 @@ export class Timeline {
     if (focused) body.querySelector(`[data-action="${focused}"]`)?.focus();
   }
 
-  /** Adds a message in its place, once. `mark` is what the last column says of its delivery, or null. */
+  /** Adds a message in its place, once. `mark` is the text of the last column, about its delivery, or null. */
   add(message, mark = null) {
     this.#waiting.push([message, mark]);
     this.#drawSoon();
@@ -230,15 +230,15 @@ export class Timeline {
   #drawSoon() {
     if (this.#frame) return;
     this.#frame = true;
-    // One drawing a frame however many arrive. A hidden page gets no frames.
+    // The list is drawn once in each frame, however many messages arrive. A hidden page gets no frames.
     if (document.hidden) setTimeout(() => this.#draw(), 100);
     else requestAnimationFrame(() => this.#draw());
   }
 
-  /** A line of ours between the messages. */
+  /** A notice between the messages. */
   note(text, className) {
     do this.#draw();
-    while (this.#waiting.length); // all that came before it
+    while (this.#waiting.length); // first draw everything that came before it
     this.#list.append(element('li', `note ${className}`, text));
     this.toNewestIfFollowing();
   }
@@ -292,7 +292,7 @@ export class Timeline {
     if (this.#waiting.length) this.#drawSoon();
   }
 
-  /** Puts a row that arrived out of order before the first one with a higher number, looking from the end. */
+  /** A row has arrived out of order: puts it before the first row with a higher number, searching from the end. */
   #insert(item) {
     let next = null;
     for (let other = this.#list.lastElementChild; other; other = other.previousElementSibling) {
@@ -320,7 +320,7 @@ export class Timeline {
   #scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.#scroller;
     const atEnd = scrollTop + clientHeight >= scrollHeight - 48;
-    // Only a movement upwards is somebody's wish to stay there; a list that grew below is not.
+    // Only when the user has scrolled up, the view stays there. When the list has grown below, it does not.
     if (!atEnd && scrollTop < this.#top) this.following = false;
     this.#top = scrollTop;
     if (!atEnd || this.following) return;
