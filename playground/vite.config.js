@@ -3,12 +3,12 @@ import { defineConfig } from 'vite';
 
 export default defineConfig({
   plugins: [react()],
-  // The page is served at /graphql and its assets under /playground/. With a relative base and that folder's name the
-  // built page finds them without an absolute address, so it also works behind a proxy that adds a path prefix.
+  // The page is served at /graphql, and its files under /playground/. With a relative base and the name of that folder, the
+  // built page finds its files without an absolute address. So it also works behind a proxy that adds a path.
   base: './',
   build: {
     assetsDir: 'playground',
-    // Monaco's editor is one chunk of 3 MB by its nature; nothing here can split it.
+    // Monaco's editor is one chunk of 3 MB, which cannot be split here.
     chunkSizeWarningLimit: 4096,
     modulePreload: { polyfill: false },
   },

@@ -1,6 +1,6 @@
-/* connect() blocks: on loopback it takes microseconds while the backlog has room, and the window of handshakes sees to
- * that. After it every socket is non-blocking. Publishers and probes wait in a second epoll that is looked at between
- * every few subscribers, so that a thousand readable sockets do not hold up the one answer a publisher waits for. */
+/* connect() blocks. On loopback it takes microseconds as long as the backlog has room, and the limit of handshakes under
+ * way makes sure of that. After it every socket is non-blocking. Publishers and probes wait in a second epoll, which is
+ * checked after every few subscribers. So a thousand readable sockets do not delay the answer that a publisher waits for. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>

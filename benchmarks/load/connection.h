@@ -1,5 +1,5 @@
-/* Sockets and the event loop. One thread; every socket is non-blocking. A connection knows nothing of its owner but the
- * function to call when there is something to read.
+/* Sockets and the event loop. There is one thread, and every socket is non-blocking. Of its owner, a connection knows only
+ * the function to call when there is something to read.
  */
 #ifndef CONNECTION_H
 #define CONNECTION_H
@@ -14,14 +14,14 @@ struct connection {
     char *held; /* bytes of an unfinished frame or answer */
     uint32_t held_length, held_capacity;
 };
-/* Connects from one of several loopback addresses, 20,000 connections each; `urgent` ones are served first. */
+/* Connects from one of several loopback addresses, with 20,000 connections each. `urgent` ones are served first. */
 void connection_open(struct connection *connection, int number, bool urgent);
 void connection_close(struct connection *connection);
-/* Sends all of it or fails: what a client sends here always fits an empty socket buffer. */
+/* Sends all of it or fails. What a client sends here always fits into an empty socket buffer. */
 bool connection_send(struct connection *connection, const char *data, size_t length);
-/* What was held and what is new, in one piece that is valid until the next call; 0: nothing new, -1: the end. */
+/* Earlier and new bytes in one piece, which is valid until the next call. Returns 0 if there is nothing new, -1 at the end. */
 ssize_t connection_read(struct connection *connection, char **data);
-/* As `connection_send`, of a frame that is made of the payload. */
+/* Like `connection_send`, for a frame that is made of the payload. */
 bool frame_send(struct connection *connection, uint8_t opcode, const char *payload, size_t length);
 void connection_hold(struct connection *connection, const char *data, size_t length);
 void loop_start(void);

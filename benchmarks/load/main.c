@@ -1,7 +1,7 @@
 /* The load generator: connect, warm up, measure, drain, report one JSON object.
  *
- * Each part includes what it uses, in one direction: main over subscriber, publisher and probe, these over tally and
- * connection, all over options, wire, marker, histogram and basics.
+ * Each part includes only parts below it: main uses subscriber, publisher and probe; these use tally and connection; all
+ * use options, wire, marker, histogram and basics.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -27,8 +27,8 @@ static void wait_until(int64_t deadline)
         loop_once(deadline);
 }
 
-/* A pong says that a subscribe was read, not that its source runs: so post until everyone has heard a first message,
- * then once more to each channel and wait for all of it. From there on, counting is exact. */
+/* A pong says that a subscribe was read, and not that its source runs. So this posts until everyone has received a first
+ * message, then once more to each channel, and waits until all of that has arrived. After that, counting is exact. */
 static void warm_up(void)
 {
     int64_t limit = seconds_after(now_ns(), options.warm_up_timeout_seconds);

@@ -1,4 +1,4 @@
-/* What the command line says. Everybody reads it, and nobody writes it after `options_parse`. */
+/* The options of the command line. Every part reads them, and none writes them after `options_parse`. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 #include <sys/types.h>

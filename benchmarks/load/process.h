@@ -1,4 +1,4 @@
-/* What this process and the server cost. Of an unknown server everything is 0. */
+/* CPU time and memory of this process and of the server. If the server is unknown, its figures are 0. */
 #ifndef PROCESS_H
 #define PROCESS_H
 #include <stdint.h>

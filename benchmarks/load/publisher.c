@@ -1,5 +1,5 @@
-/* Publishers: keep-alive HTTP posts, or operations over WebSockets, one in flight each, as fast as answers come or at a
- * fixed rate. */
+/* Publishers: HTTP posts with keep-alive, or operations over WebSockets. Each publisher has one of them under way. They post
+ * as fast as answers come, or at a fixed rate. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,7 +93,7 @@ static void post(struct publisher *publisher, int channel, struct marker marker)
         fail("a post could not be sent");
 }
 
-/* Posts the publisher's next message, on the next channel in turn; `posted_ns` is when it was due. */
+/* Posts the publisher's next message, to the next channel in turn. `posted_ns` is when it was due. */
 static void post_next(struct publisher *publisher, int64_t posted_ns)
 {
     int channel = next_channel;
@@ -281,7 +281,7 @@ void publishers_start(int64_t stop_ns)
     publishers_tick(now_ns());
 }
 
-/* Posts what is due. With a rate, a post that finds no idle publisher keeps the time at which it was due. */
+/* Posts what is due. With a fixed rate, if no publisher is idle, a post keeps the time at which it was due. */
 void publishers_tick(int64_t now)
 {
     if (now >= posting.stop_ns)
@@ -306,7 +306,7 @@ void post_probe_start(int64_t now)
     probe_due_ns = probe_running ? now : INT64_MAX;
 }
 
-/* Ends the probe; a post that is still unanswered counts with the time it has waited so far. */
+/* Ends the probe. A post that is not answered yet counts with the time that it has waited so far. */
 void post_probe_stop(int64_t now)
 {
     if (probe_running && probe.in_flight)

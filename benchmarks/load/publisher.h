@@ -19,8 +19,8 @@ void publishers_tick(int64_t now);
 /* Posts one warm-up message to a channel and waits for the answer. */
 void publish_warm_up(int channel, uint32_t round);
 
-/* The post probe: a publisher of its own that posts at a fixed rate while the others fan out. It counts, as HdrHistogram
- * does, also the posts that were due while one waited: a stall is not one sample. */
+/* The post probe: a separate publisher that posts at a fixed rate while the others post. Like HdrHistogram, it also counts
+ * the posts that were due while one waited, so a stall is more than one sample. */
 extern struct histogram post_probe_time;
 void post_probe_start(int64_t now);
 int64_t post_probe_due_ns(void);

@@ -34,7 +34,7 @@ static void live(struct subscriber *subscriber)
     tally.live++;
 }
 
-/* One message reached one subscriber: is it the one whose turn it is on this channel? */
+/* A message has reached a subscriber: is it the next one of this channel? */
 static void deliver(struct subscriber *subscriber, struct marker marker)
 {
     if (marker.channel != subscriber->channel) {
@@ -70,7 +70,7 @@ static void deliver(struct subscriber *subscriber, struct marker marker)
     histogram_add(&tally.latency, read_ns - marker.posted_ns);
 }
 
-/* The marker of a frame: where it was in the frame before this one, else wherever it is. */
+/* Finds the marker of a frame: first where it was in the frame before, then anywhere. */
 static const char *find_marker(struct subscriber *subscriber, const char *data, size_t length, struct marker *marker)
 {
     if (length >= subscriber->hint + MARKER_BYTES && marker_read(data + subscriber->hint, marker))
@@ -112,7 +112,7 @@ static void subscribe(struct subscriber *subscriber)
     subscriber->state = PONG_WAIT;
 }
 
-/* False once the subscriber is lost. */
+/* False when the subscriber is lost. */
 static bool take_frame(struct subscriber *subscriber, const struct frame *frame)
 {
     struct marker marker;
@@ -145,7 +145,7 @@ static bool take_frame(struct subscriber *subscriber, const struct frame *frame)
     return true;
 }
 
-/* Server-sent events: takes the chunks apart and looks for markers, also across two chunks. */
+/* Server-sent events: splits the chunks and looks for markers, also across two chunks. */
 static size_t take_stream(struct subscriber *subscriber, const char *data, size_t length)
 {
     static char text[2 * 1024 * 1024];

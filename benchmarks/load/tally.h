@@ -1,4 +1,4 @@
-/* What was posted, what was delivered, and what went wrong: subscribers and publishers write it, `main` reports it. */
+/* What was posted, what was delivered, and what went wrong. Subscribers and publishers write it, and `main` reports it. */
 #ifndef TALLY_H
 #define TALLY_H
 #include <stddef.h>
@@ -23,9 +23,9 @@ struct tally {
     struct histogram latency;
 };
 extern struct tally tally;
-/* Remembers the first thing that went wrong; printable characters only, so that it fits a JSON string. */
+/* Stores the first thing that went wrong, with printable characters only, so that it fits into a JSON string. */
 void problem(const char *what, const char *data, size_t length);
-/* Compares the channels' orders with what the publishers posted; returns the number of violations. */
+/* Compares the order in each channel with what the publishers have posted. Returns the number of violations. */
 uint64_t order_check(void);
 
 #endif

@@ -7,7 +7,7 @@ import { createClient } from 'graphql-ws';
 import { createRoot } from 'react-dom/client';
 import firstTab from './first-tab.graphql?raw';
 
-// The page is served from the endpoint itself.
+// The page has the same address as the endpoint.
 const url = new URL(location.pathname, location.origin).href;
 
 const fetcher = createGraphiQLFetcher({

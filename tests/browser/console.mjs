@@ -1,4 +1,5 @@
-// The console in two windows: what one posts both show, kill -9 leaves no gap, markup stays text, a replaced log is told.
+// The console in two windows: both show what one posts, kill -9 leaves no gap, markup stays text, and the page says when
+// the log was replaced.
 
 import assert from 'node:assert/strict';
 import { openWindow, scenario, until } from './harness.mjs';
@@ -31,7 +32,7 @@ await scenario(async ({ server, browser }) => {
   for (const [, page] of windows) await state(page, 'live');
   let newest = FEW;
 
-  // History, then older pages through the connection, up to the channel's beginning.
+  // History first, then older pages over the connection, up to the beginning of the channel.
   await until('the newest page', async () => (await sequences(here)).length === 50);
   contiguous(await sequences(here), FEW - 49, FEW, 'the first page');
   await until('the beginning, by scrolling up', async () => {
@@ -41,7 +42,7 @@ await scenario(async ({ server, browser }) => {
   contiguous(await sequences(here), 1, FEW, 'the whole history');
   await here.locator('#channels a[aria-current=page]', { hasText: CHANNEL }).waitFor();
 
-  // One posts, both show it: before it is stored, and after.
+  // One window posts, and both show it, before it is stored and after.
   await here.fill('#author', 'mara');
   await here.fill('#lane', 'analysis');
   await here.fill('#provider', 'anthropic');
@@ -69,7 +70,7 @@ await scenario(async ({ server, browser }) => {
   await here.waitForSelector('#problem:not([hidden])');
   await here.fill('#content', '');
 
-  // kill -9: both notice, what is posted meanwhile waits, and both go on without a gap.
+  // kill -9: both windows notice it, posts wait, and then both continue without a gap.
   await server.kill();
   for (const [, page] of windows) await state(page, 'waiting');
   await post(here, 'written while the server was gone');

@@ -1,4 +1,4 @@
-// Messages that grow, are stopped, edited and erased, in two windows of the console, through a kill -9 in mid-stream.
+// Messages that grow, are stopped, edited and erased in two windows of the console, with a kill -9 while they grow.
 
 import assert from 'node:assert/strict';
 import { openWindow, scenario, until } from './harness.mjs';
@@ -9,7 +9,7 @@ const live = (page) => page.waitForFunction(() => document.body.dataset.state ==
 const row = (page, sequence) => page.locator('#timeline .message', { has: page.locator('.sequence', { hasText: new RegExp(`^${sequence}$`) }) });
 const text = (page, sequence) => row(page, sequence).locator('.content').textContent();
 
-/** A producer that keeps on through failures, as an agent does: an append may be sent again without a key. */
+/** A producer that continues after failures, as an agent does. An append can be sent again without a key. */
 async function again(run) {
   for (let attempt = 0; ; attempt++) {
     try {
@@ -40,7 +40,7 @@ await scenario(async ({ server, browser }) => {
   const windows = [here, there];
   for (const page of windows) await live(page);
 
-  // An answer grows in both windows, also across a kill -9, and ends with exactly what was sent.
+  // An answer grows in both windows, also through a kill -9. In the end it is exactly what was sent.
   let answer = await begin('Once');
   let whole = 'Once';
   for (let n = 1; n <= 60; n++) {
@@ -60,7 +60,7 @@ await scenario(async ({ server, browser }) => {
     await until('the end of growing', async () => (await row(page, 2).locator('.growing').count()) === 0);
   }
 
-  // A window that comes while a message grows sees it as it stands, and then the rest.
+  // A window that is opened while a message grows shows what is there, and then the rest.
   answer = await begin('first');
   answer = await append(answer, ' second');
   const late = await openWindow(browser, `${server.url}/?channel=${CHANNEL}`);
@@ -68,12 +68,12 @@ await scenario(async ({ server, browser }) => {
   answer = await append(answer, ' third');
   await until('the rest', async () => (await text(late, 3)) === 'first second third');
 
-  // A stop in one window reaches the producer with its next piece.
+  // When one window stops the answer, the producer learns it with its next piece.
   await row(there, 3).locator('[data-action=stop]').click();
   await until('the stop in the other window', async () => (await row(here, 3).locator('.growing').count()) === 0);
   await assert.rejects(append(answer, ' fourth'), /MESSAGE_COMPLETE/);
 
-  // An edit in one window is seen in the other; one that comes too late is told.
+  // An edit in one window is shown in the other. An edit that comes too late is refused, and the window says so.
   await row(here, 1).hover();
   await row(here, 1).locator('[data-action=edit]').click();
   await row(there, 1).hover();

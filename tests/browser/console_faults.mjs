@@ -1,5 +1,5 @@
-// What the console does when things go wrong that a real server does rarely: a GraphQL server of three frames, played by
-// the browser's driver. A dead connection is given up, an expired cursor is explained, a passing error is sat out.
+// What the console does after faults that are rare with a real server. The browser's driver plays a small GraphQL server.
+// A dead connection is given up, an expired cursor is explained, and after an error that does not last it tries again.
 
 import assert from 'node:assert/strict';
 import { openWindow, scenario, until } from './harness.mjs';
@@ -10,7 +10,7 @@ const history = (...sequences) => ({
 });
 const shown = (page) => page.$$eval('#timeline .message .sequence', (cells) => cells.map((cell) => Number(cell.textContent)));
 
-/** Opens the console on a played server. `answer(operation, send, connection)` plays it after the ack. */
+/** Opens the console on such a server. `answer(operation, send, connection)` is the server after the ack. */
 async function play(browser, server, answer) {
   const page = await openWindow(browser, 'about:blank');
   const connections = [];
@@ -21,9 +21,9 @@ async function play(browser, server, answer) {
       const { id, type, payload } = JSON.parse(text);
       const send = (kind, payload) => socket.send(JSON.stringify({ id, type: kind, payload }));
       if (payload?.query?.startsWith('query ChangesCursor')) return send('next', { data: { channel: { changesCursor: 'change-0' } } });
-      if (payload?.query?.startsWith('subscription Changes')) return; // nothing is changed here
+      if (payload?.query?.startsWith('subscription Changes')) return; // there are no changes here
       if (type === 'connection_init') socket.send('{"type":"connection_ack"}');
-      else if (payload?.query?.startsWith('query Channels')) return; // the list of channels is a help, and is waited for in vain
+      else if (payload?.query?.startsWith('query Channels')) return; // the list of channels is never answered; the page works without it
       else if (type === 'ping') {
         connection.pings += 1;
         if (connection.answersPings) socket.send('{"type":"pong"}');
@@ -40,14 +40,14 @@ const refuse = (send, code, extensions = {}) => send('error', [{ message: 'refus
 await scenario(async ({ server, browser }) => {
   const faults = [];
 
-  // The connection dies without a word: two pings are answered, the third is not, and a new connection resumes.
+  // The connection is lost without a notice: two pings are answered, the third is not, and a new connection resumes.
   {
     const asked = [];
     const { page, connections } = await play(browser, server, ({ query, variables }, send, connection) => {
       if (query.startsWith('query')) return send('next', { data: history(1, 2) });
       asked.push(variables.after);
       if (connection.number === 1) send('next', { data: { messages: message(3) } });
-      // The second connection repeats one message before it goes on.
+      // The second connection repeats one message before it continues.
       else for (const sequence of [3, 4]) send('next', { data: { messages: message(sequence) } });
     });
     await until('three messages', async () => (await shown(page)).length === 3);
@@ -69,7 +69,7 @@ await scenario(async ({ server, browser }) => {
     faults.push(...page.faults);
   }
 
-  // Retention was faster: the page says so and goes on from where the server says.
+  // Retention has removed messages: the page says so, and continues from where the server says.
   {
     const asked = [];
     const { page } = await play(browser, server, ({ query, variables }, send) => {
@@ -85,7 +85,7 @@ await scenario(async ({ server, browser }) => {
     faults.push(...page.faults);
   }
 
-  // The log is away for a while: the history and the subscription are asked for again when the error says.
+  // The log does not answer for a while: history and subscription are asked for again after the time in the error.
   {
     const asked = [];
     const { page } = await play(browser, server, ({ query }, send) => {
@@ -103,7 +103,7 @@ await scenario(async ({ server, browser }) => {
     faults.push(...page.faults);
   }
 
-  // A channel that may not be read: said once, not tried again; and a gap would not be hidden.
+  // A channel that may not be read: the page says so once and does not try again. And a gap is shown.
   {
     const { page } = await play(browser, server, ({ query, variables }, send) => {
       if (query.startsWith('query')) return variables.channelId === 'den' ? send('next', { data: history(1) }) : refuse(send, 'FORBIDDEN');
@@ -130,7 +130,7 @@ await scenario(async ({ server, browser }) => {
       for (let sequence = 3; sequence <= 6000; sequence++) send('next', { data: { messages: message(sequence) } });
     });
     await until('the newest', async () => {
-      await page.clock.runFor(400); // rows come a hundred a frame
+      await page.clock.runFor(400); // a hundred rows are drawn in each frame
       return (await shown(page)).at(-1) === 6000;
     });
     assert.equal((await shown(page))[0], 1001);
@@ -138,7 +138,7 @@ await scenario(async ({ server, browser }) => {
     await until('an older page', async () => (await shown(page))[0] === 951);
     const rows = await shown(page);
     assert.deepEqual(rows, Array.from({ length: rows.length }, (_, index) => 951 + index));
-    // More may have been asked for since: the click scrolls to the top of what is loaded.
+    // More may have been loaded since, because the click scrolls to the top of what is loaded.
     assert.deepEqual(asked.slice(0, 2), [null, 'cursor-1001']);
     faults.push(...page.faults);
   }

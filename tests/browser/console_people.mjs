@@ -1,5 +1,5 @@
-// The console as people use it all day: what is new where, older messages, a link to one, search, keys, a token, and no
-// barrier that axe-core knows of.
+// The console in daily use: what is new in each channel, older messages, a link to a message, search, keys, a token. And
+// axe-core finds no barrier.
 
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
@@ -21,9 +21,9 @@ function token(claims) {
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
 }
 
-/** What axe-core finds wrong with the page as it stands. */
+/** The problems that axe-core finds in the page as it is now. */
 async function barriers(page) {
-  await page.evaluate(AXE); // not a script element: the page's policy forbids those
+  await page.evaluate(AXE); // not as a script element, because the policy of the page forbids those
   const { violations } = await page.evaluate(() => globalThis.axe.run());
   return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 120)).join(' | ')}`);
 }
@@ -35,7 +35,7 @@ await scenario(async ({ server, browser }) => {
   const page = await openWindow(browser, `${server.url}/?channel=attic`);
   await live(page);
 
-  // What is new in each channel since it was looked at, also after a reload.
+  // What is new in each channel since the user has looked at it, also after a reload.
   await page.locator('#channels a', { hasText: 'den' }).click();
   await until('the newest page', async () => (await sequences(page)).at(-1) === 160);
   assert.equal(new URL(page.url()).searchParams.get('channel'), 'den');
@@ -48,7 +48,7 @@ await scenario(async ({ server, browser }) => {
   await page.locator('#timeline .content', { hasText: 'third' }).waitFor();
   await until('nothing new', async () => (await unseen(page, 'attic').count()) === 0);
 
-  // The keyboard alone: to a channel by name, to the next one, to the search, and back to writing.
+  // Only with the keyboard: to a channel by its name, to the next one, to the search, and back to writing.
   await page.keyboard.press('Control+k');
   await page.keyboard.type('den');
   assert.deepEqual(await page.$$eval('#channels a', (links) => links.map((link) => link.dataset.channel)), ['den']);
@@ -60,7 +60,7 @@ await scenario(async ({ server, browser }) => {
   await page.keyboard.press('Alt+ArrowDown');
   await until('den again', async () => (await sequences(page)).at(-1) === 160);
 
-  // Older messages come by scrolling up, without a gap, and the view stays where it was.
+  // Scrolling up loads older messages without a gap, and the view stays where it was.
   await page.$eval('#scroller', (scroller) => scroller.scrollBy(0, -200));
   await until('the beginning', async () => {
     await page.$eval('#scroller', (scroller) => scroller.scrollBy(0, -scroller.scrollHeight));
@@ -77,7 +77,7 @@ await scenario(async ({ server, browser }) => {
   await page.keyboard.press('Escape');
   assert.equal(await page.locator('#timeline .message.missed').count(), 0);
 
-  // A link to one message opens around it, and what follows comes too.
+  // A link to a message opens the page around it, and the messages after it come too.
   const href = await page.locator('#timeline .sequence', { hasText: /^42$/ }).getAttribute('href');
   const linked = await openWindow(browser, new URL(href, server.url).href);
   await linked.locator('.message.revealed', { hasText: 'seed 42' }).waitFor();
@@ -89,7 +89,7 @@ await scenario(async ({ server, browser }) => {
   await nowhere.locator('.note', { hasText: 'Message 99999 is not there' }).waitFor();
   await until('the newest page', async () => (await sequences(nowhere)).at(-1) === 160);
 
-  // Links and code look like what they are, and nothing else of what people write has an effect.
+  // Links and code are shown as such. Nothing else that people write has an effect.
   await post('den', 'See https://docs.example/a(b). `x < 1`\n```js\nif (a < b) alert("<b>")\n```\n<i>text</i> javascript:alert(1)');
   const row = page.locator('#timeline .message').last();
   await row.locator('pre[data-language=js] code').waitFor();
@@ -98,10 +98,10 @@ await scenario(async ({ server, browser }) => {
   assert.equal(await row.locator('b, i, script').count(), 0);
   assert.ok((await row.textContent()).includes('javascript:alert(1)'));
 
-  // The first message of a day is labelled with it, once.
+  // The first message of a day has a label with the date, once.
   assert.equal(await page.locator('#timeline .message[data-day]').count(), 1);
 
-  // Ten thousand messages in one go: the page answers all the while.
+  // Ten thousand messages at once: the page stays usable.
   for (const other of [linked, nowhere]) {
     assert.deepEqual(other.faults, []);
     await other.context().close();
@@ -120,7 +120,7 @@ await scenario(async ({ server, browser }) => {
   const longest = await page.evaluate(() => globalThis.longest);
   assert.ok(longest < 400, `a task of the page took ${longest} ms while ${MANY} messages came`);
 
-  // No barrier that axe-core knows of, at each width and in both schemes, with the panel open too.
+  // axe-core finds no barrier at each width, in both colour schemes, also with the panel open.
   for (const [width, colorScheme] of [[1440, 'light'], [1440, 'dark'], [768, 'light'], [390, 'dark']]) {
     const other = await openWindow(browser, `${server.url}/?channel=attic`, { colorScheme, viewport: { width, height: 800 } });
     await other.locator('#timeline .content', { hasText: 'third' }).waitFor();
@@ -136,7 +136,7 @@ await scenario(async ({ server, browser }) => {
   assert.deepEqual(page.faults, []);
 });
 
-// A server that asks for tokens: the field opens by itself, and what the token does not allow is not offered.
+// A server that asks for tokens: the token field opens by itself, and the page does not offer what the token does not allow.
 await scenario(
   async ({ server, browser }) => {
     const page = await openWindow(browser, `${server.url}/?channel=news`);

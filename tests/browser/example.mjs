@@ -1,5 +1,5 @@
-// An example app (argument: its folder in examples/), built and served by Vite, in two windows: older pages, posts, and
-// kill -9 in the middle of a stream. Nothing is missing and nothing is there twice.
+// An example app (argument: its folder in examples/) in two windows, built and served by Vite: older pages, posts, and a
+// kill -9 while messages come. No message is missing and none is there twice.
 
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,7 +14,7 @@ const POST = `mutation ($content: String!, $key: String!) {
   postMessage(channelId: "${CHANNEL}", author: "stream", content: $content, idempotencyKey: $key) { sequence }
 }`;
 
-/** Posts until it is answered, however often the server dies meanwhile: the key makes it one message. */
+/** Posts until it is answered, also if the server is killed in between. The key makes it one message. */
 async function postThrough(server, content) {
   for (;;) {
     try {
@@ -67,7 +67,7 @@ await scenario(async ({ server, browser }) => {
       await page.waitForSelector('.badge.live');
     }
 
-    // Another database: the app reads the new history and goes on there.
+    // Another database: the app reads the new history and continues there.
     await server.kill();
     await server.forget();
     await server.run();
@@ -76,7 +76,7 @@ await scenario(async ({ server, browser }) => {
     await there.fill('[name=content]', 'goes on');
     await there.click('form button');
     for (const page of [here, there]) await until('a post in the new log', async () => JSON.stringify(await rows(page)) === '[["1","a new log"],["2","goes on"]]');
-    // An answer that grows through a kill -9, is stopped from a window, is edited and erased: both windows show the same.
+    // An answer grows through a kill -9, is stopped by one window, is edited and erased: both windows show the same.
     const run = async (query, variables) => {
       for (let attempt = 0; ; attempt++) {
         try {

@@ -1,5 +1,5 @@
-// What every browser scenario needs: a real server that can be killed, a real Chromium, and a page whose every
-// failed request, console error and request outside loopback is remembered.
+// What every browser scenario needs: a real server that can be killed, a real Chromium, and a page that records every
+// failed request, every console error and every request outside loopback.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -25,7 +25,7 @@ async function freePort() {
   return port;
 }
 
-/** Waits until `condition()` is truthy and returns what it gave; fails with `what` after 40 s. */
+/** Waits until `condition()` is truthy, and returns its value. Fails with `what` after 40 s. */
 export async function until(what, condition) {
   const deadline = Date.now() + DEADLINE_MS;
   for (;;) {
@@ -36,7 +36,7 @@ export async function until(what, condition) {
   }
 }
 
-/** The server as its own process, on a port and a database of its own that outlive a kill. */
+/** The server as a separate process. Its port and its database stay the same after a kill. */
 export class Server {
   #process = null;
 
@@ -76,7 +76,7 @@ export class Server {
     await gone;
   }
 
-  /** Removes the database: the next run numbers from 1 in a new epoch. Only while it is not running. */
+  /** Removes the database, so the next run counts from 1 in a new epoch. Only when the server is not running. */
   async forget() {
     await rm(this.directory, { recursive: true });
     this.directory = await mkdtemp(join(tmpdir(), 'raqcoon-browser-'));
@@ -108,7 +108,7 @@ export class Server {
   }
 }
 
-/** Serves a built example app (its folder in examples/) by Vite, which hands /graphql on to the server. */
+/** Serves a built example app (its folder in examples/) with Vite, which passes /graphql on to the server. */
 export async function preview(app, server) {
   const port = await freePort();
   const vite = join(REPOSITORY, 'examples/node_modules/vite/bin/vite.js');
@@ -122,7 +122,7 @@ export async function preview(app, server) {
   return { url, stop: () => (child.kill(), once(child, 'exit')) };
 }
 
-/** The system's Chromium, headless, without its calls home. CHROMIUM names the program. */
+/** The system's Chromium, headless, without its requests to its maker. CHROMIUM names the program. */
 export function launch() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
@@ -138,7 +138,7 @@ export function launch() {
   });
 }
 
-/** A window of its own (own storage). `window.faults` lists what went wrong in it besides lost connections. */
+/** A window with its own storage. `window.faults` lists what went wrong in it, except lost connections. */
 export async function openWindow(browser, url, options = {}) {
   const context = await browser.newContext(options);
   const page = await context.newPage();
@@ -160,7 +160,7 @@ export async function openWindow(browser, url, options = {}) {
   return page;
 }
 
-/** Runs a scenario with a server and a browser that are gone afterwards, whatever happens. */
+/** Runs a scenario with a server and a browser. Both are ended afterwards in any case. */
 export async function scenario(run, settings) {
   const server = await Server.start(settings);
   const browser = await launch();

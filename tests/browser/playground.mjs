@@ -1,4 +1,4 @@
-// The playground's first tab runs as it is: a subscription streams in one window while another posts and reads history.
+// The playground's first tab runs without a change: one window has the subscription, and another one posts and reads history.
 
 import assert from 'node:assert/strict';
 import { openWindow, scenario } from './harness.mjs';
@@ -28,7 +28,7 @@ await scenario(async ({ server, browser }) => {
   await result(poster, '"lastSequence": 2');
   await result(poster, 'a second one');
 
-  // The documentation is read from the schema by introspection, and the editor's workers are our own files.
+  // The documentation comes from the schema by introspection, and the editor's workers are files of this server.
   await listener.click('button[aria-label="Show Documentation Explorer"]');
   await listener.locator('.graphiql-doc-explorer', { hasText: 'Subscription' }).waitFor();
   for (const page of [listener, poster]) assert.deepEqual(page.faults, []);

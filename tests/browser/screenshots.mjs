@@ -1,4 +1,4 @@
-// Makes the pictures of docs/images, once playground and examples are built: node tests/browser/screenshots.mjs
+// Makes the pictures of docs/images. Build playground and examples first. Run: node tests/browser/screenshots.mjs
 
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -34,7 +34,7 @@ await scenario(async ({ server, browser }) => {
   }
   for (const [author, content, rest] of talk) {
     await server.post({ channelId: 'night-shift', author, content, ...rest });
-    await sleep(400); // a conversation, not a burst: the latencies shown are those of a calm channel
+    await sleep(400); // messages come slowly, so the latencies in the picture are those of a quiet channel
   }
   for (const [name, page] of pages) {
     await page.fill('#content', 'Ship it.');
@@ -63,7 +63,7 @@ await scenario(async ({ server, browser }) => {
     all.push(page);
   }
 
-  // Last, because nobody answers any more: a post that waits for the server.
+  // A post that waits for the server. This comes last, because nothing answers any more after it.
   await server.kill();
   const [, page] = pages[0];
   await page.press('#content', 'Enter');

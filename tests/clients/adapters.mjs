@@ -1,6 +1,6 @@
-// Each client as its documentation has it, behind two functions: `request(query, variables)` gives the data of a query
-// or mutation; `subscribe(query, variables, next, end)` is one subscription: `next` gets each message, `end` is called
-// once when it is over, however that came about. `token()` is asked for each request and connection; null: none.
+// Each client as its documentation shows it, behind two functions. `request(query, variables)` returns the data of a query
+// or mutation. `subscribe(query, variables, next, end)` is one subscription: `next` gets each message, and `end` is called
+// once when it is over, for whatever reason. `token()` is called for each request and connection; null means no token.
 import { ApolloClient, HttpLink, InMemoryCache, gql } from '@apollo/client';
 import { SetContextLink } from '@apollo/client/link/context';
 import { GraphQLWsLink } from '@apollo/client/link/subscriptions';
@@ -16,7 +16,7 @@ const soon = () => new Promise((resolve) => setTimeout(resolve, RETRY_MS));
 const bearer = async (token) => (token ? { authorization: `Bearer ${await token()}` } : {});
 const socketUrl = (url) => url.replace('http', 'ws');
 
-/** The examples' client; with tokens, the one that their comment on `connectionParams` describes. */
+/** The client of the examples. With tokens, it is set up as their comment on `connectionParams` says. */
 function socket(url, token) {
   if (!token) return createReconnectingClient(socketUrl(url), () => {});
   return resuming(
@@ -67,7 +67,7 @@ function urql(options) {
         end();
       };
       const subscription = client.subscription(query, variables).subscribe(({ data, error }) => {
-        // Errors first: a result that has some still carries the message before.
+        // Look at errors first: a result with an error still has the message before it.
         if (error) setTimeout(once);
         else if (data) next(data.messages);
       });
@@ -95,8 +95,8 @@ export const adapters = {
     const forwardSubscription = ({ query = '', variables }) => ({
       subscribe(sink) {
         const stop = client.subscribe({ query, variables }, sink);
-        // urql leaves a query at its result. When `complete` lies in the same read, which in Node means the same task,
-        // graphql-ws 6.4.2 counts the query as ended twice, and so closes the socket under other subscriptions.
+        // urql stops a query when it has its result. If `complete` comes in the same read, which in Node is the same task,
+        // graphql-ws 6.4.2 counts the query as ended twice. Then it closes the socket while other subscriptions use it.
         return { unsubscribe: () => setTimeout(stop) };
       },
     });
@@ -123,7 +123,7 @@ export const adapters = {
         }),
       subscribe(query, variables, next, end) {
         let { after } = variables;
-        // The client writes its request as JSON for each connection, and so reads the getter anew.
+        // The client encodes its request again for each connection, and so calls the getter again.
         const renewed = { ...variables, get after() { return after; } };
         client.subscribe(
           { query, variables: renewed },
@@ -141,7 +141,7 @@ export const adapters = {
     };
   },
 
-  // What a browser has built in, as a package; the browser's own takes its token from a cookie.
+  // A package with what a browser has built in. In a browser the token would come from a cookie.
   'event-source': (url, token) => ({
     request: (query, variables) => post(url, token, query, variables),
     subscribe(query, variables, next, end) {
@@ -157,7 +157,7 @@ export const adapters = {
         source.close();
         end();
       });
-      // A lost connection it mends by itself; a refused one it leaves closed.
+      // After a lost connection it connects again by itself. After a refused one it stays closed.
       source.onerror = () => source.readyState === EventSource.CLOSED && end();
     },
   }),

@@ -1,5 +1,5 @@
-// One client, all cells. Arguments: the adapter's name and its work as JSON (see `work` in matrix.py). Prints a JSON line
-// for everything it learns; ends with its standard input.
+// Runs one client. Arguments: the name of the adapter, and its work as JSON (see `work` in matrix.py). Prints a line of JSON
+// for everything that it learns. Ends when its standard input ends.
 import { adapters } from './adapters.mjs';
 
 const [name, work] = process.argv.slice(2);
@@ -35,7 +35,7 @@ async function requests({ request }) {
   tell({ cell: 'history', value: history });
 }
 
-/** Follows a channel for ever: subscribes again after the newest cursor whenever a subscription ends. */
+/** Follows a channel without end: when a subscription ends, it subscribes again after the newest cursor. */
 function followOne(client, { channel, after }) {
   client.subscribe(
     MESSAGES,

@@ -1,5 +1,5 @@
-// The REST shim through openapi-fetch, typed by what openapi-typescript made of `/openapi.json`. Its argument is the
-// server's URL. The compiler checks it first, so that the types are known to be of use.
+// Uses the REST shim with openapi-fetch, and with the types that openapi-typescript has made from `/openapi.json`. The
+// argument is the URL of the server. The compiler checks this file first, which shows that the types are usable.
 import createClient from 'openapi-fetch';
 import type { paths } from './rest.ts';
 

@@ -1,11 +1,11 @@
-// Clients of server-sent events over a silent stream with many heartbeats: what each is given, as lines of JSON.
+// Clients of server-sent events on a silent stream with many heartbeats. Prints what each of them gets, as lines of JSON.
 // Arguments: the URL of /graphql, and how many messages each waits for.
 import { fetchEventSource } from '@microsoft/fetch-event-source';
 import { Client, fetchExchange } from '@urql/core';
 import { EventSource } from 'eventsource';
 import { createClient } from 'graphql-sse';
 
-// fetch-event-source is written for browsers; it looks at nothing else of these.
+// fetch-event-source is written for browsers. It uses only these parts of them.
 globalThis.window = globalThis;
 globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
 

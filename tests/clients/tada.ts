@@ -1,4 +1,4 @@
-// gql.tada infers a query's result from the schema's introspection, with the scalars as docs/clients/others.md has them.
+// gql.tada infers the result of a query from the schema's introspection. The scalars are as in docs/clients/others.md.
 import { initGraphQLTada, type ResultOf, type VariablesOf } from 'gql.tada';
 import type { introspection } from './introspection.ts';
 

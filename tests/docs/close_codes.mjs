@@ -1,4 +1,4 @@
-// What graphql-ws does when a socket is closed with the code that the URL's path names: tries again, or gives up.
+// Finds out whether graphql-ws tries again or gives up when a socket is closed with the code in the path of the URL.
 // Arguments: the server's address, and the codes as JSON. Prints {code: "retries" | "gives up"}.
 import { createClient } from 'graphql-ws';
 

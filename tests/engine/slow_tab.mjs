@@ -1,6 +1,6 @@
-// The npm package graphql-ws, unmodified, in a tab that hangs: the event loop stands still, so nothing is read.
-// Arguments: the directory whose node_modules to use, the socket's URL, the last sequence to wait for, and a file: the
-// tab hangs until it exists.
+// The unmodified npm package graphql-ws in a tab that hangs: its event loop does nothing, so nothing is read.
+// Arguments: a directory whose node_modules are used, the URL of the socket, the last sequence to wait for, and the name of
+// a file. The tab hangs until this file exists.
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
@@ -13,7 +13,7 @@ const closes = [];
 const client = createClient({
   url,
   retryAttempts: Infinity,
-  // A connection that ends without a close frame is an error event first, which by default ends everything.
+  // If a connection ends without a close frame, there is an error event first, and by default that ends everything.
   shouldRetry: () => true,
   retryWait: () => new Promise((resolve) => setTimeout(resolve, 50)),
   on: { closed: (event) => closes.push(event.code) },
@@ -22,7 +22,7 @@ const client = createClient({
 let cursor = null;
 const received = [];
 const variables = {
-  // Read anew each time the client subscribes: it resends this object on every reconnect.
+  // This is called each time the client subscribes, because it sends this object again on every connection.
   get after() {
     return cursor;
   },

@@ -1,4 +1,4 @@
-// Runs every audit of the GraphQL-over-HTTP specification against the URL given, and prints the results as JSON.
+// Runs every audit of the GraphQL-over-HTTP specification against the given URL. Prints the results as JSON.
 import { auditServer } from 'graphql-http'
 
 const results = await auditServer({ url: process.argv[2] })

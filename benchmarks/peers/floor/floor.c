@@ -1,8 +1,8 @@
-/* The floor: what a channel server costs when it does nothing but the system calls.
+/* The floor: what a channel server costs that does nothing but the system calls.
  *
- * One thread, epoll. POST /api/messages is answered after one send() of the message's frame to each socket of its
- * channel (WebSocket /api/ws/<channel>). No GraphQL, no JSON parser (two fields are cut out of the body by their
- * names), no batching: a server that writes once a message and a subscriber cannot be cheaper than this.
+ * It has one thread and uses epoll. POST /api/messages is answered after one send() of the message's frame to each socket of
+ * its channel (WebSocket /api/ws/<channel>). There is no GraphQL, no JSON parser (two fields are cut out of the body by their
+ * names) and no batching. A server that writes once for each message and subscriber cannot be cheaper than this.
  *
  *   floor PORT
  */
@@ -87,7 +87,7 @@ static void client_close(struct client *client)
     client->input = client->output = NULL; /* the struct itself stays: an event of this round may still name it */
 }
 
-/* Sends, or keeps for later, all of the bytes. One send() unless an earlier one is still waiting. */
+/* Sends all of the bytes, or keeps them for later. It is one send(), unless an earlier one still waits. */
 static void client_send(struct client *client, const char *data, size_t length)
 {
     ssize_t sent = 0;
@@ -126,7 +126,7 @@ static void client_flush(struct client *client)
     }
 }
 
-/* The text between the quotes of `"name": "…"`; escapes are passed on as they are. */
+/* The text between the quotes of `"name": "…"`. Escapes are passed on as they are. */
 static const char *json_text(const char *body, const char *end, const char *name, size_t *length)
 {
     char key[64];
@@ -234,7 +234,7 @@ static void upgrade(struct client *client, const char *path, const char *key, si
     client_send(client, answer, (size_t)length);
 }
 
-/* Handles one whole request or frame at the front of the input; returns its length, 0 for "not whole yet". */
+/* Handles one complete request or frame at the front of the input. Returns its length, or 0 if it is not complete yet. */
 static size_t handle(struct client *client, char *data, size_t length)
 {
     if (client->channel) {

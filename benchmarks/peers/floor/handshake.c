@@ -5,7 +5,7 @@
 
 static uint32_t rotate(uint32_t value, int bits) { return value << bits | value >> (32 - bits); }
 
-/* SHA-1 (FIPS 180-4) of at most 119 bytes: a key and the protocol's GUID are 60. */
+/* SHA-1 (FIPS 180-4) of at most 119 bytes. A key and the protocol's GUID have 60. */
 static void sha1(const uint8_t *data, size_t length, uint8_t digest[20])
 {
     uint8_t message[128] = {0};

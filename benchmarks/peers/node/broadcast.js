@@ -1,4 +1,4 @@
-// A plain `ws` broadcast without GraphQL: one JSON.stringify a message, one send a socket.
+// A plain broadcast with `ws`, without GraphQL: one JSON.stringify for each message, and one send for each socket.
 import { createServer } from 'node:http'
 import { WebSocketServer } from 'ws'
 import { host, makeMessage, port } from './message.js'

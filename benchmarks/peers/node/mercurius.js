@@ -1,4 +1,4 @@
-// Mercurius on Fastify, by its documentation on subscriptions. With --jit: graphql-jit compiles after the first run.
+// Mercurius on Fastify, as its documentation on subscriptions shows it. With --jit, graphql-jit compiles after the first run.
 import Fastify from 'fastify'
 import mercurius from 'mercurius'
 import { hasFlag, host, makeMessage, port, typeDefs } from './message.js'

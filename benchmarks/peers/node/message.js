@@ -1,4 +1,4 @@
-// What every Node peer shares: the schema, the making of a message, the command line.
+// What all Node servers share: the schema, how a message is made, and the command line.
 export const typeDefs = /* GraphQL */ `
   type Message {
     id: ID!

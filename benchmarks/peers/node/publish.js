@@ -1,4 +1,5 @@
-// Bun's own publish and subscribe (µWebSockets inside), without GraphQL: one JSON.stringify a message, one call for all.
+// Bun's own publish and subscribe (with µWebSockets inside), without GraphQL: one JSON.stringify for each message, and one
+// call for all subscribers.
 import { host, makeMessage, port } from './message.js'
 
 function publish (server, body) {

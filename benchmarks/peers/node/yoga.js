@@ -1,5 +1,5 @@
-// graphql-yoga with graphql-ws, as yoga's documentation on subscriptions over WebSockets sets them up together.
-// yoga caches parsed and validated documents by itself; its documentation names nothing further to tune here.
+// graphql-yoga with graphql-ws, as yoga's documentation on subscriptions over WebSockets shows it.
+// yoga caches parsed and validated documents by itself. Its documentation names nothing else to tune.
 import { createServer } from 'node:http'
 import { createPubSub, createSchema, createYoga } from 'graphql-yoga'
 import { useServer } from 'graphql-ws/use/ws'

@@ -1,5 +1,5 @@
-// Hive Gateway as its command line starts it: `hive-gateway proxy ENDPOINT --schema FILE` and `hive-gateway supergraph
-// FILE`. The command line is a package of its own, which with all that it needs takes 510 MB.
+// Starts Hive Gateway as its command line does: `hive-gateway proxy ENDPOINT --schema FILE` and `hive-gateway supergraph
+// FILE`. The command line itself is not used, because its package takes 510 MB with all that it needs.
 // Arguments: `proxy` or `supergraph`, the file, gateway.config.ts or "", and the server's /graphql. Prints its port.
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';

@@ -1,4 +1,4 @@
-// Follows a channel with unmodified graphql-ws clients, and prints what each of them receives, one JSON line a message.
+// Follows a channel with unmodified graphql-ws clients. Prints what each of them receives, one line of JSON for a message.
 //
 //   node follow.mjs '{"nodes": ["ws://…"], "channelId": "general", "after": "<cursor>", "clients": 5}'
 
@@ -13,7 +13,7 @@ const query = `subscription Messages($channelId: ID!, $after: Cursor) {
 for (let client = 0; client < clients; client++) {
   let newest = after;
   const connection = createClient({
-    // What a load balancer without sticky sessions would do.
+    // This is what a load balancer without sticky sessions would do.
     url: () => nodes[Math.floor(Math.random() * nodes.length)],
     retryAttempts: Infinity,
     retryWait: () => new Promise((done) => setTimeout(done, 50 + Math.random() * 200)),
@@ -29,7 +29,7 @@ for (let client = 0; client < clients; client++) {
       query,
       variables: {
         channelId,
-        // The client sends its payload anew on every connection, and reads the newest cursor here when it does.
+        // The client sends its payload again on every connection. Then it reads the newest cursor here.
         get after() {
           return newest;
         },
