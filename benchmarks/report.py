@@ -104,13 +104,13 @@ def _distrust(outcome: Outcome) -> list[str]:
             lines.append(f"- {where}: incomplete in {len(bad)} of {len(cell.reports)} rounds, {problems}")
         share = cell.median(lambda report: report["load_cpu_share"])
         if share is not None and share > LOAD_SHARE_MAX:
-            lines.append(f"- {where}: the load generator used {share:.0%} of its core and may have held it up")
+            lines.append(f"- {where}: the load generator used {share:.0%} of its core and may have been the bottleneck")
     elsewhere = [report["elsewhere_cpu_share"] for cell in outcome.cells.values() for report in cell.reports]
     disturbed = sum(share > DISTURBED_CORES for share in elsewhere)
     if disturbed:
         lines.append(
-            f"- {disturbed} of {len(elsewhere)} runs were disturbed: others used up to {max(elsewhere):.1f} cores "
-            "meanwhile. CPU per delivery suffers least, rates and latencies most."
+            f"- {disturbed} of {len(elsewhere)} runs were disturbed: other programs used up to {max(elsewhere):.1f} "
+            "cores. This affects CPU per delivery least, and rates and latencies most."
         )
     return lines
 
@@ -121,22 +121,22 @@ def render(outcome: Outcome, scenarios: Sequence[Scenario]) -> str:
     lines = [
         f"Medians of {settings['runs']:g} rounds of {settings['seconds']:g} s, {settings['date']}. "
         f"{host['cpu']}, {host['cores']} cores, {host['memory_gib']} GiB, Linux {host['kernel']}, "
-        f"Python {host['python']}; pinned: {host['pinned']}, nice {host['nice']}. RAQCOON's posts are durable "
-        "(SQLite), the peers' are in memory. 8 fields, 64 bytes of content.",
+        f"Python {host['python']}; pinned: {host['pinned']}, nice {host['nice']}. RAQCOON stores posts durably "
+        "(SQLite), and the other servers keep them in memory. 8 fields, 64 bytes of content.",
         "",
     ]
     for scenario in scenarios:
         lines += _scenario_table(outcome, scenario)
     targets = [_target_row(outcome, scenario, target) for scenario in scenarios for target in scenario.targets]
     if any(targets):
-        lines += _markdown(["What it must reach", "bound", "reached", "met"], [row for row in targets if row])
+        lines += _markdown(["Goal", "bound", "reached", "met"], [row for row in targets if row])
         lines.append("")
     lines += [f"- {SERVERS[key].label}: {versions}" for key, versions in outcome.versions.items()]
     distrust = _distrust(outcome)
     if distrust:
         lines += [
             "",
-            "To be distrusted (* above: not every message arrived exactly once, in order, in time):",
+            "These figures are less reliable (* above: not every message arrived exactly once, in order and in time):",
             *distrust,
         ]
     return "\n".join(lines)

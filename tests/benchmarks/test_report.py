@@ -70,7 +70,7 @@ def test_render_shows_ratio_and_targets(outcome: Outcome) -> None:
     text = report.render(outcome, FANOUT)
     assert "200.0 x" in text  # over Strawberry
     assert "deliveries/s at least 100 x Strawberry, as it comes" in text
-    assert "distrusted" not in text
+    assert "less reliable" not in text
     unmet = [line for line in text.splitlines() if line.endswith("NO |")]
     assert not unmet
 
