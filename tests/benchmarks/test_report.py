@@ -81,7 +81,7 @@ def test_render_marks_incomplete_and_disturbed_runs(outcome: Outcome) -> None:
     text = report.render(outcome, FANOUT)
     assert "C floor: a send() each (no GraphQL) *" in text
     assert "incomplete in 1 of 3 rounds, {'missing': 7}" in text
-    assert "others used up to 1.4 cores" in text
+    assert "other programs used up to 1.4 cores" in text
 
 
 def test_render_of_failed_server_says_so(outcome: Outcome) -> None:
