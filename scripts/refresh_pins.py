@@ -1,9 +1,9 @@
-"""Pins every package, transitive ones too, to the newest versions that fit together.
+"""Pins every package, also transitive ones, to the newest versions that work together.
 
     uv run scripts/refresh_pins.py
 
 Resolves without the present pins and writes the result into `[tool.uv] constraint-dependencies` of `pyproject.toml`.
-`uv.lock` itself stays out of the tree: it names the registry that it was made from.
+`uv.lock` itself is not committed, because it names the registry that it was made from.
 """
 
 import re
@@ -16,7 +16,8 @@ PINS = re.compile(r"(?ms)^constraint-dependencies = \[\n.*?^\]\n")
 
 
 def resolved() -> list[str]:
-    """`name==version` of every package in `uv.lock`, sorted; a package that resolves by platform keeps its newest."""
+    """`name==version` of every package in `uv.lock`, sorted. A package whose version differs by platform is not
+    pinned."""
     packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     versions: dict[str, set[str]] = {}
     for package in packages:

@@ -1,9 +1,10 @@
-"""Writes what an installation of the server consists of: requirements with hashes, and an SBOM.
+"""Writes of what an installation of the server consists: requirements with hashes, and an SBOM.
 
     uv run python -m scripts.supply_chain DIRECTORY
 
 `requirements.txt` is for `pip install --require-hashes -r`: exact versions, each with the SHA-256 of its files.
-`sbom.cdx.json` is a CycloneDX 1.5 document. Neither names a registry: the files are the same wherever they come from.
+`sbom.cdx.json` is a CycloneDX 1.5 document. Neither file names a registry, so the files are the same for every
+registry.
 """
 
 import argparse
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def requirements() -> str:
-    """What the server needs at run time, transitive packages too, with hashes."""
+    """The packages that the server needs at run time, also transitive ones, with hashes."""
     return _export("--no-header", "--no-annotate")
 
 

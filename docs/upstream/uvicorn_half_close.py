@@ -1,6 +1,7 @@
 """uvicorn (0.54, httptools) does not answer a client that half-closes after a whole request (RFC 9112, section 9.6).
 
-As `nc -N` does. The application runs, and its answer goes nowhere. Exit code 1 while it does.
+`nc -N` is such a client. The application runs, but its answer is not sent. The exit code is 1 as long as the fault is
+there.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
-"""uvicorn (0.54, httptools) begins every request that a client has sent ahead: memory without bound.
+"""uvicorn (0.54, httptools) begins every request that a client has sent ahead. Its memory has no bound.
 
-Prints how far the process grew for 8 MB of pipelined requests whose answers nobody reads; exit code 1 while it does.
+Prints how much the process has grown after 8 MB of pipelined requests whose answers nobody reads. The exit code is 1 as
+long as the fault is there.
 """
 
 import socket
@@ -42,7 +43,7 @@ def main() -> int:
             for _ in range(80):
                 sock.sendall(b"GET / HTTP/1.1\r\n\r\n" * 5_500)
         except TimeoutError:
-            pass  # Where it is mended the server stops reading.
+            pass  # When the fault is fixed, the server stops reading.
         time.sleep(1)
         grown = resident_mib() - before
     print(f"uvicorn {uvicorn.__version__}: grown by {grown:.0f} MiB")

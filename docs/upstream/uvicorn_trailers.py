@@ -1,6 +1,7 @@
 """uvicorn (0.54, httptools) appends the trailers of a chunked body to `scope["headers"]` (RFC 9110, section 6.5.1).
 
-A client behind a proxy that sets `X-Forwarded-For` can so add another one behind it. Exit code 1 while it can.
+So a client behind a proxy that sets `X-Forwarded-For` can add another one. The exit code is 1 as long as the fault is
+there.
 """
 
 import socket

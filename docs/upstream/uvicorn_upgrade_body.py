@@ -1,6 +1,7 @@
 """uvicorn (0.54, httptools) takes the body of a request with an `Upgrade` that it does not offer for the next request.
 
-Java's HTTP client asks for h2c in its first request, posts too. Exit code 1 while the body is lost.
+Java's HTTP client asks for h2c in its first request, also if that is a POST. The exit code is 1 as long as the body is
+lost.
 """
 
 import socket

@@ -1,6 +1,7 @@
-"""uvicorn (0.54, websockets-sansio) leaves a handshake that websockets refuses to parse without any answer, for ever.
+"""uvicorn (0.54, websockets-sansio) never answers a handshake that websockets refuses to parse.
 
-`Upgrade: websocket` with a `Content-Length`, or with a header line over 8 KiB. Exit code 1 while it does.
+Examples are `Upgrade: websocket` with a `Content-Length`, or with a header line of more than 8 KiB. The exit code is 1
+as long as the fault is there.
 """
 
 import socket
