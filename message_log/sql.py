@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -91,7 +91,7 @@ class SqlMessageLog(SqlReads):
         self._now = now
         self._reader_threads = readers
         self._limits = limits or WriterLimits()
-        self._revoked = RevocationSet()
+        self.revoked: Final = RevocationSet()
         self._revoking = TakingTurns(REVOKING_MAX)
         self._parts: Parts | None = None
         self._epoch: str | None = None
@@ -133,7 +133,7 @@ class SqlMessageLog(SqlReads):
             engine=engine,
             committer=committer,
             hints=hints,
-            writer=Writer(committer.commit, committer.abort, publish, self._limits, self._revoked.forbids_post),
+            writer=Writer(committer.commit, committer.abort, publish, self._limits, self.revoked.forbids_post),
             readers=Readers(
                 self._dialect, engine, threads=self._reader_threads, timeout_seconds=self._limits.timeout_seconds
             ),
@@ -174,12 +174,8 @@ class SqlMessageLog(SqlReads):
         """
         self._open_parts().writer.post_for(draft, content_bytes(draft), poster)
 
-    @property
-    def revoked(self) -> RevocationSet:
-        return self._revoked
-
     async def revoke(self, revocation: Revocation) -> None:
-        parts, now, known = self._open_parts(), self._now(), self._revoked
+        parts, now, known = self._open_parts(), self._now(), self.revoked
         loop = asyncio.get_running_loop()
 
         def work() -> None:
@@ -193,7 +189,7 @@ class SqlMessageLog(SqlReads):
             await parts.writer.run(work)
 
     async def restore(self, author: str, channel_id: str | None) -> bool:
-        parts, now, known = self._open_parts(), self._now(), self._revoked
+        parts, now, known = self._open_parts(), self._now(), self.revoked
 
         def work() -> bool:
             version, found = parts.committer.change(
@@ -277,7 +273,7 @@ class SqlMessageLog(SqlReads):
         return self._parts
 
     def _watch(self, listener: LogListener) -> RevocationWatch:
-        return RevocationWatch(self._revocations_version, self._read_revocations, self._revoked, listener.revoked)
+        return RevocationWatch(self._revocations_version, self._read_revocations, self.revoked, listener.revoked)
 
     async def _begin_watch(self) -> None:
         try:

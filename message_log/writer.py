@@ -94,7 +94,7 @@ class Writer:
     """A thread that commits, and the event loop's side of it. Made and used on the loop, except for `_run`
     and what it calls.
 
-    All posts of one step of the loop are handed to the thread together. For a whole batch the thread schedules one
+    The posts of one step of the loop are handed to the thread together. For a whole batch the thread schedules one
     callback on the loop, which tells the listener and then answers every post. Callbacks run in the order in which they
     were scheduled, so the listener hears of commits in commit order.
     """
@@ -124,8 +124,8 @@ class Writer:
         self._pipelined: set[tuple[str, int]] = set()
         """The messages of the newest batch in which there were several pieces for one message."""
         self._likely_posts = 1
-        """How many posts there were when the last commit ended: those in it, and those that waited. Used by the thread
-        alone."""
+        """How many posts there were when the last commit ended: those in it, and those that waited. Written by the
+        thread."""
         self._commit_seconds = 0.0
         """How long the last commit took."""
         self._thread = Thread(target=self._run, name="raqcoon-writer", daemon=True)
@@ -160,13 +160,19 @@ class Writer:
         if not self._ticking:
             self._ticking = True
             self._loop.call_later(_TICK_SECONDS, self._tick)
-        if not self._of_this_step:
-            self._loop.call_soon(self._hand_over)
         self._of_this_step.append(post)
+        if len(self._of_this_step) >= self._likely_posts:
+            self._hand_over()
+        elif len(self._of_this_step) == 1:
+            self._loop.call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
-        """Gives the thread all posts of one step of the loop together. If the first of many posts woke it, it would
-        compete with the loop for the GIL, and would commit the posts in several small batches."""
+        """Gives the thread the posts of one step of the loop together. If the first of many posts woke it, it would
+        compete with the loop for the GIL, and would commit the posts in several small batches.
+
+        Once as many have come as are likely, they do not wait for the end of the step: where a sweep is under way, the
+        next part of it would come first, and a single publisher would wait for one more round of the loop.
+        """
         posts, self._of_this_step = self._of_this_step, []
         if posts:
             self._queue.put(*posts)

@@ -9,6 +9,8 @@ from messages import Viewer
 from resolvers import input_rules
 from resolvers.chat import Chat
 
+_REVOKED = "Your access to this channel was revoked."
+
 
 def may_read(chat: Chat, viewer: Viewer, channel_id: str) -> bool:
     """Whether the viewer may read the channel. If not, it is left out of his lists."""
@@ -44,8 +46,10 @@ def require_post(chat: Chat, viewer: Viewer, channel_id: str, author: str) -> No
         raise Forbidden("You may not post to this channel.")
     if not viewer.may_post_as(author):
         raise Forbidden("You may not post under this name.")
-    _require_not_revoked(chat, viewer.author, channel_id)
-    if author != viewer.author and chat.log.revoked.forbids(author, channel_id):
+    revoked = chat.log.revoked
+    if revoked.forbids(viewer.author, channel_id):
+        raise Forbidden(_REVOKED)
+    if author != viewer.author and revoked.forbids(author, channel_id):
         raise Forbidden("The access of this author was revoked.")
 
 
@@ -81,10 +85,10 @@ def require_manage(chat: Chat, viewer: Viewer, channel_id: str | None) -> None:
 
 def require_admission(chat: Chat, viewer: Viewer) -> None:
     """Raises Forbidden if the viewer's access to every channel was revoked."""
-    if chat.log.revoked.forbids(viewer.author, None):
+    if viewer.author is not None and chat.log.revoked.forbids(viewer.author, None):
         raise Forbidden("Your access was revoked.")
 
 
 def _require_not_revoked(chat: Chat, author: str | None, channel_id: str) -> None:
     if chat.log.revoked.forbids(author, channel_id):
-        raise Forbidden("Your access to this channel was revoked.")
+        raise Forbidden(_REVOKED)

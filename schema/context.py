@@ -78,5 +78,6 @@ class Context:
 
     def release(self) -> None:
         """Stops counting what the answer held. Idempotent."""
-        held, self._held_bytes = self._held_bytes, 0
-        self.chat.untaken_answers.release((self.address, self.viewer.author), held)
+        if self._held_bytes:
+            held, self._held_bytes = self._held_bytes, 0
+            self.chat.untaken_answers.release((self.address, self.viewer.author), held)

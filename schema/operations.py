@@ -127,8 +127,8 @@ class Operations:
         return await self._execute(prepared, variables, context)
 
     async def _execute(self, prepared: Prepared, variables: dict[str, Any] | None, context: Context) -> dict[str, Any]:
-        context.contents = min(MAX_CONTENTS, prepared.text.count("content"))
         if self._extended is not None:
+            context.contents = _contents(prepared)
             outcome = await self._extended.execute(
                 prepared.text,
                 variable_values=variables,
@@ -141,6 +141,7 @@ class Operations:
             if posted is not None:
                 count_errors(context.chat, posted.get("errors", []))
                 return posted
+        context.contents = _contents(prepared)
         result = execute(
             self._graphql_schema,
             prepared.document,
@@ -210,6 +211,10 @@ class Operations:
             raise _bad_input(error, prepared) from None
         render = self._renders.find(prepared, executor.variable_values, variables)
         return details.node.name.value, arguments, render
+
+
+def _contents(prepared: Prepared) -> int:
+    return min(MAX_CONTENTS, prepared.text.count("content"))
 
 
 def decode_result(result: dict[str, Any]) -> dict[str, Any]:

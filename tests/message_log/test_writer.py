@@ -63,6 +63,35 @@ async def test_posts_that_wait_share_the_next_commit_within_its_bounds() -> None
     await writer.stop()
 
 
+async def test_posts_are_handed_over_once_as_many_have_come_as_are_likely() -> None:
+    gate = Gate()
+    gate.open.set()
+    writer = Writer(gate.commit, gate.abort, nobody, WriterLimits())
+    alone = writer.post(draft("alone"), 1)
+    # No step of the loop passes here: a single post does not wait for the end of its own.
+    assert gate.entered.wait(5)
+    await alone
+    gate.open.clear()
+    gate.entered.clear()
+    futures = [writer.post(draft("first"), 1)]
+    await entered(gate)
+    futures += [writer.post(draft(content), 1) for content in "ab"]
+    await asyncio.sleep(0)  # Two wait, so two are likely.
+    gate.open.set()
+    await asyncio.gather(*futures)
+    assert gate.batches == [["alone"], ["first"], ["a", "b"]]
+    gate.open.clear()
+    gate.entered.clear()
+    futures = [writer.post(draft("c"), 1)]
+    assert not gate.entered.wait(0.05)
+    futures.append(writer.post(draft("d"), 1))
+    assert gate.entered.wait(5)
+    gate.open.set()
+    await asyncio.gather(*futures)
+    assert gate.batches[3:] == [["c", "d"]]
+    await writer.stop()
+
+
 async def test_commit_waits_for_as_many_posts_as_there_were_a_moment_ago() -> None:
     gate = Gate()
     writer = Writer(gate.commit, gate.abort, nobody, WriterLimits(gather_seconds=10))

@@ -46,6 +46,12 @@ class Limits:
         """
         if not variables:
             return
+        for value in variables.values():
+            if type(value) in _CONTAINERS:
+                break
+        else:
+            if len(variables) <= self.variables_values and self.variables_bytes >= self.body_bytes:
+                return  # They are a few plain values, as nearly always.
         if excess := self._excess(variables):
             raise BadUserInput("variables", excess)
         if self.variables_bytes < self.body_bytes and self._length(variables) > self.variables_bytes:

@@ -23,7 +23,6 @@ from errors import (
 )
 from messages import Viewer
 from resolvers.chat import Chat
-from resolvers.fair_queue import Client
 from schema.context import Context
 from schema.errors import count_errors, format_errors
 from schema.operations import Operations, Prepared
@@ -128,7 +127,7 @@ class GraphQLHTTP:
                 # The body is read only after the client was authenticated.
                 viewer = await self._authenticate(None, scope)
                 context = exchange.context(viewer)
-                stream = await exchange.run(await exchange.read_post(context.client), context, may_change=True)
+                stream = await exchange.run(await exchange.read_post(context), context, may_change=True)
             elif method == "GET" or method == "HEAD":
                 query = scope["query_string"]
                 if self._playground is not None and exchange.accepts.html and not names_query(query):
@@ -136,9 +135,7 @@ class GraphQLHTTP:
                 elif method == "GET":
                     viewer = await self._authenticate(None, scope)
                     context = exchange.context(viewer)
-                    stream = await exchange.run(
-                        await exchange.read_get(query, context.client), context, may_change=False
-                    )
+                    stream = await exchange.run(await exchange.read_get(query, context), context, may_change=False)
                 else:
                     raise Refused(405, "Operations are sent by POST or GET.", [(b"allow", b"GET, POST, OPTIONS")])
             elif method == "OPTIONS":
@@ -190,20 +187,20 @@ class _Exchange:
     def context(self, viewer: Viewer) -> Context:
         return Context(self._endpoint._chat, viewer, client_address(self._scope), self._scope.get("client"))
 
-    async def read_get(self, query_string: bytes, client: Client) -> GraphQLRequest:
+    async def read_get(self, query_string: bytes, context: Context) -> GraphQLRequest:
         if len(query_string) <= HEAVY_QUERY_BYTES:
             return read_query_string(query_string, self._endpoint._limits)
-        async with self._endpoint._turns.turn(client):
+        async with self._endpoint._turns.turn(context.client):
             return read_query_string(query_string, self._endpoint._limits)
 
-    async def read_post(self, client: Client) -> GraphQLRequest:
+    async def read_post(self, context: Context) -> GraphQLRequest:
         media_type, charset = content_type(self._headers.get(b"content-type", b""))
         if media_type != JSON or charset not in ("utf-8", "utf8"):
             raise Refused(415, "The body must be application/json in UTF-8.", [(b"accept-post", b"application/json")])
         body = await read_body(self._receive, self._headers, self._endpoint._limits.body_bytes)
         if not is_heavy(body):
             return read_body_json(body, self._endpoint._limits)
-        async with self._endpoint._turns.turn(client):
+        async with self._endpoint._turns.turn(context.client):
             return read_body_json(body, self._endpoint._limits)
 
     async def run(self, request: GraphQLRequest, context: Context, *, may_change: bool) -> "Stream | None":

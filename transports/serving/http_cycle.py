@@ -1,13 +1,15 @@
 """One request and its answer: uvicorn's cycle, which goes on after the client has closed its sending side."""
 
+import re
+from functools import lru_cache
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-_NAME_BYTES = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-"""The characters that the name of a header may have (RFC 9110 section 5.6.2)."""
-_VALUE_BYTES = bytes(each for each in range(256) if each == 9 or (each >= 32 and each != 127))
-"""The characters that its value may have: no control characters, and above all no line ends."""
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What the name of a header may be (RFC 9110 section 5.6.2)."""
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+"""What its value may be: no control characters, and above all no line ends."""
 
 
 class Connection(Protocol):
@@ -25,7 +27,7 @@ class Cycle(RequestResponseCycle):
     - When a body is taken, the connection first reads on from what it holds already; uvicorn would only resume its
       transport.
     - If the length of an answer is known and its body comes whole, head and body are written together. Two writes would
-      be two system calls and two packets. The headers are checked all at once.
+      be two system calls and two packets. Each header is checked and written out once for many answers.
     """
 
     connection: Connection | None
@@ -41,7 +43,7 @@ class Cycle(RequestResponseCycle):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.waiting_for_100_continue = False
         if not self._is_over():
-            if self.connection is not None:
+            if self.connection is not None and (self.more_body or self.flow.read_paused):
                 self.connection.read_on()
             await self.message_event.wait()
             self.message_event.clear()
@@ -95,31 +97,29 @@ class Cycle(RequestResponseCycle):
         if self.access_log or self.scope["method"] == "HEAD":
             return None
         headers = [*self.default_headers, *message.get("headers", ())]
-        length: bytes | None = None
-        keep_alive = self.keep_alive
-        for name, value in headers:
-            if name == b"content-length":
-                length = value
-            elif name == b"connection":
-                if value != b"close":
-                    return None
-                keep_alive = False
-            elif name == b"transfer-encoding":
+        lines = list(map(_line, map(tuple, headers)))
+        named = dict(headers)
+        length = named.get(b"content-length")
+        connection = named.get(b"connection")
+        if not all(lines) or length is None or not length.isdigit() or b"transfer-encoding" in named:
+            return None
+        if connection is not None:
+            if connection != b"close":
                 return None
-        if length is None or not length.isdigit():
-            return None
-        if not self.keep_alive and (b"connection", b"close") not in headers:
-            headers.append((b"connection", b"close"))
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        # Two checks of all headers together, instead of two for each.
-        if b"".join([name for name, _ in headers]).translate(None, _NAME_BYTES):
-            return None
-        if lines.translate(None, _VALUE_BYTES) != b"\r\n" * len(headers):
-            return None
-        self.keep_alive = keep_alive
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(b"connection: close\r\n")
         self.chunked_encoding = False
         self.expected_content_length = int(length)
-        return b"%b%b\r\n" % (STATUS_LINE[message["status"]], lines)
+        return b"%b%b\r\n" % (STATUS_LINE[message["status"]], b"".join(lines))
+
+
+@lru_cache(maxsize=256)
+def _line(header: tuple[bytes, bytes]) -> bytes:
+    """A header as it is sent; nothing if it is not valid. Nearly all headers are the same in every answer."""
+    name, value = header
+    valid = _NAME.fullmatch(name) and _VALUE.fullmatch(value)
+    return b"%b: %b\r\n" % header if valid else b""
 
 
 class ExpectingCycle(Cycle):

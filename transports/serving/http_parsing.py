@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from transports.serving.held_bytes import HeldBytes
 from transports.serving.http_cycle import Cycle, ExpectingCycle
-from transports.serving.request_head import head_refusal, head_without
+from transports.serving.request_head import JUDGED_HEADERS, head_refusal, head_without
 from transports.serving.turns import BODY_BYTE_SECONDS, REQUEST_SECONDS, URL_BYTE_SECONDS, turns_of
 
 HEADERS_BYTES_MAX = 64 * 1024
@@ -58,6 +58,10 @@ class HttpParsing(HttpToolsProtocol):
         self._body_left: int | None = None
         """Bytes of the body that are still to come. None if only the body itself tells where it ends."""
         self._chunking_bytes = 0
+        self._framing: list[tuple[bytes, bytes]] = []
+        """Those headers of the request by which `head_refusal` judges it."""
+        self._good_framing: list[tuple[bytes, bytes]] = []
+        """Those of the last request that was good. A client's next request nearly always has the same ones."""
 
     # -- what the derived classes do -------------------------------------------------------------------------------
 
@@ -72,9 +76,10 @@ class HttpParsing(HttpToolsProtocol):
 
     # -- what the parser is given ----------------------------------------------------------------------------------
 
-    def _hold_body(self, count: int) -> bool:
-        before, self._body_held = self._body_held, count
-        return self._held_bytes.change(before, count)
+    def _drop_body(self) -> None:
+        if self._body_held:
+            self._held_bytes.change(self._body_held, 0)
+            self._body_held = 0
 
     def _feed(self, piece: bytes) -> None:
         """Parses a piece that ends no later than its request. It is counted before, since the parser keeps what is not
@@ -113,6 +118,7 @@ class HttpParsing(HttpToolsProtocol):
         self._begun = True
         self._body_left = None
         self._chunking_bytes = 0
+        self._framing = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_body:
@@ -120,6 +126,8 @@ class HttpParsing(HttpToolsProtocol):
         name = name.lower()
         if name == b"content-length":
             self._body_left = int(value)
+        elif name in JUDGED_HEADERS:
+            self._framing.append((name, value))
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
@@ -137,11 +145,14 @@ class HttpParsing(HttpToolsProtocol):
                 self._turn_away(505, "The version of HTTP must be 1.1 or 1.0.")
                 return
             scope["http_version"] = version
-        refusal = head_refusal(self.headers)
-        if refusal is not None:
-            self._turn_away(*refusal)
-            return
-        self._turns.note(REQUEST_SECONDS + len(self.url) * URL_BYTE_SECONDS)
+        if self._framing != self._good_framing:
+            refusal = head_refusal(self._framing)
+            if refusal is not None:
+                self._turn_away(*refusal)
+                return
+            self._good_framing = self._framing
+        # The round is under way: who gave the bytes to the parser notes what that took, and so begins the next one.
+        self._turns.spent_seconds += REQUEST_SECONDS + len(self.url) * URL_BYTE_SECONDS
         if parser.should_upgrade():
             return  # `_upgrade` follows.
         self._in_body = True
@@ -182,7 +193,9 @@ class HttpParsing(HttpToolsProtocol):
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
             cycle.message_event.set()
-            if not self._hold_body(self._body_held + len(body)):
+            before = self._body_held
+            self._body_held = held = before + len(body)
+            if not self._held_bytes.change(before, held):
                 self._turn_away(503, "This server holds as much as it may of requests that are not complete.")
 
     def on_message_complete(self) -> None:
@@ -196,7 +209,7 @@ class HttpParsing(HttpToolsProtocol):
                     cycle.keep_alive = False  # A trailer says so, and the parser takes nothing more.
                 cycle.half_closed = self._eof
                 cycle.message_event.set()
-                self._turns.note(self._body_held * BODY_BYTE_SECONDS)
+                self._turns.spent_seconds += self._body_held * BODY_BYTE_SECONDS
             else:
                 self._idle_since = self.loop.time()
         self._waiting_since = None
@@ -205,7 +218,7 @@ class HttpParsing(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        self._hold_body(0)
+        self._drop_body()
         if self.cycle is not None:
             self.cycle.connection = None
         if not self.transport.is_closing():

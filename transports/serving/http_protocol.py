@@ -140,7 +140,7 @@ class HttpProtocol(HttpReader):
             return
         self._turned_away = True
         self._forget_unread()
-        self._hold_body(0)
+        self._drop_body()
         self.flow.resume_reading()  # Otherwise the end of the connection would not be noticed.
         self._waiting_since = self.loop.time()
         if self.cycle is not None and not self.cycle.response_complete:

@@ -12,6 +12,7 @@ from typing import Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
+from transports.serving.http_cycle import Cycle
 from transports.serving.http_parsing import HttpParsing
 from transports.serving.turns import ROUND_SECONDS
 
@@ -38,7 +39,7 @@ class HttpReader(HttpParsing):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._forget_unread()
-        self._hold_body(0)
+        self._drop_body()
         if self.cycle is not None:
             self.cycle.connection = None
             self.cycle = None
@@ -72,9 +73,9 @@ class HttpReader(HttpParsing):
         if self._unread:
             # The transport is paused where more than a slice is held, so this copies little.
             self._keep(self._unread[self._unread_from :] + data, 0)
-        elif self._turns.has_time():
+        elif self._turns.spent_seconds < ROUND_SECONDS:
             began = perf_counter()
-            self._read(data, 0)
+            self._read(data, 0, began)
             self._turns.note(perf_counter() - began)
         else:
             self._keep(data, 0)
@@ -100,7 +101,7 @@ class HttpReader(HttpParsing):
         if not data or self._turned_away or self.parser is None or self.transport.is_closing():
             return
         try:
-            self._read(data, start)
+            self._read(data, start, perf_counter())
         except Exception:
             # This is a defect. If uvloop had called `_read`, it would close the transport itself.
             logger.exception("what a client has sent could not be handled; its connection is cut")
@@ -114,13 +115,14 @@ class HttpReader(HttpParsing):
         elif not self._owes_answer():
             self.transport.close()
 
-    def _read(self, data: bytes, start: int) -> None:
-        """Parses up to the end of a request, or for as long as there is time, and keeps the rest."""
+    def _read(self, data: bytes, start: int, began: float) -> None:
+        """Parses up to the end of a request, or for as long as there is time, and keeps the rest. It began at that
+        moment."""
         size = len(data)
         slice_end = start + SLICE_BYTES
-        began = perf_counter()
         while start < size:
-            if self._is_full():
+            cycle = self.cycle
+            if cycle is not None and not cycle.response_complete and self._is_full(cycle):
                 self._keep(data, start)
                 return
             if self._body_left and self._in_body:
@@ -143,14 +145,10 @@ class HttpReader(HttpParsing):
                 return
             start = end
 
-    def _is_full(self) -> bool:
-        """Whether a request must first be answered, or a part of its body be taken, before more is parsed."""
-        cycle = self.cycle
-        return (
-            cycle is not None
-            and not cycle.response_complete
-            and (not cycle.more_body or len(cycle.body) > HIGH_WATER_LIMIT)
-        )
+    @staticmethod
+    def _is_full(cycle: Cycle) -> bool:
+        """Whether a request that is not answered must be, or a part of its body be taken, before more is parsed."""
+        return not cycle.more_body or len(cycle.body) > HIGH_WATER_LIMIT
 
     def _request_end(self, data: bytes, start: int, end: int) -> int:
         """The position after the first place at which a request's headers, or a chunked body, may end; `end` if there

@@ -9,6 +9,8 @@ _HOST = re.compile(
     rb"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 )
 """RFC 3986 section 3.2.2 and 3.2.3. It may be empty."""
+JUDGED_HEADERS = frozenset((b"host", b"transfer-encoding"))
+"""The headers that `head_refusal` looks at."""
 
 
 def head_refusal(headers: Headers) -> tuple[int, str] | None:

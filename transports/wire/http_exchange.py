@@ -39,12 +39,10 @@ class Disconnected(Exception):
 
 def request_headers(scope: Scope) -> dict[bytes, bytes]:
     """The headers by lower-case name. Of a repeated header the last counts; but every `Accept` is kept."""
-    headers: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        if name == b"accept" and name in headers:
-            headers[name] += b"," + value
-        else:
-            headers[name] = value
+    pairs = scope["headers"]
+    headers = dict(pairs)
+    if len(headers) < len(pairs) and b"accept" in headers:
+        headers[b"accept"] = b",".join(value for name, value in pairs if name == b"accept")
     return headers
 
 
@@ -66,13 +64,13 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], bytes_max: in
         event = await receive()
         if event["type"] == "http.disconnect":
             raise Disconnected
-        part = event.get("body", b"")
+        part: bytes = event.get("body", b"")
         size += len(part)
         if size > bytes_max:
             raise _too_large(bytes_max)
-        parts.append(part)
         if not event.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            return b"".join([*parts, part]) if parts else part
+        parts.append(part)
 
 
 def _too_large(bytes_max: int) -> Refused:
@@ -92,7 +90,10 @@ async def respond(send: Send, status: int, content_type: bytes, body: bytes, hea
     """A whole response."""
     start = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *OURS_ALONE, *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
-    await send_body(send, body)
+    if len(body) <= PIECE_BYTES:
+        await send({"type": "http.response.body", "body": body})
+    else:
+        await send_body(send, body)
 
 
 async def send_body(send: Send, body: bytes) -> None:
