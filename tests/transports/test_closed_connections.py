@@ -126,6 +126,8 @@ Visit = Callable[[Chat, int], Awaitable[None]]
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[Chat, int, Callable[[], bool]]]:
     async with over_a_socket() as (chat, client, app):
+        # A stream with requests behind it reads no more: it learns at a heartbeat that its client is gone.
+        app._graphql_http._heartbeat_seconds = 0.2
         yield chat, client.base_url.port or 0, lambda: not chat.hub.channels and not len(app.connections)
 
 
