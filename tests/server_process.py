@@ -1,12 +1,14 @@
 """A server as a separate process that can be stopped, killed and started again with the same port and the same log."""
 
 import asyncio
+import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -16,12 +18,31 @@ from benchmarks.machine import anonymous_bytes
 REPOSITORY = Path(__file__).parent.parent
 START_SECONDS = 100.0
 
+_FIRST_PORT = 12_000
+"""By default the kernel gives ports below 32,768 neither to clients nor to programs that ask for any free port. So no
+other program takes the port of a server while the server is down."""
+_PORTS_OF_A_PROCESS = 2_000
+
+
+def _own_ports() -> Iterator[int]:
+    """The ports of this process, over and over. Each process of the suite has a range of its own. Another run of the
+    suite has the same ranges, so each run begins at another port."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
+    first = _FIRST_PORT + process * _PORTS_OF_A_PROCESS
+    begin = random.randrange(_PORTS_OF_A_PROCESS)
+    return (first + number % _PORTS_OF_A_PROCESS for number in itertools.count(begin))
+
+
+_ports = _own_ports()
+
 
 def free_port() -> int:
-    """A port of the loopback on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback on which nothing listens now. No port is returned twice before all others were."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ServerFailed(Exception):
@@ -147,7 +168,7 @@ class ServerProcess:
             await self._process.wait()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def running(*servers: ServerProcess) -> AsyncIterator[None]:
     """Starts servers at the same time. Afterwards kills those that still run."""
     try:
