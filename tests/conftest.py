@@ -20,6 +20,8 @@ from sqlalchemy import make_url
 # libraries again: 3.0 seconds for a start instead of 1.3.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+pytest_plugins = ["tests.side_by_side"]
+
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:

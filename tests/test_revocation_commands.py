@@ -37,6 +37,7 @@ async def subscribed(server: ServerProcess) -> RawSocket:
     return opened
 
 
+@pytest.mark.alone
 async def test_commands_act_on_the_running_server_within_a_second(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/raqcoon.db"
     server = ServerProcess(tmp_path, auth="jwt", jwt_secret=SECRET)

@@ -13,6 +13,8 @@ from tests.chaos.history import Revoked, Stored, StoredChange
 from tests.chaos.run import run
 from tests.cluster.postgres import PostgresProcess, own_postgres
 
+pytestmark = pytest.mark.alone
+
 FAULTS = 15
 
 

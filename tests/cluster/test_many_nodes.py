@@ -71,6 +71,7 @@ async def test_client_that_moves_to_another_node_resumes_with_its_cursor(
 
 
 @pytest.mark.parametrize("lost", ["hints", "the listening connections"])
+@pytest.mark.alone
 async def test_lost_hints_are_repaired_by_the_sweep(
     database: dict[str, object], postgres_url: str, tmp_path: Path, lost: str
 ) -> None:

@@ -15,6 +15,8 @@ from tests.engine.engine_server import EngineServer
 from tests.transports.live_server import frame
 from tests.transports.tokens import SECRET, token
 
+pytestmark = pytest.mark.alone
+
 StartServer = Callable[..., Any]
 SHORTEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNKED = b"POST /api/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"

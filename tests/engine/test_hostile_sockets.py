@@ -15,6 +15,8 @@ from tests.engine.engine_server import EngineServer
 from tests.engine.kernel import go_deaf, holds_connection, send_queue_bytes
 from tests.transports.live_server import frame
 
+pytestmark = pytest.mark.alone
+
 StartServer = Callable[..., Any]
 
 

@@ -12,6 +12,8 @@ from tests.engine.client import Client
 from tests.engine.engine_server import EngineServer
 from tests.engine.kernel import send_queue_bytes
 
+pytestmark = pytest.mark.alone
+
 StartServer = Callable[..., Any]
 COST_BYTES_MAX = 1_000_000
 """What one client that does not read may cost the server, the kernel's share included."""

@@ -207,6 +207,7 @@ async def test_channel_locked_by_another_session_is_unavailable_then_recovers(
     await log.close()
 
 
+@pytest.mark.alone
 async def test_server_that_stalls_is_unavailable_in_seconds_then_recovers(
     postgres_url: str, admin: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ async def test_revocations_survive_a_restart_and_are_known_before_anybody_is_ser
     await again.close()
 
 
+@pytest.mark.alone
 async def test_what_another_process_revokes_is_told_within_a_second_without_any_hint(
     log: SqlMessageLog, recorder: Recorder, request: pytest.FixtureRequest
 ) -> None:

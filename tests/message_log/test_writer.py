@@ -108,6 +108,7 @@ async def test_commit_waits_for_as_many_posts_as_there_were_a_moment_ago() -> No
     await writer.stop()
 
 
+@pytest.mark.alone
 async def test_commit_that_has_waited_in_vain_is_followed_by_one_that_does_not_wait() -> None:
     gate = Gate()
     writer = Writer(gate.commit, gate.abort, nobody, WriterLimits(gather_seconds=0.5))

@@ -144,6 +144,7 @@ def test_message_of_the_greatest_length_may_be_written_into_its_document(documen
     ],
     ids=["long", "comments", "padding", "string", "short comments", "escapes", "lines", "quotes", "signs"],
 )
+@pytest.mark.alone
 def test_no_text_keeps_the_loop_for_longer_than_a_standstill(documents: Documents, text: str) -> None:
     took = []
     for _ in range(3):
@@ -196,6 +197,7 @@ def test_default_limits_leave_room_for_the_tools_that_introspect(documents: Docu
         + " } }",
     ],
 )
+@pytest.mark.alone
 def test_no_document_within_the_tokens_takes_long(documents: Documents, text: str) -> None:
     took = []
     for _ in range(3):
@@ -256,6 +258,7 @@ async def test_unknown_document_that_is_refused_or_given_up_ends_its_turn() -> N
         assert (await operations.prepare_in_turn("query B { __typename }", None)).operation.name.value == "B"
 
 
+@pytest.mark.alone
 def test_fragments_that_double_each_other_take_no_time(documents: Documents) -> None:
     spreads = " ".join(f"fragment f{n} on Channel {{ ...f{n + 1} ...f{n + 1} }}" for n in range(30))
     started = time.perf_counter()

@@ -230,6 +230,7 @@ EXPENSIVE = {
 
 
 @pytest.mark.parametrize("text", EXPENSIVE.values(), ids=EXPENSIVE)
+@pytest.mark.alone
 async def test_no_query_keeps_the_loop_for_longer_than_a_standstill(chat: Chat, text: str) -> None:
     operations = Operations()
     for number in range(200):

@@ -136,6 +136,7 @@ async def test_init_is_acknowledged_and_its_payload_handed_on(member: dict[str, 
     assert seen == [(member.get("payload"), b"yes")]
 
 
+@pytest.mark.alone
 async def test_init_missing_closes_4408_however_much_is_pinged() -> None:
     async with graphql_server(limits=Limits(init_timeout_seconds=0.3)) as (_, port):
         opened = await open_socket(port)
@@ -174,6 +175,7 @@ async def test_init_timeout_does_not_touch_an_acknowledged_socket() -> None:
         await opened.close()
 
 
+@pytest.mark.alone
 async def test_init_timeout_is_three_seconds_by_default() -> None:
     async with graphql_server() as (_, port):
         opened = await open_socket(port)

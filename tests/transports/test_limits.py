@@ -114,6 +114,7 @@ FILTERED = """query ($l: [String!], $f: MessageFilter) { channel(id: "c") {
         ({f"v{number}": number for number in range(10_001)}, "10000 values"),
     ],
 )
+@pytest.mark.alone
 async def test_variables_are_counted_before_anything_is_made_of_them(variables: dict[str, Any], problem: str) -> None:
     limits = Limits()
     began = time.thread_time()
@@ -122,6 +123,7 @@ async def test_variables_are_counted_before_anything_is_made_of_them(variables: 
     assert time.thread_time() - began < 0.01
 
 
+@pytest.mark.alone
 async def test_variables_with_as_many_values_as_allowed_keep_the_loop_for_less_than_a_standstill() -> None:
     limits = Limits()
     async with memory_chat() as chat:

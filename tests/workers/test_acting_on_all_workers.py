@@ -63,6 +63,7 @@ async def ended(connection: ClientConnection) -> tuple[float, int | None]:
     return time.monotonic(), connection.close_code
 
 
+@pytest.mark.alone
 async def test_revocation_at_one_worker_closes_sockets_of_all_within_a_second(tmp_path: Path) -> None:
     async with WorkerServer(tmp_path, workers=WORKERS, auth="jwt", jwt_secret=SECRET) as server:
         bearer = token("mod", manage=["*"], read=["*"], post=["*"])
