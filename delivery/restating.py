@@ -4,8 +4,7 @@ Whoever states an entry anew names its place, and a function that makes the new 
 returns None if the old entry is not enough for that: then the log has to be read.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 
 from message_log.protocol import Entry
 
@@ -16,12 +15,20 @@ Places = Collection[int] | None
 
 
 class Watch:
-    """Notes what is stated anew while a stretch of entries is on its way from the log to subscribers."""
+    """Notes what is stated anew while a stretch of entries is on its way from the log to subscribers: inside `with`."""
 
-    __slots__ = ("_notes",)
+    __slots__ = ("_all", "_notes")
 
-    def __init__(self) -> None:
+    def __init__(self, all_watches: "set[Watch]") -> None:
+        self._all = all_watches
         self._notes: list[tuple[Places, Restated]] = []
+
+    def __enter__(self) -> "Watch":
+        self._all.add(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._all.discard(self)
 
     def note(self, places: Places, restated: Restated) -> None:
         self._notes.append((places, restated))
@@ -56,14 +63,8 @@ class Watches:
     def __init__(self) -> None:
         self._watches: set[Watch] = set()
 
-    @contextmanager
-    def watching(self) -> Iterator[Watch]:
-        watch = Watch()
-        self._watches.add(watch)
-        try:
-            yield watch
-        finally:
-            self._watches.discard(watch)
+    def watching(self) -> Watch:
+        return Watch(self._watches)
 
     def note(self, places: Places, restated: Restated) -> None:
         for watch in self._watches:

@@ -14,7 +14,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from transports.serving.held_bytes import HeldBytes
 from transports.serving.http_cycle import Cycle, ExpectingCycle
 from transports.serving.request_head import JUDGED_HEADERS, head_refusal, head_without
-from transports.serving.turns import BODY_BYTE_SECONDS, REQUEST_SECONDS, URL_BYTE_SECONDS, turns_of
+from transports.serving.turns import (
+    BODY_BYTE_SECONDS,
+    HANDSHAKE_SECONDS,
+    REQUEST_SECONDS,
+    URL_BYTE_SECONDS,
+    turns_of,
+)
 
 HEADERS_BYTES_MAX = 64 * 1024
 """Request line and headers of one request. Browsers send less than 16 KiB; the URL of a GET holds its variables."""
@@ -152,8 +158,10 @@ class HttpParsing(HttpToolsProtocol):
                 return
             self._good_framing = self._framing
         # The round is under way: who gave the bytes to the parser notes what that took, and so begins the next one.
-        self._turns.spent_seconds += REQUEST_SECONDS + len(self.url) * URL_BYTE_SECONDS
-        if parser.should_upgrade():
+        upgrades = parser.should_upgrade()
+        self._turns.spent_seconds += HANDSHAKE_SECONDS if upgrades else REQUEST_SECONDS
+        self._turns.spent_seconds += len(self.url) * URL_BYTE_SECONDS
+        if upgrades:
             return  # `_upgrade` follows.
         self._in_body = True
         url = httptools.parse_url(self.url)
