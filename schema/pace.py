@@ -8,22 +8,27 @@ STEP_SECONDS = 0.0005
 
 
 class Pace:
-    """The pace of one operation. `busy_seconds` is how long it has used the event loop, without the times of
-    waiting."""
+    """The pace of one operation. `busy_seconds` is how much processor time it has used on the event loop, without the
+    times of waiting.
 
-    __slots__ = ("_since", "busy_seconds")
+    It is the thread's own time and not that of a clock: while other processes have the processor, or another thread
+    the interpreter, an operation may stand still for long and is none the more expensive.
+    """
+
+    __slots__ = ("_since", "_used", "busy_seconds")
 
     def __init__(self) -> None:
         self.busy_seconds = 0.0
-        self._since = time.perf_counter()
+        self.go()
 
     def stop(self) -> None:
         """The operation begins to wait."""
-        self.busy_seconds += time.perf_counter() - self._since
+        self.busy_seconds += time.thread_time() - self._used
 
     def go(self) -> None:
-        """The operation has waited and goes on."""
+        """The operation begins, or has waited and goes on."""
         self._since = time.perf_counter()
+        self._used = time.thread_time()
 
     async def breathe(self) -> None:
         """Gives the event loop to others when this step has lasted long enough."""

@@ -249,7 +249,11 @@ async def test_document_that_took_long_takes_turns_from_then_on(chat: Chat, monk
     await fill(chat, "c", 1)
     step_seconds = 0.0
     now = itertools.count()
-    monkeypatch.setattr("schema.pace.time", SimpleNamespace(perf_counter=lambda: next(now) * step_seconds))
+
+    def clock() -> float:
+        return next(now) * step_seconds
+
+    monkeypatch.setattr("schema.pace.time", SimpleNamespace(perf_counter=clock, thread_time=clock))
     turns = operations._reading._turns
     take, taken = turns.turn, []
     monkeypatch.setattr(turns, "turn", lambda client: taken.append(client) or take(client))

@@ -36,8 +36,7 @@ def decode_json(text: str | bytes, nesting_max: int = NESTING_MAX) -> Any:
         ValueError: it is not JSON (NaN and Infinity are not), not UTF-8, nested deeper than `nesting_max`, or has more
             than `CONTAINERS_MAX` lists and objects.
     """
-    if len(text) > CONTAINERS_MAX:  # Otherwise it cannot have as many.
-        check_containers(text)
+    check_containers(text)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
