@@ -249,7 +249,6 @@ class Writer:
                 posts, jobs = self._take()
                 if posts and not self._serve(posts):
                     return
-                self._likely_posts = len(posts) + self._queue.qsize()
                 for job in jobs:
                     job.run()
         finally:
@@ -275,6 +274,8 @@ class Writer:
             committed = Committed([Unavailable() for _ in tried], [], [])
         if tried:
             self._commit_seconds = time.monotonic() - began_at
+        # Before the answers: a poster who gets one may post again at once, and would be counted twice.
+        self._likely_posts = len(posts) + self._queue.qsize()
         try:
             self._loop.call_soon_threadsafe(self._settle, posts, tried, forbidden, committed)
         except RuntimeError:  # The loop was closed meanwhile: nobody is left to be told.

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -121,6 +122,33 @@ async def test_commit_that_has_waited_in_vain_is_followed_by_one_that_does_not_w
     began_at = time.monotonic()
     await writer.post(draft("goes at once"), 1)
     assert time.monotonic() - began_at < 0.4
+    await writer.stop()
+
+
+class SlowAfterTelling:
+    """A loop for the writer's thread, which goes on only after the poster was answered and has posted again."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_soon_threadsafe(self, *call: Any) -> None:
+        self._loop.call_soon_threadsafe(*call)
+        time.sleep(0.1)
+
+
+async def test_poster_who_posts_again_at_once_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    gate.open.set()
+    writer = Writer(gate.commit, gate.abort, nobody, WriterLimits(gather_seconds=10))
+    monkeypatch.setattr(writer, "_loop", SlowAfterTelling(asyncio.get_running_loop()))
+    async with asyncio.timeout(5):
+        await writer.post(draft("first"), 1)
+        await writer.post(draft("again"), 1)
+        await writer.post(draft("and again"), 1)
+    assert gate.batches == [["first"], ["again"], ["and again"]]
     await writer.stop()
 
 
