@@ -1,5 +1,6 @@
 import pytest
 
+from transports.wire.http_exchange import request_headers
 from transports.wire.media_types import GRAPHQL_JSON, JSON, accepted, content_type
 
 APOLLO = (
@@ -59,3 +60,9 @@ def test_content_type_is_split_from_its_charset() -> None:
     assert content_type(b"Application/JSON; Charset=UTF-8") == ("application/json", "utf-8")
     assert content_type(b"application/json") == ("application/json", "utf-8")
     assert content_type(b"") == ("", "utf-8")
+
+
+def test_every_accept_header_counts_and_of_other_headers_the_last() -> None:
+    headers = [(b"accept", b"text/html"), (b"x-a", b"1"), (b"accept", b"application/json"), (b"x-a", b"2")]
+    assert request_headers({"headers": headers}) == {b"accept": b"text/html,application/json", b"x-a": b"2"}
+    assert request_headers({"headers": headers[:2]}) == {b"accept": b"text/html", b"x-a": b"1"}

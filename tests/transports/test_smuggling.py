@@ -123,6 +123,37 @@ async def test_hidden_request_is_never_begun(name: str) -> None:
     assert begun in ([], ["/first"])
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (b"Host: localhost\r\nHost: localhost\r\n", b"400"),
+        (b"Host: other/path\r\n", b"400"),
+        (b"Host: localhost\r\nTransfer-Encoding: gzip, chunked\r\n", b"501"),
+    ],
+)
+async def test_request_is_judged_by_its_own_head_after_a_good_one_on_the_connection(
+    lines: bytes, status: bytes
+) -> None:
+    begun: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serve(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for path in (b"/first", b"/second"):
+            writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"POST /third HTTP/1.1\r\n" + lines + b"\r\n")
+        async with asyncio.timeout(5):
+            said = await reader.read()
+        writer.close()
+    assert said.startswith(b"HTTP/1.1 " + status), said
+    assert begun == ["/first", "/second"]
+
+
 async def test_request_that_is_not_hidden_is_begun() -> None:
     begun: list[str] = []
 

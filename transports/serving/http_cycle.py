@@ -43,7 +43,7 @@ class Cycle(RequestResponseCycle):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.waiting_for_100_continue = False
         if not self._is_over():
-            if self.connection is not None and (self.more_body or self.flow.read_paused):
+            if self.connection is not None:
                 self.connection.read_on()
             await self.message_event.wait()
             self.message_event.clear()
