@@ -1,8 +1,12 @@
 """The files of a SQLite log, and whether their names still lead to the files that this process has open.
 
-A file that was removed, renamed or replaced stays open, and everything committed to it is lost. So the names are looked
-up again after each commit and before its posts are answered: what is acknowledged was, at that moment, in the file that
+A file that was removed, renamed or replaced stays open, and everything committed to it is lost. So the names are checked
+again after each commit and before its posts are answered: what is acknowledged was, at that moment, in the file that
 the next server will open. There is no protection against a file that is removed later.
+
+A name cannot lead to another file without a change of its folder. So usually only the folder is looked up. Looking up
+the write-ahead log itself is expensive between two commits: since Linux 6.13, a write that follows a look must record a
+new time for the file, and the commit then waits for that too.
 """
 
 import os
@@ -10,8 +14,10 @@ import sqlite3
 import time
 from pathlib import Path
 
-BESIDE_SECONDS = 0.01
-"""How old the last check of the files that hold no message may be."""
+SETTLED_SECONDS = 2.5
+"""How long a folder must have been unchanged before its time of change (`ctime`, which no program can set) is relied on.
+File systems round that time, often to 4 ms, old ones to 2 s: two changes that follow each other closely may have the
+same one."""
 
 
 class FileGone(sqlite3.OperationalError):
@@ -30,11 +36,11 @@ class SqliteFiles:
         self._creates = creates
         self._connection: sqlite3.Connection | None = None
         self._holding: dict[str, tuple[int, int]] = {}
-        """Device and inode of the files that hold messages, by name."""
-        self._beside: dict[str, tuple[int, int]] = {}
-        """The same for the other files. Without the index, a tool that opens the database does not see our locks;
-        without the lock, another server may start on it."""
-        self._beside_at = 0.0
+        """Device and inode of each file, by name. Two of them hold no messages. But without the index, a tool that opens
+        the database does not see our locks; and without the lock, another server may start on it."""
+        self._folder: tuple[int, int, int] | None = None
+        """Device, inode and time of change of the folder in which all names led to these files. None if they have to be
+        looked up one by one."""
 
     def connect(self, timeout_seconds: float) -> sqlite3.Connection:
         """A connection to the file that is held. While none is held, to the file that is there; with `creates`, it is
@@ -65,35 +71,43 @@ class SqliteFiles:
             return
         self._connection = self.connect(timeout_seconds)
         self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        self._holding = {name: self._identity(name) for name in (str(self._path), f"{self._path}-wal")}
-        self._beside = {name: self._identity(name) for name in (f"{self._path}-shm", f"{self._path}.lock")}
+        names = (str(self._path), *(f"{self._path}{suffix}" for suffix in ("-wal", "-shm", ".lock")))
+        self._holding = {name: self._identity(name) for name in names}
 
     def check(self) -> None:
-        """Looks the names up: always those of the files that hold messages, the others if that was a while ago.
+        """Finds out whether each name leads to the file that is held.
 
         Raises:
-            FileGone: one does not lead to the file that is held any more.
+            FileGone: one does not any more.
         """
+        if not self._holding:
+            return
+        # Looked up before the files: a change that comes in between shows at the next check.
+        folder = self._look_up(str(self._path.parent))
+        seen = folder.st_dev, folder.st_ino, folder.st_ctime_ns
+        if seen == self._folder:
+            return
+        self._folder = None
         for name, held in self._holding.items():
             if self._identity(name) != held:
                 raise FileGone(f"{name} was replaced under this server; restart it")
-        now = time.monotonic()
-        if now - self._beside_at > BESIDE_SECONDS:
-            for name, held in self._beside.items():
-                if self._identity(name) != held:
-                    raise FileGone(f"{name} was replaced under this server; restart it")
-            self._beside_at = now
+        if time.time_ns() - folder.st_ctime_ns > SETTLED_SECONDS * 1e9:
+            self._folder = seen
 
     def close(self) -> None:
         """Closes the connection and forgets the files. Idempotent."""
         if self._connection is not None:
             self._connection.close()
-        self._connection, self._holding, self._beside = None, {}, {}
+        self._connection, self._holding, self._folder = None, {}, None
+
+    @classmethod
+    def _identity(cls, name: str) -> tuple[int, int]:
+        found = cls._look_up(name)
+        return found.st_dev, found.st_ino
 
     @staticmethod
-    def _identity(name: str) -> tuple[int, int]:
+    def _look_up(name: str) -> os.stat_result:
         try:
-            found = os.stat(name)
+            return os.stat(name)
         except OSError as error:
             raise FileGone(f"{name} is gone ({error.strerror}); put it back, or restart the server") from None
-        return found.st_dev, found.st_ino

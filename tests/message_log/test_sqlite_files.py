@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import resource
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
@@ -45,18 +46,42 @@ def directory(tmp_path: Path) -> Path:
     return found
 
 
-@pytest.fixture(autouse=True)
-def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_files, "BESIDE_SECONDS", 0.0)
+def restored(path: Path) -> None:
+    """Replaced by a tool that gives the folder the times that it had, as `rsync -a` does."""
+    before = path.parent.stat()
+    replaced(path)
+    os.utime(path.parent, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-@pytest.mark.parametrize("harm", [removed, replaced])
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what is looked up from now on, without their folders."""
+    names: list[str] = []
+    stat = os.stat
+
+    def note(name: str) -> os.stat_result:
+        names.append(Path(name).name)
+        return stat(name)
+
+    monkeypatch.setattr(sqlite_files.os, "stat", note)
+    return names
+
+
+@pytest.mark.parametrize("settled", [False, True], ids=["new folder", "settled folder"])
+@pytest.mark.parametrize("harm", [removed, replaced, restored])
 @pytest.mark.parametrize("name", ["log.db", "log.db-wal", "log.db-shm", "log.db.lock"])
 async def test_file_taken_away_refuses_posts_and_is_not_ready(
-    directory: Path, name: str, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    directory: Path,
+    name: str,
+    harm: Callable[[Path], None],
+    settled: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log, recorder = SqlMessageLog(f"sqlite:///{directory}/log.db"), Recorder()
     await log.open(recorder)
+    if settled:
+        monkeypatch.setattr(sqlite_files, "SETTLED_SECONDS", 0.05)
+        await asyncio.sleep(0.1)
     await post(log, "stored")
     assert await log.ready()
     harm(directory / name)
@@ -69,6 +94,33 @@ async def test_file_taken_away_refuses_posts_and_is_not_ready(
     [line] = [record.getMessage() for record in caplog.records if "cannot be committed" in record.getMessage()]
     assert f"{directory}/{name} " in line
     assert "restart" in line
+    await log.close()
+
+
+async def test_commit_looks_up_only_the_folder_once_that_has_settled(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = SqlMessageLog(f"sqlite:///{directory}/log.db")
+    await log.open(Recorder())
+    files = ["log.db", "log.db-wal", "log.db-shm", "log.db.lock"]
+    await post(log, "x")
+    with monkeypatch.context() as patch:
+        names = looks(patch)
+        await post(log, "into a new folder")
+    assert names == [directory.name, *files]
+    monkeypatch.setattr(sqlite_files, "SETTLED_SECONDS", 0.05)
+    await asyncio.sleep(0.1)
+    await post(log, "the last look at the files")
+    with monkeypatch.context() as patch:
+        names = looks(patch)
+        await post(log, "y")
+        await post(log, "z")
+    assert names == [directory.name] * 2
+    (directory / "beside").touch()
+    with monkeypatch.context() as patch:
+        names = looks(patch)
+        await post(log, "the folder has changed")
+    assert names == [directory.name, *files]
     await log.close()
 
 
