@@ -10,7 +10,7 @@ from transports.wire.json_codec import NESTING_MAX, decode_json
 MEMBERS_MAX = 100
 """Members of an object inside the variables. No input type has ten fields, and each unknown member would make an error
 of its own."""
-_CONTAINERS = (dict, list)
+_CONTAINERS = frozenset((dict, list))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,9 @@ class Limits:
         """
         if not variables:
             return
-        for value in variables.values():
-            if type(value) in _CONTAINERS:
-                break
-        else:
-            if len(variables) <= self.variables_values and self.variables_bytes >= self.body_bytes:
-                return  # They are a few plain values, as nearly always.
+        plain = _CONTAINERS.isdisjoint(map(type, variables.values()))
+        if plain and len(variables) <= self.variables_values and self.variables_bytes >= self.body_bytes:
+            return  # They are a few plain values, as nearly always.
         if excess := self._excess(variables):
             raise BadUserInput("variables", excess)
         if self.variables_bytes < self.body_bytes and self._length(variables) > self.variables_bytes:

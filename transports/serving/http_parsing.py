@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from transports.serving.held_bytes import HeldBytes
 from transports.serving.http_cycle import Cycle, ExpectingCycle
+from transports.serving.known_heads import KnownHead, known_heads_of, without_length
 from transports.serving.request_head import JUDGED_HEADERS, head_refusal, head_without
 from transports.serving.turns import (
     BODY_BYTE_SECONDS,
@@ -66,8 +67,11 @@ class HttpParsing(HttpToolsProtocol):
         self._chunking_bytes = 0
         self._framing: list[tuple[bytes, bytes]] = []
         """Those headers of the request by which `head_refusal` judges it."""
-        self._good_framing: list[tuple[bytes, bytes]] = []
-        """Those of the last request that was good. A client's next request nearly always has the same ones."""
+        self._known_heads = known_heads_of(self.server_state)
+        self._new_head: bytes | None = None
+        """The head that the parser is given, without its length, if it came whole and is not known yet."""
+        self._recalled = False
+        """The head of the request was known, so the parser gets nothing of this request."""
 
     # -- what the derived classes do -------------------------------------------------------------------------------
 
@@ -90,11 +94,17 @@ class HttpParsing(HttpToolsProtocol):
     def _feed(self, piece: bytes) -> None:
         """Parses a piece that ends no later than its request. It is counted before, since the parser keeps what is not
         complete and does not tell how much that is."""
+        if self._recalled:
+            self._take_body(piece)
+            return
         if not self._in_body:
             if not self._headers_bytes:
                 # Browsers connect before they have a request, so the time counts from its first byte.
                 self._waiting_since = self.loop.time()
                 self._idle_since = None
+                self._new_head = None
+                if piece.endswith(b"\r\n\r\n") and self._recall(piece):
+                    return
             self._headers_bytes += len(piece)
             if self._headers_bytes > self._headers_bytes_max:
                 self._turn_away(431, f"The headers must be at most {self._headers_bytes_max} bytes long.")
@@ -114,6 +124,32 @@ class HttpParsing(HttpToolsProtocol):
             self._seen = (self._seen + piece[-3:])[-3:]
         else:
             self._seen = b""
+
+    # -- requests whose heads are known ------------------------------------------------------------------------------
+
+    def _recall(self, piece: bytes) -> bool:
+        """Begins the request with this head, if it is known. If it is not, the parser may make it known."""
+        parts = without_length(piece)
+        if parts is None:
+            return False
+        key, length = parts
+        head = self._known_heads.find(key)
+        if head is None:
+            self._new_head = key
+            return False
+        self.on_message_begin()
+        self._recalled = True
+        self._body_left = int(length or b"0")
+        head.write_to(cast(dict[str, Any], self.scope), length)
+        self._begin(keep_alive=True)
+        if not self._body_left:
+            self.on_message_complete()
+        return True
+
+    def _take_body(self, piece: bytes) -> None:
+        self.on_body(piece)
+        if not self._body_left:
+            self.on_message_complete()
 
     # -- what the parser finds -----------------------------------------------------------------------------------
 
@@ -151,19 +187,15 @@ class HttpParsing(HttpToolsProtocol):
                 self._turn_away(505, "The version of HTTP must be 1.1 or 1.0.")
                 return
             scope["http_version"] = version
-        if self._framing != self._good_framing:
-            refusal = head_refusal(self._framing)
-            if refusal is not None:
-                self._turn_away(*refusal)
-                return
-            self._good_framing = self._framing
+        refusal = head_refusal(self._framing)
+        if refusal is not None:
+            self._turn_away(*refusal)
+            return
         # The round is under way: who gave the bytes to the parser notes what that took, and so begins the next one.
-        upgrades = parser.should_upgrade()
-        self._turns.spent_seconds += HANDSHAKE_SECONDS if upgrades else REQUEST_SECONDS
         self._turns.spent_seconds += len(self.url) * URL_BYTE_SECONDS
-        if upgrades:
+        if parser.should_upgrade():
+            self._turns.spent_seconds += HANDSHAKE_SECONDS
             return  # `_upgrade` follows.
-        self._in_body = True
         url = httptools.parse_url(self.url)
         raw_path = url.path or b"/"
         path = raw_path.decode("ascii")
@@ -171,8 +203,18 @@ class HttpParsing(HttpToolsProtocol):
         scope["raw_path"] = self.root_path.encode("ascii") + raw_path
         scope["query_string"] = url.query or b""
         expects = self.expect_100_continue and version == "1.1"
+        keep_alive = version == "1.1" and parser.should_keep_alive()
+        coded = any(name == b"transfer-encoding" for name, _ in self._framing)
+        if self._new_head is not None and keep_alive and not expects and not coded and url.query is None:
+            self._known_heads.keep(self._new_head, KnownHead.of(cast(dict[str, Any], scope)))
+        self._begin(keep_alive=keep_alive, expects=expects)
+
+    def _begin(self, *, keep_alive: bool, expects: bool = False) -> None:
+        """Starts the application for the request, whose scope is complete."""
+        self._in_body = True
+        self._turns.spent_seconds += REQUEST_SECONDS
         cycle = (ExpectingCycle if expects else Cycle)(
-            scope=scope,
+            scope=self.scope,
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,
@@ -181,7 +223,7 @@ class HttpParsing(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=expects,
-            keep_alive=version == "1.1" and parser.should_keep_alive() and not self._last_request,
+            keep_alive=keep_alive and not self._last_request,
             on_response=self.on_response_complete,
         )
         cycle.connection = self
@@ -213,7 +255,7 @@ class HttpParsing(HttpToolsProtocol):
             cycle = self.cycle
             if cycle is not None and not cycle.response_complete:
                 cycle.more_body = False
-                if not self.parser.should_keep_alive():
+                if not self._recalled and not self.parser.should_keep_alive():
                     cycle.keep_alive = False  # A trailer says so, and the parser takes nothing more.
                 cycle.half_closed = self._eof
                 cycle.message_event.set()
@@ -222,7 +264,7 @@ class HttpParsing(HttpToolsProtocol):
                 self._idle_since = self.loop.time()
         self._waiting_since = None
         self._headers_bytes = 0
-        self._begun = self._in_body = False
+        self._begun = self._in_body = self._recalled = False
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -246,6 +288,7 @@ class HttpParsing(HttpToolsProtocol):
             # This parser takes all that follows, even a body, for the other protocol. A new parser, which does not see
             # the header, does not. Java's HTTP client asks for h2c in every first request, also in a POST.
             head = head_without(b"upgrade", self.scope["method"], self.url, self.scope["http_version"], self.headers)
+            self._new_head = None  # What the new parser finds does not belong to the bytes that came.
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             self._headers_bytes = len(head)
