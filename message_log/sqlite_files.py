@@ -1,8 +1,8 @@
 """The files of a SQLite log, and whether their names still lead to the files that this process has open.
 
-A file that was removed, renamed or replaced stays open, and everything committed to it is lost. So the names are checked
-again after each commit and before its posts are answered: what is acknowledged was, at that moment, in the file that
-the next server will open. There is no protection against a file that is removed later.
+A file that was removed, renamed or replaced stays open, and everything committed to it is lost. So the names are
+checked again after each commit and before its posts are answered: what is acknowledged was, at that moment, in the file
+that the next server will open. There is no protection against a file that is removed later.
 
 A name cannot lead to another file without a change of its folder. So usually only the folder is looked up. Looking up
 the write-ahead log itself is expensive between two commits: since Linux 6.13, a write that follows a look must record a
@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 SETTLED_SECONDS = 2.5
-"""How long a folder must have been unchanged before its time of change (`ctime`, which no program can set) is relied on.
-File systems round that time, often to 4 ms, old ones to 2 s: two changes that follow each other closely may have the
-same one."""
+"""How long a folder must have been unchanged before its time of change (`ctime`, which no program can set) is relied
+on. File systems round that time, often to 4 ms, old ones to 2 s: two changes that follow each other closely may have
+the same one."""
 
 
 class FileGone(sqlite3.OperationalError):
@@ -36,8 +36,8 @@ class SqliteFiles:
         self._creates = creates
         self._connection: sqlite3.Connection | None = None
         self._holding: dict[str, tuple[int, int]] = {}
-        """Device and inode of each file, by name. Two of them hold no messages. But without the index, a tool that opens
-        the database does not see our locks; and without the lock, another server may start on it."""
+        """Device and inode of each file, by name. Two of them hold no messages. But without the index, a tool that
+        opens the database does not see our locks; and without the lock, another server may start on it."""
         self._folder: tuple[int, int, int] | None = None
         """Device, inode and time of change of the folder in which all names led to these files. None if they have to be
         looked up one by one."""
