@@ -43,6 +43,8 @@ def main() -> int:
 
         Hints.__init__ = begin_and_remember  # type: ignore[method-assign]
         postgresql.PostgresqlDialect._write = staticmethod(write_and_notify)  # type: ignore[method-assign]
+        # So that no transaction consists of one statement alone, to which nothing can be added.
+        postgresql.all_plain = lambda drafts: False
     return server.main(sys.argv[1:])
 
 

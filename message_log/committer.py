@@ -283,8 +283,8 @@ class Committer:
                 with self._driver() as driver:
                     return self._dialect.append(driver, drafts, self._now(), self._epoch)
             except InDoubt as doubt:
-                if self._was_committed(doubt):
-                    return doubt.batch
+                if (batch := self._settled(doubt)) is not None:
+                    return batch
                 if last_try:
                     raise
             except Exception:
@@ -293,13 +293,13 @@ class Committer:
                 self.close()
         raise AssertionError("unreachable")
 
-    def _was_committed(self, doubt: InDoubt) -> bool:
+    def _settled(self, doubt: InDoubt) -> Batch | None:
         give_up = time.monotonic() + SETTLE_SECONDS
         while True:
             self.close()
             try:
                 with self._driver() as driver:
-                    return self._dialect.settle(driver, doubt.commit)
+                    return self._dialect.settle(driver, doubt)
             except Exception as error:
                 if time.monotonic() > give_up:
                     raise

@@ -1,6 +1,6 @@
 """What differs between the databases, and nothing else. `sqlite.py` and `postgresql.py` implement it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -15,12 +15,13 @@ from messages import Draft
 
 
 class InDoubt(Exception):
-    """Raised when the connection was lost while `batch` may have been committed.
+    """Raised when the connection was lost while a transaction may have been committed.
 
-    `commit` is the number of that transaction among those of this process.
+    `commit` is the number of that transaction among those of this process. `batch` tells what it has committed, given
+    the heads that it has stored with its number.
     """
 
-    def __init__(self, commit: int, batch: Batch) -> None:
+    def __init__(self, commit: int, batch: Callable[[Mapping[str, int]], Batch]) -> None:
         super().__init__("the connection was lost during a commit")
         self.commit = commit
         self.batch = batch
@@ -105,8 +106,8 @@ class Dialect(Protocol):
         """Overwrites what erased messages have left in the database's files, if this server can do that. False: readers
         were in the way, and it has to be tried again."""
 
-    def settle(self, driver: DBAPIConnection, commit: int) -> bool:
-        """Whether the transaction of an `InDoubt` was committed. If it was not, it never will be."""
+    def settle(self, driver: DBAPIConnection, doubt: InDoubt) -> Batch | None:
+        """What the transaction in doubt has committed. None: it was not committed, and never will be."""
 
     def prove(self, driver: DBAPIConnection) -> None:
         """Commits something without an effect, which shows whether the database accepts posts. It makes no file grow.

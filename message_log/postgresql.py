@@ -4,15 +4,15 @@
 until it ends. So only one transaction at a time gives out sequences of a channel, commit order is sequence order, and
 two servers never wait for each other in a circle (a deadlock).
 
-**Round trips.** A batch takes two. The first reads what must be known: the counters, and the messages that are held
-under the same idempotency keys. The second sends everything that is written, and COMMIT. Both are sent as pipelines.
-The keys are looked up by a statement of their own, after the one that locks: under READ COMMITTED only a later
-statement sees what the previous holder of the lock has committed.
+**Round trips.** A batch of plain posts takes one: a single statement, and its end commits it (see `plain_posts`). Any
+other batch takes two. The first reads what must be known: the counters, and the messages that are held under the same
+idempotency keys. The second sends everything that is written, and COMMIT. Both are sent as pipelines. The keys are
+looked up by a statement of their own, after the one that locks: under READ COMMITTED only a later statement sees what
+the previous holder of the lock has committed.
 
-**Unknown outcomes.** If a connection is lost after COMMIT was sent, the outcome is unknown. Each process has one row in
-`writers`, and each of its transactions first writes its own number there. The answer to the first round trip proves
-that the transaction holds that row. So whoever locks the row later, on a new connection, has waited for the end of the
-transaction, and the number in the row says how it ended. If it was committed, its sequences are known already. If not,
+**Unknown outcomes.** If a connection is lost after something that commits was sent, the outcome is unknown. Each
+process has one row in `writers`, and each of its transactions writes its own number there. So that row tells whether
+the transaction was committed (see `writer_row`). If it was, its sequences are known already, or are in the row. If not,
 it never will be, and the batch is tried again. (A new row for each transaction would work too, but then thousands of
 rows a second would have to be removed.)
 
@@ -28,7 +28,6 @@ accepting them without closing its connections, these count as lost.
 
 import logging
 import socket
-import uuid
 from collections import Counter
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -49,28 +48,24 @@ from message_log.batch import Batch, Key, Named, keys_of, merged, plan, split
 from message_log.changing import STORED_COLUMNS, Changing
 from message_log.dialect import InDoubt
 from message_log.hints import Hints
+from message_log.plain_posts import STORE, PlainPosts, all_plain
 from message_log.postgresql_address import PostgresqlAddress
+from message_log.postgresql_session import (
+    BEGIN,
+    OF_SESSION,
+    OF_TRANSACTION,
+    READ_ONLY,
+    Driver,
+    ended_session,
+    is_pooled,
+)
 from message_log.protocol import LogListener
+from message_log.writer_row import NOW, WriterRow
 from message_rows import to_microseconds
 from messages import Draft
 
 logger = logging.getLogger(__name__)
 
-Driver = psycopg.Connection[tuple[Any, ...]]
-
-_LIMITS = """
-SELECT set_config('lock_timeout', '2s', {local}),
-    set_config('statement_timeout', '4s', {local}),
-    set_config('idle_in_transaction_session_timeout', '5s', {local}),
-    set_config('jit', 'off', {local}),
-    set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
-        ELSE current_setting('synchronous_commit') END, {local})
-"""
-_OF_SESSION = _LIMITS.format(local="false") + ", set_config('default_transaction_isolation', 'read committed', false)"
-_OF_TRANSACTION = _LIMITS.format(local="true")
-_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-_READ_ONLY = "25006"
-"""What a primary answers to a write once it has become a standby."""
 _MIGRATION_LOCK = 0x7261_7163_6F6F_6E00  # "raqcoon", as a number: advisory locks have no names
 _FORGET_WRITERS = """
 DELETE FROM writers WHERE seen_at < (extract(epoch FROM clock_timestamp() - interval '1 day') * 1000000)::bigint
@@ -78,14 +73,6 @@ DELETE FROM writers WHERE seen_at < (extract(epoch FROM clock_timestamp() - inte
 # A physical copy has the same identity, and so has a standby that takes over.
 _IDENTITY = "SELECT d.oid, 'channels'::regclass::oid FROM pg_database AS d WHERE d.datname = current_database()"
 _SYSTEM = "SELECT system_identifier FROM pg_control_system()"
-_NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-
-_SIGN = f"""
-INSERT INTO writers (writer_id, commits, seen_at) VALUES (%s, %s, {_NOW})
-ON CONFLICT (writer_id) DO UPDATE SET commits = excluded.commits, seen_at = excluded.seen_at
-"""
-_BE_SEEN = f"UPDATE writers SET seen_at = {_NOW} WHERE writer_id = %s"
-_SETTLE = "SELECT commits FROM writers WHERE writer_id = %s FOR UPDATE"
 _KNOWN_CHANNELS = "SELECT channel_id FROM channels WHERE channel_id = ANY(%s::text[])"
 _LOCK_AND_RAISE_HEADS = """
 INSERT INTO channels (channel_id, last_sequence) SELECT * FROM unnest(%s::text[], %s::bigint[])
@@ -129,7 +116,7 @@ class PostgresqlDialect:
 
     exclusive = False
     bounds_bytes = True
-    clock: str | None = _NOW
+    clock: str | None = NOW
     counts_changes = True
 
     def __init__(self, url: str, notify_url: str | None = None) -> None:
@@ -140,8 +127,7 @@ class PostgresqlDialect:
             PostgresqlAddress(notify_url, "RAQCOON_NOTIFY_URL").arguments if notify_url else self._arguments
         )
         self._pooled = False
-        self._writer_id = uuid.uuid4().hex
-        self._commits = 0
+        self._row = WriterRow()
         self._changing = Changing(_rows, counts_changes=self.counts_changes, clock=self.clock)
 
     def claim(self) -> None:
@@ -204,12 +190,45 @@ class PostgresqlDialect:
         self, driver: DBAPIConnection, drafts: Sequence[Draft | ChangeDraft], timestamp: datetime, epoch: str
     ) -> Batch:
         connection = cast(Driver, driver)
+        if all_plain(drafts):
+            with suppress(psycopg.errors.NotNullViolation):  # a channel is full: step by step, each post is told
+                return self._append_plain(connection, cast(Sequence[Draft], drafts), timestamp, epoch)
+        return self._append_in_steps(connection, drafts, timestamp, epoch)
+
+    def _append_plain(self, connection: Driver, posts: Sequence[Draft], timestamp: datetime, epoch: str) -> Batch:
+        plain = PlainPosts(posts, timestamp, epoch)
+        commit = self._row.begin_commit()
+        parameters = plain.parameters(self._row.writer_id, commit)
+        try:
+            if self._pooled:
+                with connection.pipeline():
+                    connection.execute(BEGIN)
+                    connection.execute(OF_TRANSACTION)
+                    raised = connection.execute(STORE, parameters)
+                    connection.execute("COMMIT")
+            else:
+                raised = connection.execute(STORE, parameters)
+            return plain.batch(dict(raised.fetchall()))
+        except psycopg.Error as error:
+            if ended_session(error):
+                connection.close()
+                if error.sqlstate != READ_ONLY:
+                    raise InDoubt(commit, plain.batch) from error
+            self._roll_back(connection)
+            raise
+        except BaseException:
+            self._roll_back(connection)
+            raise
+
+    def _append_in_steps(
+        self, connection: Driver, drafts: Sequence[Draft | ChangeDraft], timestamp: datetime, epoch: str
+    ) -> Batch:
         posts, changes = split(drafts)
 
         def execute(statement: str, rows: str) -> psycopg.Cursor[tuple[Any, ...]]:
             return connection.execute(statement, (rows,))
 
-        self._commits += 1
+        commit = self._row.begin_commit()
         batch: Batch | None = None
         remember = None
         try:
@@ -228,10 +247,11 @@ class PostgresqlDialect:
                     self._changing.begin_growing(execute, growing, timestamp)
                 connection.execute("COMMIT")
         except psycopg.Error as error:
-            if _ended_session(error):
+            if ended_session(error):
                 connection.close()
                 if batch is not None:
-                    raise InDoubt(self._commits, batch) from error
+                    committed = batch
+                    raise InDoubt(commit, lambda heads: committed) from error
             self._roll_back(connection)
             raise
         except BaseException:
@@ -252,10 +272,10 @@ class PostgresqlDialect:
             for (channel_id,) in connection.execute(_KNOWN_CHANNELS, (wanted,)).fetchall():
                 counted[channel_id] += 0
         counts = sorted(counted.items())
-        connection.execute(_BEGIN)
+        connection.execute(BEGIN)
         if self._pooled:
-            connection.execute(_OF_TRANSACTION)
-        connection.execute(_SIGN, (self._writer_id, self._commits))
+            connection.execute(OF_TRANSACTION)
+        self._row.sign(connection)
         if not counts:
             return {}, {}
         raised = connection.execute(_LOCK_AND_RAISE_HEADS, _columns(counts))
@@ -289,20 +309,20 @@ class PostgresqlDialect:
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 connection.rollback()
 
-    def settle(self, driver: DBAPIConnection, commit: int) -> bool:
+    def settle(self, driver: DBAPIConnection, doubt: InDoubt) -> Batch | None:
         connection = cast(Driver, driver)
-        connection.execute(_BEGIN)
-        connection.execute(_OF_TRANSACTION)
-        row = connection.execute(_SETTLE, (self._writer_id,)).fetchone()
+        connection.execute(BEGIN)
+        connection.execute(OF_TRANSACTION)
+        heads = self._row.settle(connection, doubt.commit)
         connection.execute("COMMIT")
-        # The row was locked in a transaction that is committed now. If commits wait for a standby, the earlier commit
+        # The row was written by a transaction that is committed now. If commits wait for a standby, the earlier commit
         # that is in doubt has reached the standby too.
-        return row is not None and row[0] == commit
+        return None if heads is None else doubt.batch(heads)
 
     def prove(self, driver: DBAPIConnection) -> None:
         # Before the first commit of this process it changes no row. A server that accepts no writes refuses it all the
         # same.
-        cast(Driver, driver).execute(_BE_SEEN, (self._writer_id,))
+        self._row.be_seen(cast(Driver, driver))
 
     def damaged(self, error: object) -> bool:
         return isinstance(error, psycopg.errors.DataCorrupted | psycopg.errors.IndexCorrupted)
@@ -342,24 +362,15 @@ class PostgresqlDialect:
     def _connect(self) -> Driver:
         connection: Driver = psycopg.connect(**self._arguments)
         try:
-            self._pooled = _is_pooled(connection)
+            self._pooled = is_pooled(connection)
             if self._pooled:
                 connection.prepare_threshold = None  # The next transaction may have another session.
             else:
-                connection.execute(_OF_SESSION)
+                connection.execute(OF_SESSION)
         except BaseException:
             connection.close()
             raise
         return connection
-
-
-def _is_pooled(connection: Driver) -> bool:
-    """Whether there is a pooler in between, so that the next transaction may be run by another session.
-
-    PostgreSQL says at the start which process serves the connection; a pooler tells another number.
-    """
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    return row is None or row[0] != connection.info.backend_pid
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
@@ -374,14 +385,3 @@ def _message_rows(batch: Batch, microseconds: int) -> str:
             for m, key in zip(batch.messages, batch.keys, strict=True)
         ]
     ).decode()
-
-
-def _ended_session(error: psycopg.Error) -> bool:
-    """Whether the session has ended, or can only be replaced by a new one.
-
-    An error without a SQLSTATE comes from this side of the connection and says nothing about the transaction. A FATAL
-    error has ended the session, although the socket may not show it yet. Any other error is a refusal by the server.
-    """
-    if error.sqlstate is None:
-        return not isinstance(error, psycopg.DataError)  # refused by the driver, before it was sent
-    return error.diag.severity_nonlocalized in ("FATAL", "PANIC") or error.sqlstate == _READ_ONLY

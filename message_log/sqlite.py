@@ -32,7 +32,7 @@ from changes import ChangeDraft
 from errors import StartupError
 from message_log.batch import Batch, keys_of, merged, plan, split
 from message_log.changing import STORED_COLUMNS, Changing
-from message_log.dialect import NotVouchedFor
+from message_log.dialect import InDoubt, NotVouchedFor
 from message_log.protocol import LogListener
 from message_log.sqlite_files import FileGone, SqliteFiles
 from message_rows import to_microseconds
@@ -366,7 +366,7 @@ class SqliteDialect:
         connection.execute(_RAISE_HEADS, (_json(list(batch.heads.items())),))
         connection.execute(_ADD_TOTALS, (_json([(*group, *added) for group, added in batch.totals.items()]),))
 
-    def settle(self, driver: DBAPIConnection, commit: int) -> bool:
+    def settle(self, driver: DBAPIConnection, doubt: InDoubt) -> Batch | None:
         raise NotImplementedError("a SQLite commit is never in doubt")
 
     def lost(self, driver: DBAPIConnection) -> bool:

@@ -141,14 +141,16 @@ totals = Table(
 )
 
 # One row for each process that posts to PostgreSQL. Every transaction of its writer updates it. A process that loses
-# its connection during a commit finds out here whether the commit took place (see `postgresql.py`). On SQLite it is
-# empty.
+# its connection during a commit finds out here whether the commit took place (see `writer_row.py`). `heads` is JSON:
+# the heads that the newest commit has given to its channels. It is null if the process knew them before it committed.
+# On SQLite the table is empty.
 writers = Table(
     "writers",
     metadata,
     Column("writer_id", _text(), primary_key=True),
     Column("commits", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+    Column("heads", _text()),
 )
 
 # Whose access was taken away. An empty channel id means every channel. Each change of this table increments the counter

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """A publisher tries to post `content`, with its own idempotency key. Another try is another event."""
+    """A publisher tries to post `content`. It has its own idempotency key, or none. Another try is another event."""
 
     at: float
     channel_id: str

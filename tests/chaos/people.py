@@ -43,7 +43,10 @@ def named(text: str) -> str:
 
 
 class Publisher:
-    """Posts one message after the other, to any node. Each is repeated until the answer says that it was stored."""
+    """Posts one message after the other, to any node. Each is repeated until the answer says that it was stored.
+
+    Every other one has no idempotency key, so it is not repeated: it may be stored once, or not at all.
+    """
 
     def __init__(
         self, name: str, book: Book, clients: dict[str, ChatClient], channel_ids: list[str], chance: random.Random
@@ -65,16 +68,17 @@ class Publisher:
             await asyncio.sleep(self._random.uniform(0, 2 * pause_seconds))
 
     async def post(self, channel_id: str, size: int, *, node: str | None = None) -> None:
-        """Posts one message. Each try goes to `node`, or to a random node."""
+        """Posts one message. Each try goes to a random node, or to `node`; then it has a key, and is repeated."""
         self.posted += 1
         name = f"{self.name}-{self.posted}"
+        key = name if node or self.posted % 2 else None
         while True:
             where = node or self._random.choice(list(self._clients))
             self._book.add(lambda at, where=where: Posted(at, channel_id, self.name, name, where))  # type: ignore[misc]
             try:
                 async with asyncio.timeout(POST_SECONDS):
                     sequence = await self._clients[where].post(
-                        channel_id, content(name, size), author=self.name, key=name
+                        channel_id, content(name, size), author=self.name, key=key
                     )
             except (Failed, httpx.HTTPError, ValueError, TimeoutError) as error:
                 problem = f"{type(error).__name__} {error}".strip()
@@ -82,7 +86,7 @@ class Publisher:
                     self.problems.append(f"{problem} {error.extensions}")
                 self.unknown += 1
                 self._book.add(lambda at: Unknown(at, channel_id, self.name, name, problem))  # noqa: B023
-                if node is None and self._random.randrange(GIVES_UP_ONCE_IN) == 0:
+                if key is None or (node is None and self._random.randrange(GIVES_UP_ONCE_IN) == 0):
                     return
                 await asyncio.sleep(self._random.uniform(0.05, 0.4))
             else:

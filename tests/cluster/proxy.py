@@ -12,8 +12,9 @@ from sqlalchemy import make_url
 class Proxy:
     """Passes bytes on between clients that connect to `port` and a database server.
 
-    It has three states. If it is healthy, everything passes. If it is stalled, connections stay open and new ones are
-    accepted, but nothing passes until it is healed. If it is cut, open and new connections are reset.
+    It has four states. If it is healthy, everything passes. If it is stalled, connections stay open and new ones are
+    accepted, but nothing passes until it is healed. If it is mute, what clients send passes, but answers do not. If it
+    is cut, open and new connections are reset.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -22,6 +23,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._answering = asyncio.Event()
+        self._answering.set()
         self._refusing = False
         self.port = 0
         self.accepted = 0
@@ -36,6 +39,10 @@ class Proxy:
     def stall(self) -> None:
         """Lets nothing pass any more in either direction, without any notice."""
         self._flowing.clear()
+
+    def mute(self) -> None:
+        """Lets no answers pass any more, without any notice."""
+        self._answering.clear()
 
     def cut(self) -> None:
         """Resets every connection, also new ones."""
@@ -53,6 +60,7 @@ class Proxy:
         """Lets everything pass again."""
         self._refusing = False
         self._flowing.set()
+        self._answering.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -81,8 +89,8 @@ class Proxy:
             upstream_reader, upstream = await asyncio.open_connection(host, port)
         self._writers.add(upstream)
         try:
-            there = asyncio.create_task(self._pump(reader, upstream))
-            back = asyncio.create_task(self._pump(upstream_reader, writer))
+            there = asyncio.create_task(self._pump(reader, upstream, self._flowing))
+            back = asyncio.create_task(self._pump(upstream_reader, writer, self._answering))
             try:
                 await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -93,10 +101,11 @@ class Proxy:
             upstream.transport.abort()
             self._writers.discard(upstream)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 await self._flowing.wait()
+                await passing.wait()
                 writer.write(data)
                 await writer.drain()
 

@@ -1,7 +1,9 @@
 """A listener that records what it is told, and short functions to post."""
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from changes import MessageChange
 from message_log.protocol import Appended, Commit
@@ -64,6 +66,28 @@ class Recorder:
     def messages(self) -> list[Message]:
         """All messages that the log has told, in order."""
         return [message for commit in self.commits for message in commit]
+
+
+@asynccontextmanager
+async def held_back(log: SqlMessageLog) -> AsyncIterator[None]:
+    """What is posted meanwhile is committed together afterwards."""
+    parts = log._parts
+    assert parts is not None
+    loop, begun, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def hold() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait(5)
+
+    waiting = asyncio.create_task(parts.writer.run(hold))
+    await begun.wait()
+    try:
+        yield
+        for _ in range(5):  # by then all tasks that were begun have handed over their posts
+            await asyncio.sleep(0)
+    finally:
+        go_on.set()
+        await waiting
 
 
 async def post(log: SqlMessageLog, *contents: str, channel_id: str = "general", author: str = "ada") -> list[Message]:

@@ -1,25 +1,23 @@
-"""What only a PostgreSQL log meets: lost connections, unknown commits, locks of others, and several servers."""
+"""What only a PostgreSQL log meets: lost connections, locks of others, and several servers."""
 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import psycopg
 import pytest
 from sqlalchemy import make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from errors import BadUserInput, StartupError, Unavailable
 from message_log.batch import Batch
-from message_log.dialect import InDoubt
 from message_log.postgresql import PostgresqlDialect
+from message_log.protocol import Appended
 from message_log.sql import SqlMessageLog
 from message_log.writer import WriterLimits
-from messages import Draft
-from tests.message_log.recorder import Recorder, append, everything, post
+from messages import SEQUENCE_MAX, Draft
+from tests.message_log.recorder import Recorder, everything, held_back, post
 from tests.message_log.test_log_changes import grow, piece
 from tests.server_process import free_port
 
@@ -135,61 +133,6 @@ async def test_sessions_ended_while_posting_lose_and_repeat_nothing(
     await log.close()
 
 
-class LosesOneCommit(PostgresqlDialect):
-    """Loses its connection in its next transaction: after the commit, or before it with the session still alive."""
-
-    lose: str | None = None
-    left_behind: psycopg.Connection[Any] | None = None
-
-    def append(self, driver: DBAPIConnection, drafts: Sequence[Draft], timestamp: datetime, epoch: str) -> Batch:
-        lose, self.lose = self.lose, None
-        if lose is None:
-            return super().append(driver, drafts, timestamp, epoch)
-        if lose == "after the commit":
-            raise InDoubt(self._commits + 1, super().append(driver, drafts, timestamp, epoch))
-        self._commits += 1
-        self.left_behind = psycopg.connect(**self._arguments)
-        self._begin(self.left_behind, drafts, [], epoch)
-        raise InDoubt(self._commits, Batch([]))
-
-
-@pytest.mark.parametrize("lose", ["after the commit", "before the commit"])
-async def test_unknown_commit_is_settled_and_stored_once(postgres_url: str, lose: str) -> None:
-    recorder = Recorder()
-    log = SqlMessageLog(postgres_url)
-    log._dialect = dialect = LosesOneCommit(postgres_url)
-    await log.open(recorder)
-    await post(log, "first")
-    dialect.lose = lose
-    task = asyncio.create_task(append(log, *(Draft("general", "ada", str(i)) for i in range(5))))
-    if lose == "before the commit":
-        # The old transaction still holds its locks: nobody can know its outcome, and nobody may go past it.
-        await asyncio.sleep(0.5)
-        assert not task.done()
-        assert dialect.left_behind is not None
-        dialect.left_behind.close()
-    assert [appended.message.sequence for appended in await task] == [2, 3, 4, 5, 6]
-    assert [message.content for message in await everything(log)] == ["first", *"01234"]
-    assert [message.content for message in recorder.messages] == ["first", *"01234"]
-    await log.close()
-
-
-async def test_unknown_commit_that_cannot_be_settled_is_unavailable_in_seconds(postgres_url: str) -> None:
-    log = SqlMessageLog(postgres_url)
-    log._dialect = dialect = LosesOneCommit(postgres_url)
-    await log.open(Recorder())
-    await post(log, "first")
-    dialect.lose = "before the commit"
-    began = time.monotonic()
-    with pytest.raises(Unavailable):
-        await post(log, "in doubt")
-    assert time.monotonic() - began < 8
-    assert dialect.left_behind is not None
-    dialect.left_behind.close()
-    assert [message.sequence for message in await post(log, "later")] == [2]
-    await log.close()
-
-
 async def test_channel_locked_by_another_session_is_unavailable_then_recovers(
     postgres_url: str, admin: psycopg.AsyncConnection[Any]
 ) -> None:
@@ -207,12 +150,49 @@ async def test_channel_locked_by_another_session_is_unavailable_then_recovers(
     await log.close()
 
 
+async def test_only_plain_posts_take_one_round_trip(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = SqlMessageLog(postgres_url)
+    await log.open(Recorder())
+    in_steps: list[Draft] = []
+    append_in_steps = PostgresqlDialect._append_in_steps
+
+    def note(self: PostgresqlDialect, driver: Any, drafts: Any, *more: Any) -> Batch:
+        in_steps.extend(drafts)
+        return append_in_steps(self, driver, drafts, *more)
+
+    monkeypatch.setattr(PostgresqlDialect, "_append_in_steps", note)
+    await post(log, "plain", "plain too")
+    assert in_steps == []
+    for draft in (Draft("general", "ada", "x", idempotency_key="k"), Draft("general", "ada", "It", complete=False)):
+        await log.append(draft)
+        assert in_steps.pop() == draft
+    assert [message.sequence for message in await everything(log)] == [1, 2, 3, 4]
+    await log.close()
+
+
+async def test_posts_to_a_full_channel_fail_alone(postgres_url: str, admin: psycopg.AsyncConnection[Any]) -> None:
+    log = SqlMessageLog(postgres_url)
+    await log.open(Recorder())
+    await post(log, "first", channel_id="full")
+    await admin.execute("UPDATE channels SET last_sequence = %s", (SEQUENCE_MAX - 1,))
+    drafts = [Draft(channel_id, "ada", "x") for channel_id in ("full", "general", "full", "general")]
+    async with held_back(log):
+        posts = [asyncio.ensure_future(log.append(draft)) for draft in drafts]
+    outcomes = await asyncio.gather(*posts, return_exceptions=True)
+    sequences = [outcome.message.sequence if isinstance(outcome, Appended) else None for outcome in outcomes]
+    assert sequences == [SEQUENCE_MAX, 1, None, 2]
+    assert isinstance(outcomes[2], BadUserInput)
+    assert await log.last_sequence("full") == SEQUENCE_MAX
+    assert (await log.totals()).messages == 4
+    await log.close()
+
+
 @pytest.mark.alone
 async def test_server_that_stalls_is_unavailable_in_seconds_then_recovers(
     postgres_url: str, admin: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table lock stands in for the stall: the writer's own limits are switched off, so only the watchdog is left."""
-    monkeypatch.setattr("message_log.postgresql._OF_SESSION", "SELECT 1")
+    monkeypatch.setattr("message_log.postgresql.OF_SESSION", "SELECT 1")
     log = SqlMessageLog(postgres_url, limits=WriterLimits(timeout_seconds=0.5))
     await log.open(Recorder())
     await post(log, "first")

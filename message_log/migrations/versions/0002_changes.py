@@ -14,6 +14,10 @@ def _text() -> sa.types.TypeEngine[str]:
 
 
 def upgrade() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        # A node that still runs writes to `writers` before it writes to `channels`. Migration 0006 alters `writers`,
+        # and all migrations run in one transaction. With the same order of locks there is no deadlock.
+        op.execute("LOCK TABLE writers")
     op.add_column("channels", sa.Column("last_change", sa.BigInteger, nullable=False, server_default="0"))
     # On SQLite a column can only be added at the end, so these are after `content`. To read them, SQLite has to read
     # the overflow pages of a long content. But the content is read with them anyway.
