@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import Empty
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
@@ -16,7 +16,6 @@ from changes import ChangeDraft, MessageChangeKind
 from errors import Forbidden, Unavailable
 from message_log.committer import Committed
 from message_log.protocol import Appended, Commit
-from message_log.woken_queue import WokenQueue
 from messages import Draft
 
 logger = logging.getLogger(__name__)
@@ -113,7 +112,7 @@ class Writer:
         self._limits = limits
         self._forbids = forbids
         self._loop = asyncio.get_running_loop()
-        self._queue: WokenQueue[_Post | _Job | None] = WokenQueue()
+        self._queue: SimpleQueue[_Post | _Job | None] = SimpleQueue()
         self._of_this_step: list[_Post] = []
         self._waiting: deque[_Post] = deque()
         self._ticking = False
@@ -174,8 +173,8 @@ class Writer:
         next part of it would come first, and a single publisher would wait for one more round of the loop.
         """
         posts, self._of_this_step = self._of_this_step, []
-        if posts:
-            self._queue.put(*posts)
+        for post in posts:
+            self._queue.put(post)
 
     async def run(self, work: Callable[[], T], *, timeout_seconds: float | None = None) -> T:
         """Runs short work in the thread, between two batches, so that nothing else writes at that time.
@@ -244,15 +243,12 @@ class Writer:
                 post.future.set_exception(Unavailable("Too many posts wait to be stored; this one was not taken."))
 
     def _run(self) -> None:
-        try:
-            while not self._stopped:
-                posts, jobs = self._take()
-                if posts and not self._serve(posts):
-                    return
-                for job in jobs:
-                    job.run()
-        finally:
-            self._queue.close()
+        while not self._stopped:
+            posts, jobs = self._take()
+            if posts and not self._serve(posts):
+                return
+            for job in jobs:
+                job.run()
 
     def _serve(self, posts: list[_Post]) -> bool:
         # A post that was cancelled or has given up is not tried any more. Neither is one that would give up before its
