@@ -236,6 +236,7 @@ async def test_refused_commit_is_not_ready_at_once(directory: Path) -> None:
 
 async def test_readiness_grows_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("message_log.sql.PROVEN_SECONDS", 0.0)
+    monkeypatch.setattr("message_log.sql.PROBE_SECONDS", 60.0)  # How long a look takes is not the question here.
     log = SqlMessageLog(f"sqlite:///{directory}/log.db")
     sizes = []
     for looks in (0, 1200):  # Past the 1,000 pages after which the write-ahead log begins anew.

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,9 +17,15 @@ class Transport:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.closed = False
+        self.on_write: Callable[[], None] = lambda: None
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
+        self.on_write()
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
     def close(self) -> None:
         self.closed = True
@@ -88,6 +95,33 @@ async def test_head_of_a_stream_leaves_at_once() -> None:
     await answering.send(start((b"content-type", b"text/event-stream")))
     (sent,) = transport.written
     assert sent.endswith(b"transfer-encoding: chunked\r\n\r\n")
+
+
+async def test_part_of_a_stream_is_written_and_then_waits_for_the_client() -> None:
+    answering, transport = cycle()
+    await answering.send(start((b"content-type", b"text/event-stream")))
+    await answering.send(body(b"one", more=True))
+    answering.flow.pause_writing()  # As the transport does while it writes, when its buffer is full.
+    waiting = [asyncio.ensure_future(answering.send(body(b"two", more=True)))]
+    await asyncio.sleep(0)
+    assert transport.written[1:] == [b"3\r\none\r\n"]
+    answering.flow.resume_writing()
+    await waiting[0]
+    assert transport.written[2:] == [b"3\r\ntwo\r\n"]
+    transport.on_write = answering.flow.pause_writing
+    waiting = [asyncio.ensure_future(answering.send(body(b"three", more=True)))]
+    await asyncio.sleep(0)
+    assert transport.written[3:] == [b"5\r\nthree\r\n"]
+    assert not waiting[0].done()
+    answering.flow.resume_writing()
+    await waiting[0]
+    transport.on_write = lambda: None
+    await answering.send(body(b"", more=True))
+    await answering.send(body(b"end"))
+    assert transport.written[4:] == [b"3\r\nend\r\n0\r\n\r\n"]
+    assert answering.response_complete
+    with pytest.raises(RuntimeError, match="after response already completed"):
+        await answering.send(body(b"more", more=True))
 
 
 async def test_answer_to_head_has_no_body() -> None:

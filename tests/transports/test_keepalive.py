@@ -42,6 +42,12 @@ async def test_fifty_thousand_connections_are_looked_at_in_small_steps() -> None
     assert all(each.looks in (1, 2) for each in everybody)
 
 
+async def test_a_thousand_connections_do_not_wake_the_server_more_often_than_needed() -> None:
+    everybody, steps = await looked_at(1_000, 0.2, passes=2)
+    assert sum(bool(step) for step in steps) <= 6
+    assert all(each.looks == 2 for each in everybody)
+
+
 async def test_few_connections_are_looked_at_together() -> None:
     everybody, steps = await looked_at(20, 0.1, passes=2)
     assert max(steps) == 20
@@ -62,4 +68,8 @@ def test_connection_set_does_what_uvicorn_asks_of_a_set() -> None:
     assert len(connections) == 998
     assert members[0] not in connections
     assert members[2] in connections
-    assert sorted(id(each) for part in connections.parts() for each in part) == sorted(map(id, members[2:]))
+    pieces = list(connections.pieces(300))
+    assert sorted(id(each) for piece in pieces for each in piece) == sorted(map(id, members[2:]))
+    assert len(pieces) == 4
+    assert all(300 <= len(piece) < 400 for piece in pieces[:-1])
+    assert list(ConnectionSet().pieces(300)) == [[]]

@@ -63,16 +63,19 @@ class Mailbox(Sink):
 
     async def take(self, seconds: float) -> Batch | None:
         """The next batch. None after `seconds` without one, or when the stream has ended."""
-        try:
-            async with asyncio.timeout(seconds):
-                # A loop, since a batch may be taken back before this reader has its turn.
-                while self._batch is None and not self.ended and not self.gone:
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            return None
+        if not self._has_news():
+            try:
+                async with asyncio.timeout(seconds):
+                    while not self._has_news():  # A batch may be taken back before this reader has its turn.
+                        self._changed.clear()
+                        await self._changed.wait()
+            except TimeoutError:
+                return None
         if self.gone:
             return None
         batch, self._batch = self._batch, None
         self._emptied.set()
         return batch
+
+    def _has_news(self) -> bool:
+        return self._batch is not None or self.ended or self.gone

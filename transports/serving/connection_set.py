@@ -8,16 +8,24 @@ PARTS = 128
 
 
 class ConnectionSet(MutableSet[Any]):
-    """Can do what uvicorn needs of `ServerState.connections`. `parts` copies one part at a time."""
+    """Can do what uvicorn needs of `ServerState.connections`."""
 
     def __init__(self) -> None:
         self._parts: list[set[Any]] = [set() for _ in range(PARTS)]
         self._size = 0
 
-    def parts(self) -> Iterator[list[Any]]:
-        """The connections of each part, as they are at the moment when it is yielded."""
+    def pieces(self, size: int) -> Iterator[list[Any]]:
+        """All connections, in pieces of at least `size`, except for the last. A piece has at most one part more.
+
+        Each has the connections of its parts as they are at the moment when it is yielded.
+        """
+        piece: list[Any] = []
         for part in self._parts:
-            yield list(part)
+            piece += part
+            if len(piece) >= size:
+                yield piece
+                piece = []
+        yield piece
 
     def add(self, value: Any) -> None:
         part = self._part(value)

@@ -28,6 +28,8 @@ class Cycle(RequestResponseCycle):
       transport.
     - If the length of an answer is known and its body comes whole, head and body are written together. Two writes would
       be two system calls and two packets. Each header is checked and written out once for many answers.
+    - `send` waits for a slow client after it has written a part of a stream, and not before it writes the next one. So
+      whoever sends can still change what comes next.
     """
 
     connection: Connection | None
@@ -65,9 +67,11 @@ class Cycle(RequestResponseCycle):
         self.message_event.set()
 
     async def send(self, message: Any) -> None:
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
         kind, head = message["type"], self._head
-        if self.flow.write_paused or self.disconnected:
-            pass  # uvicorn waits until the client takes more, and drops what is for a client that has gone.
+        if self.disconnected or self.response_complete:
+            pass  # uvicorn drops what is for a client that has gone, and refuses what comes after the end.
         elif not self.response_started:
             if kind == "http.response.start" and (begun := self._plain_head(message)) is not None:
                 self.response_started = True
@@ -86,6 +90,12 @@ class Cycle(RequestResponseCycle):
                     self.transport.close()
                 self.on_response()
                 return
+        elif self.chunked_encoding and kind == "http.response.body" and message.get("more_body", False):
+            if (body := message.get("body", b"")) and self.scope["method"] != "HEAD":
+                self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+                if self.flow.write_paused:
+                    await self.flow.drain()
+            return
         if head is not None:
             self._head = None
             if not self.disconnected:

@@ -7,7 +7,7 @@ from typing import Any
 
 from websockets.protocol import State
 
-from transports.serving.connection_set import PARTS, ConnectionSet
+from transports.serving.connection_set import ConnectionSet
 from transports.serving.http_protocol import HttpProtocol
 from transports.serving.websocket_protocol import WebSocketProtocol
 
@@ -40,16 +40,16 @@ class Keepalive:
         """Works until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
-            many = len(self._connections) > AT_ONCE
-            parts = self._connections.parts() if many else iter([list(self._connections)])
-            pause_seconds = self._tick_seconds / (PARTS if many else 1)
-            for number, part in enumerate(parts, 1):
+            began, total, looked_at = loop.time(), len(self._connections), 0
+            for piece in self._connections.pieces(AT_ONCE):
                 try:
-                    self.look(part, loop.time())
+                    self.look(piece, loop.time())
                 except Exception:
                     logger.exception("a look at the connections has failed; the next one follows")
-                await asyncio.sleep(max(0.0, began + pause_seconds * number - loop.time()))
+                looked_at += len(piece)
+                if looked_at < total:
+                    await asyncio.sleep(began + self._tick_seconds * looked_at / total - loop.time())
+            await asyncio.sleep(max(0.0, began + self._tick_seconds - loop.time()))
 
     def look(self, connections: Iterable[Any], now: float) -> None:
         """One look at each of these connections, at loop time `now` in seconds."""
