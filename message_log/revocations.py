@@ -25,6 +25,7 @@ REVOCATIONS_MAX = 10_000
 change."""
 _EVERY = ""
 """Stands for every channel in the table: no channel has an empty id, and a primary key may not be null."""
+_VERSION = select(log_info.c.revocations_version)
 
 
 class RevocationSet:
@@ -159,7 +160,7 @@ def restore(connection: Connection, author: str, channel_id: str | None, now: da
 
 def version(connection: Connection) -> int:
     """The counter that every change increments."""
-    return connection.scalar(select(log_info.c.revocations_version)) or 0
+    return connection.scalar(_VERSION) or 0
 
 
 def read(connection: Connection) -> tuple[int, Sequence[Revocation]]:
