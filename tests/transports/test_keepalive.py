@@ -44,7 +44,7 @@ async def test_fifty_thousand_connections_are_looked_at_in_small_steps() -> None
 
 async def test_a_thousand_connections_do_not_wake_the_server_more_often_than_needed() -> None:
     everybody, steps = await looked_at(1_000, 0.2, passes=2)
-    assert sum(bool(step) for step in steps) <= 6
+    assert sum(bool(step) for step in steps) <= 10
     assert all(each.looks == 2 for each in everybody)
 
 

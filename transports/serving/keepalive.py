@@ -13,9 +13,9 @@ from transports.serving.websocket_protocol import WebSocketProtocol
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 500
-"""Connections that are looked at in one loop step; each takes 1 to 2 microseconds. If there are more, they are spread
-over the tick."""
+AT_ONCE = 250
+"""Connections that are looked at in one loop step, or a little more. Each takes 1 to 2 microseconds. If there are more,
+they are spread over the tick."""
 
 
 class Keepalive:
