@@ -1,6 +1,7 @@
 """graphql-transport-ws over a raw socket against a real server: malformed input first, then the handshake."""
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -9,6 +10,8 @@ from starlette.types import Scope
 
 from errors import Forbidden, Unauthenticated, Unavailable
 from messages import ANYONE, Viewer
+from schema.operations import Operations
+from tests.fakes import memory_chat
 from tests.transports.graphql_ws_client import (
     ACK,
     graphql_server,
@@ -21,6 +24,9 @@ from tests.transports.graphql_ws_frames import MALFORMED
 from tests.transports.live_server import Closed, Refused, frame, until
 from transports.gate.connections import Connections
 from transports.gate.limits import Limits
+from transports.graphql.connection import INIT_WAITS_MAX
+from transports.graphql.endpoint import GraphQLWebSocket
+from transports.wire.sinks import DIRECT
 
 # -- malformed -----------------------------------------------------------------------------------------------------
 
@@ -165,6 +171,51 @@ async def test_init_that_takes_too_long_to_authenticate_closes_4408() -> None:
         await opened.send({"type": "connection_init"})
         assert (await opened.expect_close()).code == 4408
         assert cancelled.is_set()
+
+
+class Unread:
+    """A server's socket in which bytes of the client wait, as often as it is asked so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.asked = 0
+        self._times = times
+
+    def has_unread(self) -> bool:
+        self.asked += 1
+        return self.asked <= self._times
+
+    def write_frames(self, data: bytes) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(("unread", "answer"), [(3, ACK), (0, 4408), (99, 4408)])
+async def test_init_that_the_server_has_not_read_yet_is_not_late(unread: int, answer: Any) -> None:
+    direct = Unread(unread)
+    sent: list[Any] = []
+    events: asyncio.Queue[Any] = asyncio.Queue()
+    events.put_nowait({"type": "websocket.connect"})
+
+    async def receive() -> Any:
+        if events.empty() and answer is ACK and direct.asked == unread:
+            return {"type": "websocket.receive", "text": '{"type":"connection_init"}'}
+        return await events.get()
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+        if event["type"] == "websocket.send":
+            events.put_nowait({"type": "websocket.disconnect", "code": 1000})
+
+    async with memory_chat() as chat:
+        endpoint = GraphQLWebSocket(Operations(), chat, limits=Limits(init_timeout_seconds=0.02))
+        scope: Any = {"type": "websocket", "subprotocols": ["graphql-transport-ws"], "headers": []}
+        scope["extensions"] = {DIRECT: direct}
+        await endpoint(scope, receive, send)
+    assert sent[0]["type"] == "websocket.accept"
+    if answer is ACK:
+        assert json.loads(sent[1]["text"]) == ACK
+    else:
+        assert (sent[1]["type"], sent[1]["code"]) == ("websocket.close", 4408)
+    assert direct.asked == min(unread, INIT_WAITS_MAX - 2) + 1 if answer != ACK else direct.asked == unread
 
 
 async def test_init_timeout_does_not_touch_an_acknowledged_socket() -> None:

@@ -33,11 +33,13 @@ from transports.graphql.protocol import Authenticate, Close, Operation, ServerPr
 from transports.sight.logs import ConnectionFigures
 from transports.wire import sockets
 from transports.wire.json_codec import encode_json
-from transports.wire.sinks import write_texts
+from transports.wire.sinks import has_unread, write_texts
 from transports.wire.sockets import Expiry, client_address, forget_handshake, transmit
 
 logger = logging.getLogger(__name__)
 
+INIT_WAITS_MAX = 10
+"""How often the time for the `connection_init` begins anew because the server has not read what the client has sent."""
 YIELD_EVERY_FRAMES = 4
 """How many frames of one socket are handled before others have their turn: an unknown document takes at least a
 millisecond."""
@@ -103,24 +105,34 @@ class SocketConnection:
 
     async def _initialise(self, receive: Receive) -> bool:
         """Takes frames up to the `connection_ack`. False when there was none and the socket has ended."""
-        core = self._protocol
-        try:
-            async with asyncio.timeout(self._setup.limits.init_timeout_seconds):
-                while True:
-                    event = await receive()
-                    if event["type"] != "websocket.receive":
-                        self._note_close(event.get("code", 1006))
-                        return False
-                    action = await self._decide(event)
-                    if isinstance(action, Authenticate):
-                        refused = await self._authenticate(action.connection_params)
-                        break
-                    await self._act(action)
-                    if core.closed:
-                        return False
-        except TimeoutError:
-            await self._act(core.init_timed_out())
-            return False
+        core, limits = self._protocol, self._setup.limits
+        waits = 0
+        while True:
+            receiving = False
+            try:
+                async with asyncio.timeout(limits.init_timeout_seconds):
+                    while True:
+                        receiving = True
+                        event = await receive()
+                        receiving = False
+                        if event["type"] != "websocket.receive":
+                            self._note_close(event.get("code", 1006))
+                            return False
+                        action = await self._decide(event)
+                        if isinstance(action, Authenticate):
+                            refused = await self._authenticate(action.connection_params)
+                            break
+                        await self._act(action)
+                        if core.closed:
+                            return False
+                break
+            except TimeoutError:
+                waits += 1
+                # A client whose bytes are here is not late: this server is. When thousands come at once, they wait for
+                # their turn to be parsed.
+                if not receiving or waits >= INIT_WAITS_MAX or not has_unread(self._scope):
+                    await self._act(core.init_timed_out())
+                    return False
         await self._act(core.acknowledge() if refused is None else refused)
         return not core.closed
 

@@ -169,6 +169,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         for holder in holders:
             holder.blocked()
 
+    def has_unread(self) -> bool:
+        """Whether something that the client has sent waits to be parsed, or to be received by the application."""
+        return bool(self.unparsed) or not self.queue.empty()
+
     async def drained(self) -> None:
         """Returns once the buffer is below its low-water mark. It never returns if the connection is gone.
 

@@ -41,6 +41,9 @@ class Direct(Protocol):
     def release(self, holder: Holder) -> None:
         """Ends the claim of `holder`, which is not told of it."""
 
+    def has_unread(self) -> bool:
+        """Whether something that the client has sent waits to be parsed, or to be received by the application."""
+
 
 def text_frame_header(length: int) -> bytes:
     """The header of an unmasked, unfragmented text frame of `length` bytes (RFC 6455 section 5.2)."""
@@ -49,6 +52,12 @@ def text_frame_header(length: int) -> bytes:
     if length < 65536:
         return b"\x81\x7e" + length.to_bytes(2, "big")
     return b"\x81\x7f" + length.to_bytes(8, "big")
+
+
+def has_unread(scope: MutableMapping[str, Any]) -> bool:
+    """Whether something that the client has sent waits in the server. False if the server does not say so."""
+    direct: Direct | None = scope.get("extensions", {}).get(DIRECT)
+    return direct is not None and direct.has_unread()
 
 
 def write_texts(scope: MutableMapping[str, Any], texts: Sequence[str]) -> bool:
