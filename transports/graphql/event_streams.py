@@ -136,9 +136,11 @@ async def run_stream(
                 batch = await mailbox.take(heartbeat_seconds)
                 patience.reschedule(loop.time() + stuck_seconds)
                 if batch is not None:
-                    # This waits until the client has taken enough. Meanwhile the next batch is in the mailbox, from
-                    # where it can be taken back when one of its messages is erased.
                     await _write(send, batch.wire(form.batch))
+                    # Most servers wait for their client before they write. So the wait is here, where the next batch is
+                    # still in the mailbox: from there it can be taken back when one of its messages is erased. Our own
+                    # server has waited already, and does nothing for an empty part.
+                    await _write(send, b"")
                 elif mailbox.gone:
                     await end_stream(send, form.interrupted)
                     return
