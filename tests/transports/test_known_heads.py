@@ -87,7 +87,7 @@ async def exchange(heads: KnownHeads, *pieces: bytes, held: HeldBytes | None = N
     config = Config(app, lifespan="off", access_log=False, log_level="critical")
     config.load()
     state = ServerState()
-    state.raqcoon_known_heads = heads  # type: ignore[attr-defined]
+    state.raqcoon_shared = {KnownHeads: heads}  # type: ignore[attr-defined]
     protocol = HttpProtocol(config=config, server_state=state, app_state={}, held_bytes=held)
     transport = Transport()
     protocol.connection_made(transport)

@@ -70,6 +70,17 @@ CHUNK_SIZES = {
 }
 
 
+def answering(begun: list[str]) -> Any:
+    """An application that notes the paths of the requests that were begun, and answers each without a body."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
 def _head(lines: bytes, method: bytes = b"POST") -> bytes:
     return method + b" /first HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n"
 
@@ -135,13 +146,7 @@ async def test_request_is_judged_by_its_own_head_after_a_good_one_on_the_connect
     lines: bytes, status: bytes
 ) -> None:
     begun: list[str] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        begun.append(scope["path"])
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
-
-    async with serve(app) as port:
+    async with serve(answering(begun)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for path in (b"/first", b"/second"):
             writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -156,13 +161,7 @@ async def test_request_is_judged_by_its_own_head_after_a_good_one_on_the_connect
 
 async def test_request_that_is_not_hidden_is_begun() -> None:
     begun: list[str] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        begun.append(scope["path"])
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
-
-    async with serve(app) as port:
+    async with serve(answering(begun)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(_head(b"Transfer-Encoding: chunked\r\n") + CHUNKS + HIDDEN)
         writer.write_eof()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from starlette.types import Scope
 from uvicorn.server import ServerState
 
+from transports.serving.shared_by_connections import shared
+
 KNOWN_HEADS_MAX = 512
 """Heads that are kept for all connections of a server together. None is longer than a slice (2 KiB), and with its
 headers it takes at most about 10 KiB."""
@@ -18,7 +20,6 @@ KNOWN_HEADERS_MAX = 48
 """A head with more headers is not kept. Browsers send about 20."""
 _LENGTH = b"\r\ncontent-length:"
 _LENGTH_DIGITS_MAX = 7
-_NAME = "raqcoon_known_heads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,4 @@ class KnownHeads:
 
 def known_heads_of(server_state: ServerState) -> KnownHeads:
     """The known heads that all connections of a server share."""
-    heads = getattr(server_state, _NAME, None)
-    if heads is None:
-        heads = KnownHeads()
-        setattr(server_state, _NAME, heads)
-    return heads
+    return shared(server_state, KnownHeads)

@@ -13,6 +13,8 @@ from time import perf_counter
 
 from uvicorn.server import ServerState
 
+from transports.serving.shared_by_connections import shared
+
 logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 0.002
@@ -29,7 +31,6 @@ BODY_BYTE_SECONDS = 20e-9
 when the last byte has come, so that of those of a megabyte one is read in each round."""
 URL_BYTE_SECONDS = 250e-9
 """What a byte of a URL costs: it may hold nothing but short parameters."""
-_NAME = "raqcoon_turns"
 
 Waiting = dict[Hashable, deque[Callable[[], None]]]
 
@@ -86,8 +87,4 @@ class Turns:
 
 def turns_of(server_state: ServerState) -> Turns:
     """The turns that all connections of a server share."""
-    turns = getattr(server_state, _NAME, None)
-    if turns is None:
-        turns = Turns()
-        setattr(server_state, _NAME, turns)
-    return turns
+    return shared(server_state, Turns)
