@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
+from uvicorn.server import ServerState
 
 from transports.serving import turns as module
-from transports.serving.turns import ROUND_SECONDS, Turns
+from transports.serving.turns import ROUND_SECONDS, Turns, turns_of
 
 
 class Clock:
@@ -96,3 +97,9 @@ async def test_a_turn_that_raises_is_logged_and_keeps_nobody_from_theirs(caplog:
     assert order == "ababb"
     assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["of a", "of a"]
     assert turns.has_time()
+
+
+async def test_connections_of_one_server_share_their_turns_and_no_others() -> None:
+    server, other = ServerState(), ServerState()
+    assert turns_of(server) is turns_of(server)
+    assert turns_of(server) is not turns_of(other)
