@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import psycopg
@@ -183,7 +183,7 @@ async def test_copied_log_keeps_cursors_and_keys_of_clients(database: dict[str, 
 
 
 async def test_earlier_servers_file_is_copied_and_served(database: dict[str, object], tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "earlier.db") as earlier:
+    with closing(sqlite3.connect(tmp_path / "earlier.db")) as earlier, earlier:
         earlier.execute(
             "CREATE TABLE messages (id INTEGER PRIMARY KEY, channel_id TEXT, author TEXT, content TEXT, "
             "timestamp TEXT, lane TEXT, provider TEXT, token_count INTEGER)"

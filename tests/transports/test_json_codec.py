@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from transports.wire.json_codec import CONTAINERS_MAX, decode_json, encode_json
+from transports.wire.json_codec import CONTAINERS_MAX, WRITTEN_NESTING_MAX, decode_json, encode_json
 
 
 def nested(levels: int) -> Any:
@@ -73,14 +73,15 @@ def test_lists_and_objects_are_counted_and_brackets_in_strings_are_not(strings: 
                 decode_json(form(over[:-1]))  # Not even JSON, and found out before it is read.
 
 
-@pytest.mark.parametrize("levels", [10, 254, 255, 800])
+@pytest.mark.parametrize("levels", [10, 254, 255, WRITTEN_NESTING_MAX])
 def test_deep_value_is_encoded(levels: int) -> None:
     assert json.loads(encode_json(nested(levels))) == nested(levels)
 
 
-def test_value_too_deep_to_encode_is_refused() -> None:
+@pytest.mark.parametrize("levels", [WRITTEN_NESTING_MAX + 1, 50_000])
+def test_value_too_deep_to_encode_is_refused(levels: int) -> None:
     with pytest.raises(ValueError, match="deeply"):
-        encode_json(nested(50_000))
+        encode_json(nested(levels))
 
 
 def test_integer_of_any_size_is_encoded() -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -33,7 +34,7 @@ def item(content: str = "x", **more: object) -> dict[str, object]:
 
 
 def stored(path: Path) -> list[Stored]:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         rows = connection.execute("SELECT channel_id, sequence, content FROM messages ORDER BY 1, 2").fetchall()
         return [Stored(channel_id, sequence, named(text)) for channel_id, sequence, text in rows]
 
@@ -44,7 +45,7 @@ def places() -> set[Path]:
 
 
 def epoch(path: Path) -> str:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         return str(connection.execute("SELECT epoch FROM log_info").fetchone()[0])
 
 

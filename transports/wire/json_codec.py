@@ -12,6 +12,9 @@ import orjson
 
 NESTING_MAX = 1024
 """How deep objects and lists may be nested at most. It is orjson's own limit, and holds for the second decoder too."""
+WRITTEN_NESTING_MAX = 900
+"""How deep what is written may be nested at most. The standard library's encoder has a limit too, but that depends on
+the version of Python: 3.11 refuses a little less than 1,000 levels, 3.13 writes more than `NESTING_MAX`."""
 CONTAINERS_MAX = 50_000
 """How many lists and objects a text may have at most: five times as many as an operation's variables may have values.
 Each takes 0.25 µs and 90 bytes, so 1 MiB of brackets would take 140 ms and 46 MiB."""
@@ -102,13 +105,15 @@ def encode_json(value: Any) -> str:
     """`value` as JSON that can be sent: lone surrogates are written as escapes.
 
     Raises:
-        ValueError: it is nested too deeply to be written.
+        ValueError: it is nested deeper than `WRITTEN_NESTING_MAX`.
     """
     try:
         return orjson.dumps(value).decode()
     except TypeError:
         # orjson writes neither lone surrogates nor more than 254 levels.
+        if _nesting(value) > WRITTEN_NESTING_MAX:
+            raise ValueError("nested too deeply") from None
         try:
             return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-        except RecursionError:
+        except RecursionError:  # The call itself was deep.
             raise ValueError("nested too deeply") from None
