@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
+from urllib.error import HTTPError
 
 import jwt
 import pytest
@@ -222,6 +223,18 @@ async def test_keys_come_from_a_url_that_may_answer_later(clock: Clock) -> None:
         clock.now += RETRY_SECONDS
         assert (await keys.find({"alg": "ES256", "kid": "ec"})).key_id == "ec"
         assert endpoint.asked == 2
+    finally:
+        endpoint.stop()
+
+
+def test_answer_that_is_an_error_is_closed() -> None:
+    endpoint = Endpoint(b"no keys here", status=500)
+    try:
+        with pytest.raises(OSError, match="500") as raised:
+            fetch(endpoint.url)
+        answer = raised.value.__cause__
+        assert isinstance(answer, HTTPError)
+        assert answer.fp.closed
     finally:
         endpoint.stop()
 

@@ -3,6 +3,7 @@
 import http.client
 import socket
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,6 +44,8 @@ class _Fetch:
             with opener.open(url, timeout=self._seconds) as answer:
                 body: bytes = answer.read(FETCH_BYTES_MAX + 1)
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # It is the answer too, and holds the connection.
             raise OSError(self._problem() or str(error)) from error
         finally:
             timer.cancel()
