@@ -1,9 +1,13 @@
-"""Posts for which nothing has to be read first. PostgreSQL stores them with one statement, in one round trip.
+"""Posts for which this process has to read nothing first. PostgreSQL stores them with one statement, in one round trip.
 
-A post is plain if its message is whole and it has no idempotency key. The database gives plain posts their sequences:
-one statement raises the counters of their channels, writes the messages below the new heads, adds to the totals, signs
-the process's row in `writers`, and answers with the heads. So channels are locked only while the database works, and
-never while a process waits for its turn.
+A post is plain if its message is whole and no other post of its batch has the same idempotency key. The database gives
+plain posts their sequences: one statement raises the counters of their channels, writes the messages below the new
+heads, adds to the totals, signs the process's row in `writers`, and answers with the heads. So channels are locked only
+while the database works, and never while a process waits for its turn.
+
+If a post has a key that names a message already, nothing at all is stored, and the batch has to be stored in steps. The
+statement finds out by itself, from what was committed when it began. If such a message is committed only after that,
+the unique index refuses the whole statement.
 
 If the outcome of the commit is unknown, so are the sequences. That is why the statement writes the heads into the row
 in `writers` too (see `writer_row`).
@@ -12,36 +16,49 @@ in `writers` too (see `writer_row`).
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from changes import ChangeDraft
-from message_log.batch import Batch, plan
+from message_log.batch import Batch, key_of, keys_of, plan
 from message_log.writer_row import NOW, ON_CONFLICT_SIGN
 from message_rows import to_microseconds
 from messages import SEQUENCE_MAX, Draft
 
-# `raised` locks the channels in the order in which they are given. All other parts need its rows, so they come after
-# it. Each message is `below` the new head of its channel by so much. A sequence past the largest one is null, which
-# `messages` does not take.
-STORE = f"""
-WITH raised AS (
+# LATERAL with LIMIT makes the planner use one index look-up for each key, whatever size it expects the table to have.
+_KNOWN = """
+known AS (
+    SELECT FROM json_array_elements(%s::json) AS k CROSS JOIN LATERAL (
+        SELECT FROM messages
+        WHERE channel_id = k->>0 AND author = k->>1 AND idempotency_key = k->>2 LIMIT 1
+    ) AS m LIMIT 1
+),"""
+
+
+def _statement(known: str, unless_known: str) -> str:
+    # `raised` locks the channels in the order in which they are given. All other parts need its rows, so they come
+    # after it, and do nothing if it has none. Each message is `below` the new head of its channel by so much. A
+    # sequence past the largest one is null, which `messages` does not take.
+    return f"""
+WITH {known} raised AS (
     INSERT INTO channels (channel_id, last_sequence)
-    SELECT r->>0, (r->>1)::bigint FROM json_array_elements(%s::json) AS r
+    SELECT r->>0, (r->>1)::bigint FROM json_array_elements(%s::json) AS r {unless_known}
     ON CONFLICT (channel_id) DO UPDATE SET last_sequence = channels.last_sequence + excluded.last_sequence
     RETURNING channel_id, last_sequence
 ), signed AS (
     INSERT INTO writers (writer_id, commits, seen_at, heads)
-    SELECT %s, %s, {NOW}, json_object_agg(channel_id, last_sequence)::text FROM raised
+    SELECT %s, %s, {NOW}, json_object_agg(channel_id, last_sequence)::text FROM raised HAVING count(*) > 0
     {ON_CONFLICT_SIGN}
 ), stored AS (
-    INSERT INTO messages (channel_id, sequence, timestamp, author, lane, provider, token_count, content)
+    INSERT INTO messages
+        (channel_id, sequence, timestamp, author, lane, provider, token_count, idempotency_key, content)
     SELECT
         channel_id, CASE WHEN last_sequence <= {SEQUENCE_MAX} THEN last_sequence - below END,
-        %s, author, lane, provider, token_count, content
+        %s, author, lane, provider, token_count, idempotency_key, content
     FROM json_to_recordset(%s::json) AS r (
-        channel_id text, below bigint, author text, lane text, provider text, token_count integer, content text
+        channel_id text, below bigint, author text, lane text, provider text, token_count integer,
+        idempotency_key text, content text
     ) JOIN raised USING (channel_id)
 ), added AS (
     INSERT INTO totals (channel_id, provider, lane, messages, tokens)
@@ -52,25 +69,37 @@ WITH raised AS (
 )
 SELECT channel_id, last_sequence FROM raised
 """
-"""Its answer has the new head of each channel. Its parameters are those of `PlainPosts.parameters`."""
+
+
+_STORE = _statement("", "")
+_STORE_UNLESS_KNOWN = _statement(_KNOWN, "WHERE NOT EXISTS (SELECT FROM known)")
 
 
 def all_plain(drafts: Sequence[Draft | ChangeDraft]) -> bool:
-    """Whether all drafts are posts for which nothing has to be read first."""
-    return all(isinstance(draft, Draft) and draft.complete and draft.idempotency_key is None for draft in drafts)
+    """Whether all drafts are plain posts."""
+    if not all(isinstance(draft, Draft) and draft.complete for draft in drafts):
+        return False
+    keys = [key for draft in drafts if (key := key_of(cast(Draft, draft))) is not None]
+    return len(set(keys)) == len(keys)
 
 
 class PlainPosts:
-    """Plain posts that are stored together, in the order in which they came."""
+    """Plain posts that are stored together, in the order in which they came.
+
+    `statement` stores them. It answers with the new head of each channel, or with nothing if it has stored nothing,
+    because a message with one of the keys is there already.
+    """
 
     def __init__(self, posts: Sequence[Draft], timestamp: datetime, epoch: str) -> None:
         self._posts = posts
+        self._keys = keys_of(posts)
+        self.statement = _STORE_UNLESS_KNOWN if self._keys else _STORE
         self._timestamp = timestamp
         self._epoch = epoch
         self._counts = Counter([post.channel_id for post in posts])
 
     def parameters(self, writer_id: str, commit: int) -> tuple[Any, ...]:
-        """The parameters of `STORE` for a transaction with this number.
+        """The parameters of `statement` for a transaction with this number.
 
         Raises:
             TypeError: a post cannot be written in UTF-8.
@@ -89,6 +118,7 @@ class PlainPosts:
                     "lane": post.lane,
                     "provider": post.provider,
                     "token_count": post.token_count,
+                    "idempotency_key": post.idempotency_key,
                     "content": post.content,
                 }
             )
@@ -96,6 +126,7 @@ class PlainPosts:
             messages, tokens = totals.get(group, (0, 0))
             totals[group] = (messages + 1, tokens + (post.token_count or 0))
         return (
+            *([_json(self._keys)] if self._keys else []),
             _json(sorted(self._counts.items())),
             writer_id,
             commit,

@@ -48,7 +48,7 @@ from message_log.batch import Batch, Key, Named, keys_of, merged, plan, split
 from message_log.changing import STORED_COLUMNS, Changing
 from message_log.dialect import InDoubt
 from message_log.hints import Hints
-from message_log.plain_posts import STORE, PlainPosts, all_plain
+from message_log.plain_posts import PlainPosts, all_plain
 from message_log.postgresql_address import PostgresqlAddress
 from message_log.postgresql_session import (
     BEGIN,
@@ -191,11 +191,16 @@ class PostgresqlDialect:
     ) -> Batch:
         connection = cast(Driver, driver)
         if all_plain(drafts):
-            with suppress(psycopg.errors.NotNullViolation):  # a channel is full: step by step, each post is told
-                return self._append_plain(connection, cast(Sequence[Draft], drafts), timestamp, epoch)
+            # In steps each post is told by itself that its channel is full, or which message its key names.
+            with suppress(psycopg.errors.NotNullViolation, psycopg.errors.UniqueViolation):
+                batch = self._append_plain(connection, cast(Sequence[Draft], drafts), timestamp, epoch)
+                if batch is not None:
+                    return batch
         return self._append_in_steps(connection, drafts, timestamp, epoch)
 
-    def _append_plain(self, connection: Driver, posts: Sequence[Draft], timestamp: datetime, epoch: str) -> Batch:
+    def _append_plain(
+        self, connection: Driver, posts: Sequence[Draft], timestamp: datetime, epoch: str
+    ) -> Batch | None:
         plain = PlainPosts(posts, timestamp, epoch)
         commit = self._row.begin_commit()
         parameters = plain.parameters(self._row.writer_id, commit)
@@ -204,11 +209,12 @@ class PostgresqlDialect:
                 with connection.pipeline():
                     connection.execute(BEGIN)
                     connection.execute(OF_TRANSACTION)
-                    raised = connection.execute(STORE, parameters)
+                    raised = connection.execute(plain.statement, parameters)
                     connection.execute("COMMIT")
             else:
-                raised = connection.execute(STORE, parameters)
-            return plain.batch(dict(raised.fetchall()))
+                raised = connection.execute(plain.statement, parameters)
+            heads: dict[str, int] = dict(raised.fetchall())
+            return plain.batch(heads) if heads else None
         except psycopg.Error as error:
             if ended_session(error):
                 connection.close()

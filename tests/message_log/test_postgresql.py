@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import psycopg
@@ -12,12 +13,13 @@ from sqlalchemy import make_url
 
 from errors import BadUserInput, StartupError, Unavailable
 from message_log.batch import Batch
+from message_log.plain_posts import PlainPosts
 from message_log.postgresql import PostgresqlDialect
 from message_log.protocol import Appended
 from message_log.sql import SqlMessageLog
 from message_log.writer import WriterLimits
 from messages import SEQUENCE_MAX, Draft
-from tests.message_log.recorder import Recorder, everything, held_back, post
+from tests.message_log.recorder import Recorder, append, everything, held_back, post
 from tests.message_log.test_log_changes import grow, piece
 from tests.server_process import free_port
 
@@ -162,11 +164,38 @@ async def test_only_plain_posts_take_one_round_trip(postgres_url: str, monkeypat
 
     monkeypatch.setattr(PostgresqlDialect, "_append_in_steps", note)
     await post(log, "plain", "plain too")
+    keyed = Draft("general", "ada", "x", idempotency_key="k")
+    assert (await log.append(keyed)).created
     assert in_steps == []
-    for draft in (Draft("general", "ada", "x", idempotency_key="k"), Draft("general", "ada", "It", complete=False)):
+    for draft in (keyed, Draft("general", "ada", "It", complete=False)):
         await log.append(draft)
         assert in_steps.pop() == draft
-    assert [message.sequence for message in await everything(log)] == [1, 2, 3, 4]
+    twice = Draft("general", "ada", "y", idempotency_key="l")
+    assert [answer.created for answer in await append(log, twice, twice)] == [True, False]
+    assert in_steps == [twice, twice]
+    assert [message.content for message in await everything(log)] == ["plain", "plain too", "x", "It", "y"]
+    await log.close()
+
+
+async def test_key_that_another_node_uses_at_the_same_moment_names_its_message(
+    postgres_url: str, admin: psycopg.AsyncConnection[Any]
+) -> None:
+    """The statement begins before the other transaction is committed, so it cannot see the message. The index can."""
+    log = SqlMessageLog(postgres_url)
+    await log.open(Recorder())
+    await post(log, "first")
+    async with admin.transaction():
+        await admin.execute("UPDATE channels SET last_sequence = 2")
+        await admin.execute(
+            "INSERT INTO messages (channel_id, sequence, timestamp, author, content, idempotency_key) "
+            "VALUES ('general', 2, 0, 'ada', 'x', 'k')"
+        )
+        drafts = [Draft("general", "ada", "x", idempotency_key="k"), Draft("general", "ada", "new")]
+        answers = asyncio.create_task(append(log, *drafts))
+        await asyncio.sleep(0.3)
+        assert not answers.done()
+    assert [(each.message.sequence, each.created) for each in await answers] == [(2, False), (3, True)]
+    assert await log.last_sequence("general") == 3
     await log.close()
 
 
@@ -284,6 +313,10 @@ async def test_key_lookup_and_reads_use_indexes_in_a_large_table(
 
     keys = [("c1", "ada", str(i)) for i in range(1, 5000, 10)]
     assert "messages_by_key" in await plan(postgresql._EARLIER, postgresql._columns(keys))
+    plain = PlainPosts([Draft(*place, "x", idempotency_key=key) for *place, key in keys], datetime.now(UTC), "epoch")
+    planned = await plan(plain.statement, plain.parameters("writer", 1))
+    assert "messages_by_key" in planned
+    assert "Scan on messages" not in planned
     read = queries.Queries(PostgresqlDialect(postgres_url), "")._read
     parts = log._parts
     assert parts is not None
