@@ -275,8 +275,9 @@ class SqliteDialect:
         if len(posts) > _AT_ONCE_MAX:
             return None
         for post in posts:
-            if post.idempotency_key is not None or not post.complete or post.channel_id not in self._heads:
+            if not post.complete or post.channel_id not in self._heads:
                 return None
+        # The unique index finds out whether a key names a message already.
         batch = plan(posts, self._heads, {}, timestamp=timestamp, epoch=epoch)
         rows = self._rows(batch, to_microseconds(timestamp))
         if self._prepared is not connection:
@@ -288,9 +289,11 @@ class SqliteDialect:
                 connection.execute(_POST, rows[0])
             else:
                 connection.execute(_POST_ALL, (_json(rows),))
-        except sqlite3.IntegrityError:
-            # Somebody else has changed the file: then what is remembered here is wrong, not the post.
-            self._heads.clear()
+        except sqlite3.IntegrityError as error:
+            # If it is not a key that names a message already, somebody else has changed the file. Then what is
+            # remembered here is wrong, not the post.
+            if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+                self._heads.clear()
             return None
         self._heads.update(batch.heads)
         return batch

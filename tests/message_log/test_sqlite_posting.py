@@ -17,6 +17,9 @@ BATCHES = (
     [Draft("a", "ann", "two", "code", "p", 3), Draft("b", "bob", "bé 🦝"), Draft("a", "bob", "three", None, "p", 4)],
     [Draft("a", "ann", "keyed", idempotency_key="k")],
     [Draft("a", "ann", "keyed", idempotency_key="k"), Draft("a", "ann", "beside it")],
+    [Draft("a", "ann", "new", idempotency_key="l"), Draft("a", "ann", "keyed", idempotency_key="k")],
+    [Draft("a", "ann", "twice", idempotency_key="m"), Draft("a", "ann", "twice", idempotency_key="m")],
+    [Draft("a", "bob", "of another author", idempotency_key="k"), Draft("b", "ann", "elsewhere", idempotency_key="k")],
     [Draft("a", "ann", str(number), None, "p", number) for number in range(40)],
     [Draft("a", "ann", "last", "code", "p", 0), Draft("c", "ann", "first of its channel")],
 )
@@ -47,21 +50,31 @@ async def test_posting_at_once_stores_what_posting_in_steps_does(
     at_once = await stored(tmp_path / "at-once.db")
     monkeypatch.setattr(sqlite, "_AT_ONCE_MAX", 0)
     assert at_once == await stored(tmp_path / "in-steps.db")
-    assert len(at_once["messages"]) == 48
+    assert len(at_once["messages"]) == 52
 
 
 async def test_posting_small_batch_is_one_statement(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log = SqlMessageLog(sqlite_url)
     await log.open(Recorder())
     await post(log, "the head is known from now on")
-    steps = []
+    steps: list[Draft] = []
     in_steps = sqlite.SqliteDialect._append_in_steps
     monkeypatch.setattr(
-        sqlite.SqliteDialect, "_append_in_steps", lambda *arguments: steps.append(1) or in_steps(*arguments)
+        sqlite.SqliteDialect,
+        "_append_in_steps",
+        lambda self, connection, drafts, *more: steps.extend(drafts) or in_steps(self, connection, drafts, *more),
     )
     await post(log, "one")
     await post(log, "two", "three")
-    assert not steps
+    keyed = Draft("general", "ada", "four", idempotency_key="k")
+    assert (await log.append(keyed)).created
+    assert steps == []
+    # A repeat is looked up. What is remembered of the channels stays.
+    assert not (await log.append(keyed)).created
+    assert steps == [keyed]
+    await post(log, "five")
+    assert steps == [keyed]
+    assert [message.sequence for message in await everything(log)] == [1, 2, 3, 4, 5, 6]
     await log.close()
 
 
