@@ -7,7 +7,8 @@ while the database works, and never while a process waits for its turn.
 
 If a post has a key that names a message already, nothing at all is stored, and the batch has to be stored in steps. The
 statement finds out by itself, from what was committed when it began. If such a message is committed only after that,
-the unique index refuses the whole statement.
+the unique index refuses the whole statement. The index would refuse repeats within a batch too, but each time
+PostgreSQL would write an error into its log. That is why such a batch is not tried.
 
 If the outcome of the commit is unknown, so are the sequences. That is why the statement writes the heads into the row
 in `writers` too (see `writer_row`).
